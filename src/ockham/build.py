@@ -1,0 +1,218 @@
+"""Configuration -> objects: the only place where a _target_ is resolved, after a check against the allowlist."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+
+from ockham.checkpoint import InputSpec
+from ockham.data import Augment, Normalize, Source, Splits, divide
+from ockham.experiment import Experiment, Settings, memory_format_of
+from ockham.optim import make_optimizer
+from ockham.reg import Context, Regularizer
+from ockham.rng import Streams
+from ockham.schedules import Schedule
+
+#: Packages whose classes a configuration may name; `trust` on the command line adds to them.
+ALLOWED = ("ockham", "torch.optim", "torch.nn", "torch.optim.lr_scheduler")
+
+#: Settings of the group `data` that are not the data set's own.
+RUN_KEYS = ("shape", "num_classes", "val_samples", "train_samples", "batch_size")
+
+T = TypeVar("T")
+
+
+def experiment(config: DictConfig, *, rank: int = 0) -> Experiment:
+    """Everything a run consists of, in the order in which the parts depend on one another.
+
+    Raises ValueError, naming the override to change, for settings that do not fit the data or each other.
+    """
+    streams = Streams(config.seed, rank=rank)
+    splits = splits_of(config)
+    normalize = Normalize.fit(splits.train.images, _shape(config, splits))
+    regularizers = regularizers_of(config)
+    model = model_of(config, normalize.shape, len(splits.classes), streams)
+    context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
+    for regularizer in regularizers:
+        regularizer.configure_model(model, context)
+    model.to(memory_format=memory_format_of(model))
+    settings = settings_of(config, num_samples=len(splits.train))
+    made = Experiment(
+        settings=settings,
+        splits=splits,
+        normalize=normalize,
+        augment=augment_of(config),
+        model=model,
+        regularizers=regularizers,
+        make_optimizer=optimizer_of(config),
+        schedule=_construct(config, "schedule", Schedule, {}),
+        streams=streams,
+    )
+    _check_batch_norm(made)
+    return made
+
+
+def resolve(target: str, expected: type[T], *, setting: str, trust: Sequence[str] = ()) -> type[T]:
+    """The class that `target` names.
+
+    Raises ValueError where it is outside the allowlist, absent, or not a kind of `expected`. A module is imported by its
+    name only: attributes are not walked, so that an allowed module is no way to what it imports itself.
+    """
+    module_name, _, name = target.rpartition(".")
+    allowed = (*ALLOWED, *trust)
+    if not any(module_name == package or module_name.startswith(f"{package}.") for package in allowed):
+        raise ValueError(
+            f"{setting}={target} is outside the packages that may be used ({', '.join(allowed)})\n"
+            f"if you trust it, add trust=[{module_name.partition('.')[0]}] on the command line"
+        )
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{setting}={target} cannot be found: {error}") from error
+    defined_in = str(getattr(found, "__module__", ""))
+    inside = any(defined_in == package or defined_in.startswith(f"{package}.") for package in allowed)
+    if not (inside and isinstance(found, type) and (expected is object or issubclass(found, expected))):
+        raise ValueError(f"{setting}={target} is not a {expected.__name__}, or is defined outside the allowed packages")
+    return found
+
+
+def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[str, Any], drop: Sequence[str] = ()) -> T:
+    """The object of the group at `path`, from its own settings and `extra`."""
+    node = OmegaConf.select(config, path)
+    own = {str(key): value for key, value in _plain(node).items() if key != "_target_" and key not in drop}
+    cls = resolve(_target_of(config, path), expected, setting=f"{path}._target_", trust=config.trust)
+    accepted = inspect.signature(cls).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    unknown = [key for key in own if key not in accepted]
+    if unknown and not takes_all:
+        raise ValueError(f"{path}.{unknown[0]} is no setting of {cls.__name__}: it takes {', '.join(accepted)}")
+    missing = [
+        key
+        for key, parameter in accepted.items()
+        if parameter.default is parameter.empty and key not in own and key not in extra and parameter.kind not in (2, 4)
+    ]
+    if missing:
+        raise ValueError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it; set +{path}.{missing[0]}=...")
+    return cls(**extra, **own)
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    content = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _target_of(config: DictConfig, path: str) -> str:
+    target = OmegaConf.select(config, f"{path}._target_")
+    if not isinstance(target, str):
+        raise ValueError(f"{path}._target_ is missing: choose one of the options of conf/{path.partition('.')[0]}")
+    return target
+
+
+def splits_of(config: DictConfig) -> Splits:
+    """The splits that this run uses, in memory."""
+    source: Any = _construct(config, "data", object, {}, drop=RUN_KEYS)
+    loaded: Source = source.load()
+    return divide(
+        loaded, val_samples=config.data.val_samples, train_samples=config.data.train_samples, seed=config.seed
+    )
+
+
+def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
+    """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
+    stored = tuple(splits.train.images.shape[1:])
+    if config.data.shape is None:
+        return stored
+    wanted = tuple(config.data.shape)
+    if torch.Size(wanted).numel() != torch.Size(stored).numel():
+        raise ValueError(f"data.shape={list(wanted)} does not hold the {torch.Size(stored).numel()} numbers of an image {stored}")
+    return wanted
+
+
+def model_of(config: DictConfig, shape: Sequence[int], num_classes: int, streams: Streams) -> nn.Module:
+    """The model with its initial weights, which depend on the seed and the model alone."""
+    with streams.global_seed("initialization"):
+        return _construct(config, "model", nn.Module, {"shape": shape, "num_classes": num_classes})
+
+
+def trained_model(config: DictConfig, spec: InputSpec, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The model of a run folder from its configuration and checkpoint alone, ready to evaluate."""
+    streams = Streams(config.seed)
+    model = model_of(config, spec.shape, len(spec.classes), streams)
+    context = Context(streams=streams, num_samples=1, num_classes=len(spec.classes))
+    for regularizer in regularizers_of(config):  # they may have added parameters
+        regularizer.configure_model(model, context)
+    dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
+    model.to(dtype=dtype, memory_format=memory_format_of(model))  # type: ignore[call-overload]
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def regularizers_of(config: DictConfig) -> tuple[Regularizer, ...]:
+    """In alphabetical order of their keys, so that reg=[a,b] and reg=[b,a] are one run."""
+    return tuple(_construct(config, f"reg.{name}", Regularizer, {}) for name in sorted(config.reg))
+
+
+def augment_of(config: DictConfig) -> Augment | None:
+    return _construct(config, "augment", Augment, {}) if "_target_" in config.augment else None
+
+
+def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
+    """Makes the optimizer for a model that stands on its device."""
+    cls = resolve(_target_of(config, "optimizer"), Optimizer, setting="optimizer._target_", trust=config.trust)
+    settings = {key: value for key, value in _plain(config.optimizer).items() if key != "_target_"}
+    return partial(make_optimizer, cls, settings=settings)
+
+
+def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
+    full = config.data.batch_size == "full"
+    trainer = config.trainer
+    accelerator = _accelerator(trainer.accelerator)
+    return Settings(
+        seed=config.seed,
+        objective=config.objective,
+        batch_size=num_samples if full else min(config.data.batch_size, num_samples),
+        shuffle=not full,
+        max_epochs=trainer.max_epochs,
+        max_steps=trainer.max_steps,
+        accumulate=trainer.accumulate_grad_batches,
+        clip_value=trainer.gradient_clip_val,
+        clip_algorithm=trainer.gradient_clip_algorithm,
+        accelerator=accelerator,
+        devices=_devices(trainer.devices, accelerator),
+        precision=trainer.precision,
+    )
+
+
+def _accelerator(wanted: str) -> str:
+    """cuda or cpu; Apple's GPUs lack float64, in which metrics are summed, and are not used."""
+    available = torch.cuda.is_available()
+    if wanted == "gpu" and not available:
+        raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA GPU here: set trainer=cpu or trainer=auto")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _devices(wanted: int | str, accelerator: str) -> int:
+    present = torch.cuda.device_count() if accelerator == "cuda" else None
+    if wanted == "auto":
+        return present or 2
+    assert isinstance(wanted, int)
+    if present is not None and wanted > present:
+        raise ValueError(f"trainer.devices={wanted}, but torch sees {present} GPUs: set trainer.devices={present}")
+    return wanted
+
+
+def _check_batch_norm(made: Experiment) -> None:
+    settings, num_samples = made.settings, len(made.splits.train)
+    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in made.model.modules())
+    if has_batch_norm and 1 in (settings.batch_size, num_samples % settings.batch_size):
+        raise ValueError(
+            f"batch norm needs two samples in a batch, but {num_samples} training images in batches of {settings.batch_size} "
+            f"leave one with a single sample: set data.batch_size={settings.batch_size + 1}, or model.batch_norm=false"
+        )

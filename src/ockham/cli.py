@@ -1,0 +1,154 @@
+"""The command line around Hydra: one clear screen for every mistake, and resume=<run folder>. No torch here.
+
+Exit codes: 0 finished, 1 failed, 2 a mistake in the command, 3 diverged, 130 interrupted.
+"""
+
+import difflib
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ockham import schema
+from ockham.record import RunFolder
+from ockham.resume import check_resumable, read_config, run_folder, stored_config
+from ockham.screen import error_screen
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+FAILED, MISTAKE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
+
+
+def launch(main: Callable[[], Any]) -> NoReturn:
+    """Run Hydra's main and leave with the exit code of what happened; a mistake is shown on one screen."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    arguments = sys.argv[1:]
+    try:
+        sys.argv[1:] = _with_resume(arguments)
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _leave(MISTAKE, *_composition_error(error, arguments))
+    except ValueError as error:
+        _leave(MISTAKE, str(error))
+    except KeyboardInterrupt:
+        _leave(INTERRUPTED, "interrupted; resume=<the run folder> continues after the last epoch")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(FAILED)
+    sys.exit(0)
+
+
+def exit_if_diverged(objective: float) -> float:
+    """The objective of a job. A single run that diverged ends the program; in a sweep it is a result like others."""
+    if math.isnan(objective) and HydraConfig.get().mode == RunMode.RUN:
+        sys.exit(DIVERGED)
+    return objective
+
+
+class CheckCallback(Callback):
+    """Checks a run before Hydra writes anything into its folder."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        try:
+            folder = RunFolder(config.hydra.run.dir)
+            check_resumable(folder)
+            if config.resume is not None:
+                task = stored_config(folder, config.hydra.overrides.task, trust=config.trust)
+            elif folder.last_checkpoint.exists():
+                _check_same(read_config(folder), task, folder)
+            schema.check(task)
+        except ValueError as error:
+            # Hydra turns what a callback raises into a warning, but lets an exit pass.
+            _leave(MISTAKE, str(error))
+
+
+def _with_resume(arguments: list[str]) -> list[str]:
+    """With resume=<folder>, Hydra shall run in that folder and leave the stored configuration as it is."""
+    paths = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if not paths or paths[-1] in ("", "null"):
+        return arguments
+    folder = run_folder(paths[-1].strip("'\""))
+    return [*arguments, f"hydra.run.dir='{folder.path.resolve()}'", "hydra.output_subdir=null"]
+
+
+def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:
+    """Raises ValueError where the folder holds the beginning of a run with other settings."""
+    before, after = dict(schema.leaves(stored)), dict(schema.leaves(new))
+    differing = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key != "trust"]
+    if differing:
+        lines = "".join(f"\n  {key}: {before.get(key)} there, {after.get(key)} now" for key in differing[:10])
+        raise ValueError(f"{folder.path} holds the beginning of another run; choose another hydra.run.dir{lines}")
+
+
+def _leave(code: int, message: str, *notes: str) -> NoReturn:
+    print(error_screen(message, notes=notes), file=sys.stderr)
+    sys.exit(code)
+
+
+def _composition_error(error: Exception, arguments: list[str]) -> list[str]:
+    """What is wrong with the command line, and the nearest names that would be right."""
+    message = str(error).strip()
+    missing = re.search(r"(?:Could not find|In '[^']*': Could not find) '([\w/@.-]+)'", message)
+    if missing:
+        group, _, option = missing.group(1).rpartition("/")
+        return _unknown_option(group, option)
+    absent = re.search(r"Could not override '([\w.@/-]+)'|Key '([\w.-]+)' is not in struct\s+full_key: ([\w.]+)", message)
+    if absent:
+        return _unknown_key(absent.group(1) or absent.group(3), arguments)
+    no_group = re.search(r"[Cc]ould not override '?([\w/]+)'?\.?\s*\n?No match in the defaults list", message)
+    if no_group:
+        return _unknown_key(no_group.group(1), arguments)
+    return [message]
+
+
+def _unknown_option(group: str, option: str) -> list[str]:
+    options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    nearest = difflib.get_close_matches(option, options, n=1)
+    notes = [f"did you mean {group}={nearest[0]}?"] if nearest else []
+    return [f"{group}={option} is not known", *notes, f"{group} is one of: {', '.join(options)}"]
+
+
+def _unknown_key(key: str, arguments: list[str]) -> list[str]:
+    """`key` is no setting of the configuration that the other overrides make."""
+    known = _known_settings(key, arguments)
+    groups = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+    parts = key.split(".")
+    if parts[0] == "reg" and len(parts) > 2 and (CONF / "reg" / f"{parts[1]}.yaml").exists():
+        chosen = [name for name in {path.split(".")[1] for path in known if path.startswith("reg.")} if name != parts[1]]
+        if not any(path.startswith(f"reg.{parts[1]}.") for path in known):
+            choose = f"reg={parts[1]}" if not chosen else f"'reg=[{','.join(sorted([*chosen, parts[1]]))}]'"
+            return [f"{key} is set, but {parts[1]} is not chosen", f"add {choose}"]
+    if len(parts) == 1:
+        known = [*groups, *(path for path in known if "." not in path)]
+    siblings = [path for path in known if path.startswith(f"{parts[0]}.")]
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    notes = [f"did you mean {nearest[0]}?"] if nearest else []
+    listed = siblings if len(parts) > 1 and siblings else known
+    return [f"{key} is no setting of this configuration", *notes, f"possible here: {', '.join(listed)}"]
+
+
+def _known_settings(key: str, arguments: list[str]) -> list[str]:
+    """The settings that exist when the offending override and all flags are left out."""
+    others = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    parsed = OverridesParser.create().parse_overrides([a for a in others if a.partition("=")[0].lstrip("+~") != key])
+    simple = [str(o.input_line) for o in parsed if not o.is_sweep_override() and not (o.key_or_group or "").startswith("hydra")]
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = hydra.compose("train", simple)
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return [path for path, _ in schema.leaves(config) if "_target_" not in path]

@@ -1,0 +1,36 @@
+"""Which parameters are meant: weights, and not biases or normalization scales, unless asked."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+NamedParameters = list[tuple[str, Tensor]]
+
+
+def named_parameters(model: nn.Module) -> NamedParameters:
+    """The trainable parameters with their names, in the model's order."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def is_weight(parameter: Tensor) -> bool:
+    """True for the matrices and kernels of linear and convolutional layers; biases and norm scales have one axis."""
+    return parameter.ndim >= 2
+
+
+def weights(parameters: NamedParameters, *, include_bias: bool = False) -> NamedParameters:
+    """Those that a penalty acts on: the weights, and with `include_bias` all other parameters too."""
+    return [(name, parameter) for name, parameter in parameters if include_bias or is_weight(parameter)]
+
+
+@torch.no_grad()
+def weight_norm(parameters: NamedParameters) -> float:
+    """The Euclidean norm of all weights taken as one vector."""
+    return math.sqrt(sum(float(w.double().square().sum()) for _, w in weights(parameters)))
+
+
+@torch.no_grad()
+def zero_fraction(parameters: NamedParameters) -> float:
+    """The fraction of the weights that are exactly zero."""
+    chosen = [w for _, w in weights(parameters)]
+    return sum(int((w == 0).sum()) for w in chosen) / sum(w.numel() for w in chosen)

@@ -1,0 +1,39 @@
+"""Which epoch's weights a run is judged by, from its history on the validation split. Plain Python, no tensors."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Outcome(NamedTuple):
+    """One epoch on the validation split: the objective, and the loss that breaks ties (lower is better)."""
+
+    objective: float
+    val_loss: float
+
+
+def maximised(objective: str) -> bool:
+    """Whether more of this quantity is better: accuracies are maximised, losses minimised."""
+    return objective.endswith("/acc")
+
+
+def cost(outcome: Outcome, *, maximise: bool) -> tuple[float, float]:
+    """The outcome as a pair to be minimised; what is not a number is worst."""
+    signed = -outcome.objective if maximise else outcome.objective
+    values = (signed, outcome.val_loss)
+    return tuple(math.inf if math.isnan(value) else value for value in values)  # type: ignore[return-value]
+
+
+def best_epoch(history: Sequence[Outcome], *, maximise: bool) -> int:
+    """Index of the best epoch: the best objective, then the lower validation loss, then the earlier epoch."""
+    return min(range(len(history)), key=lambda epoch: cost(history[epoch], maximise=maximise))
+
+
+def improvements(values: Sequence[float], *, min_delta: float) -> list[bool]:
+    """For each value of a sequence to be minimised: is it below the best so far by more than `min_delta`?"""
+    best, improved = math.inf, []
+    for value in values:
+        improved.append(value < best - min_delta)
+        if improved[-1]:
+            best = value
+    return improved

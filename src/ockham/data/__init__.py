@@ -1,0 +1,25 @@
+"""Data sets as uint8 tensors in memory, splits, batches by index, whole-batch augmentation."""
+
+from ockham.data.augment import Augment, Cutout, FlipCrop, Mixup, Shift
+from ockham.data.image_folder import ImageFolder
+from ockham.data.sources import Cifar10, Cifar100, FashionMnist, Mnist, Mnist5k
+from ockham.data.splits import Normalize, Source, Split, Splits, divide
+
+__all__ = [
+    "Augment",
+    "Cifar10",
+    "Cifar100",
+    "Cutout",
+    "FashionMnist",
+    "FlipCrop",
+    "ImageFolder",
+    "Mixup",
+    "Mnist",
+    "Mnist5k",
+    "Normalize",
+    "Shift",
+    "Source",
+    "Split",
+    "Splits",
+    "divide",
+]

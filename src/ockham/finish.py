@@ -1,0 +1,82 @@
+"""The end of a run: its selected weights on all three splits, the test set for the first and only time."""
+
+import torch
+from omegaconf import DictConfig
+
+from ockham import build
+from ockham.checkpoint import Checkpoint
+from ockham.core.metrics import evaluate, logits_of
+from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
+from ockham.cost import flops_per_sample
+from ockham.experiment import Experiment
+from ockham.record import FINAL_METRICS, RunFolder, gaps
+from ockham.reg import total_penalty
+from ockham.schema import leaves
+
+
+def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> None:
+    """Write metrics.json and the final pictures, and mark the run as finished."""
+    last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
+    device = torch.device(experiment.settings.accelerator)
+    model = build.trained_model(config, best.input, best.model).to(device)
+    parameters = named_parameters(model)
+    normalize = experiment.normalize
+    normalize.for_model(parameters[0][1].dtype, experiment.memory_format, device)
+    splits = experiment.splits.to(device)
+    measured: dict[str, float] = {}
+    for name, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+        loss, acc = evaluate(model, split.images, split.labels, normalize)
+        measured |= {f"{name}/loss": loss, f"{name}/acc": acc}
+    measured |= gaps(measured)
+    measured |= {
+        "objective": measured[experiment.settings.objective],
+        "best_epoch": best.epoch,
+        "last_epoch": last.epoch,
+        "penalty": total_penalty(experiment.regularizers, model, splits.train.images, normalize),
+        "weight_norm": weight_norm(parameters),
+        "zero_fraction": zero_fraction(parameters),
+        "parameters": experiment.num_parameters,
+        "steps": last.step,
+        "flops": flops_per_sample(model, normalize.shape) * last.samples,
+    }
+    metrics = {key: measured[key] for key in FINAL_METRICS}
+    if config.logger.tensorboard:
+        logits = torch.cat(list(logits_of(model, splits.test.images, normalize)))
+        _show(config, experiment, folder, metrics, model, logits.cpu(), last.step)
+    folder.write_metrics(metrics)
+    folder.end("finished")
+
+
+def _show(
+    config: DictConfig,
+    experiment: Experiment,
+    folder: RunFolder,
+    metrics: dict[str, float],
+    model: torch.nn.Module,
+    logits: torch.Tensor,
+    step: int,
+) -> None:
+    """The final figures and pictures in TensorBoard; `logits` (N, C) are those of the test images."""
+    from ockham import pictures
+    from ockham.events import HPARAM_METRICS, EventWriter
+
+    events = EventWriter(folder.path)
+    events.scalars(step, {name: metrics[name] for name in HPARAM_METRICS})
+    test, classes = experiment.splits.test, experiment.splits.classes
+    events.picture("test/confusion", pictures.confusion(logits.argmax(dim=1), test.labels, classes), step)
+    events.picture("test/confidently_wrong", pictures.confidently_wrong(logits, test, classes), step)
+    filters = pictures.first_filters(model, experiment.normalize.shape)
+    if filters is not None:
+        events.picture("model/first_layer", filters, step)
+    events.finish(hparam_settings(config))
+    events.close()
+
+
+def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:
+    """The settings as the HParams tab takes them: numbers and flags as they are, everything else as text."""
+    shown: dict[str, str | float | bool] = {}
+    for path, value in leaves(config):
+        if path.split(".")[0] not in ("resume", "trust", "logger") and path != "data.root":
+            shown[path] = value if isinstance(value, (int, float, bool)) else "null" if value is None else str(value)
+    return shown
+

@@ -1,0 +1,50 @@
+"""The batches of an epoch, handed to Lightning in chunks.
+
+Lightning's work per batch costs more than a small model's optimizer step, so that what Lightning takes for a batch is a
+chunk: the sample indices of many optimizer steps, which the module walks.
+"""
+
+from collections.abc import Iterator
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from ockham.data.batches import order
+from ockham.experiment import Experiment
+
+STEPS_PER_CHUNK = 32
+
+
+class Chunks:
+    """An iterable over the chunks of the epoch that comes next; each is a tensor (samples of up to 32 steps,)."""
+
+    def __init__(self, experiment: Experiment, *, finished_epochs: int) -> None:
+        self.experiment = experiment
+        self.epoch = finished_epochs
+
+    def _samples(self) -> int:
+        """How many samples the coming epoch takes: fewer where max_steps ends it."""
+        remaining = self.experiment.total_steps - self.epoch * self.experiment.steps_per_epoch
+        return min(len(self.experiment.splits.train), remaining * self.experiment.step_size)
+
+    def __len__(self) -> int:
+        return -(-self._samples() // (STEPS_PER_CHUNK * self.experiment.step_size))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        settings = self.experiment.settings
+        num_samples = len(self.experiment.splits.train)
+        indices = order(num_samples, seed=settings.seed, epoch=self.epoch, shuffle=settings.shuffle)
+        return iter(indices[: self._samples()].split(STEPS_PER_CHUNK * self.experiment.step_size))
+
+
+class ChunkModule(pl.LightningDataModule):
+    """Hands the chunks to the Trainer; Lightning asks for them anew before every epoch."""
+
+    def __init__(self, experiment: Experiment, *, finished_epochs: int) -> None:
+        super().__init__()
+        self.experiment = experiment
+        self.finished_epochs = finished_epochs
+
+    def train_dataloader(self) -> Chunks:
+        assert self.trainer is not None
+        return Chunks(self.experiment, finished_epochs=self.finished_epochs + self.trainer.current_epoch)

@@ -1,0 +1,62 @@
+"""Executing an experiment with Lightning's Trainer."""
+
+import logging
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from ockham.checkpoint import Checkpoint
+from ockham.experiment import Experiment
+from ockham.lit.chunks import ChunkModule
+from ockham.lit.module import Classifier
+from ockham.lit.progress import Progress
+from ockham.lit.recorder import Recorder
+from ockham.record import RunFolder
+
+
+def fit(experiment: Experiment, folder: RunFolder, checkpoint: Checkpoint | None, *, tensorboard: bool) -> None:
+    """Train to the end, or until a regularizer stops the run or a number is no longer finite; the record is in `folder`.
+
+    With several devices this is called in one process per device, each told its place by the variables of torchrun.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    module = Classifier(experiment, checkpoint)
+    if module.finished_epochs >= experiment.num_epochs or module.should_stop():
+        return
+    trainer = _trainer(experiment, folder, module, tensorboard=tensorboard)
+    chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)
+    with warnings.catch_warnings():
+        # Chunks are no DataLoader on purpose: there is nothing for worker processes to do.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, datamodule=chunks)
+
+
+def _trainer(experiment: Experiment, folder: RunFolder, module: Classifier, *, tensorboard: bool) -> pl.Trainer:
+    settings = experiment.settings
+    cuda = settings.accelerator == "cuda"
+    distributed: dict[str, Any] = {"strategy": "ddp", "sync_batchnorm": cuda} if settings.devices > 1 else {}
+    if not distributed:
+        # A single process, also inside a Slurm job whose variables would make Lightning look for others.
+        distributed = {"plugins": [LightningEnvironment()]}
+    return pl.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_epochs=experiment.num_epochs - module.finished_epochs,
+        callbacks=[Recorder(folder, tensorboard=tensorboard), Progress()],
+        # Exact repetition is promised; on CPU all operations in use are deterministic as they are.
+        deterministic=cuda,
+        benchmark=False,
+        default_root_dir=folder.path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        log_every_n_steps=1,
+        **distributed,
+    )
+

@@ -1,0 +1,210 @@
+"""The Lightning module: one optimizer step, readable, and what is measured after an epoch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from ockham.checkpoint import Checkpoint
+from ockham.core.metrics import evaluate
+from ockham.core.objective import cross_entropy
+from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
+from ockham.core.selection import Outcome, best_epoch, cost
+from ockham.data import Split, Splits
+from ockham.experiment import Experiment
+from ockham.record import EPOCH_SCALARS, gaps
+from ockham.reg import Outputs, total_penalty
+
+#: train/* in metrics.csv is measured on this many training images, or on as many as val has if that is more.
+PROBE_SAMPLES = 5000
+
+
+class Classifier(pl.LightningModule):
+    """Trains `experiment.model`, from the checkpoint's epoch on where one is given.
+
+    Per step: augment, regularize the batch, forward, cross-entropy and penalties, backward, optimizer step, projection.
+    """
+
+    def __init__(self, experiment: Experiment, checkpoint: Checkpoint | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.experiment = experiment
+        self.checkpoint = checkpoint
+        self.model = experiment.model
+        self.finished_epochs = checkpoint.epoch if checkpoint else 0
+        self.finished_steps = checkpoint.step if checkpoint else 0
+        self.worked_samples = checkpoint.samples if checkpoint else 0
+        self.history: list[Outcome] = list(checkpoint.history) if checkpoint else []
+        self.augment_noise = experiment.streams.stream("augment")
+        self.splits: Splits = experiment.splits
+        self.probe: Split = experiment.splits.train
+        self.parameters_by_name = named_parameters(self.model)
+        self.losses = [reg for reg in experiment.regularizers if reg.has_penalty and not reg.proximal]
+
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = self.experiment.make_optimizer(self.model)
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        group_of = {id(p): index for index, group in enumerate(optimizer.param_groups) for p in group["params"]}
+        self.group_by_name = {name: group_of[id(parameter)] for name, parameter in self.parameters_by_name}
+        return optimizer
+
+    def on_train_start(self) -> None:
+        self.optimizer = self.optimizers(use_pl_optimizer=False)
+        self.splits = self.experiment.splits.to(self.device)
+        dtype = self.parameters_by_name[0][1].dtype
+        self.experiment.normalize.for_model(dtype, self.experiment.memory_format, self.device)
+        if self.checkpoint is not None:
+            self.model.load_state_dict(self.checkpoint.model)
+            self.optimizer.load_state_dict(self.checkpoint.optimizer)
+        train = self.splits.train
+        # Evenly spaced, so that the sample does not depend on the seed's shuffling of the splits' storage.
+        size = min(len(train), max(PROBE_SAMPLES, len(self.splits.val)))
+        self.probe = train[torch.arange(size, device=self.device) * len(train) // size]
+        self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def on_train_epoch_start(self) -> None:
+        self.experiment.streams.begin(self.finished_epochs)
+        self.objective_sum.zero_()
+        self.epoch_samples = 0
+        self.costs = self.past_costs()
+
+    def training_step(self, chunk: Tensor, chunk_index: int) -> None:
+        for batch in chunk.split(self.experiment.step_size):
+            self.step(batch)
+
+    def step(self, batch: Tensor) -> None:
+        """One optimizer step on the training samples with the indices `batch` (n,)."""
+        lrs = self.set_learning_rates()
+        if isinstance(self.optimizer, LBFGS):
+            self.before_step(lrs)
+            objective = self.optimizer.step(lambda: self.backward_again(batch))
+        else:
+            objective = self.forward_backward(batch)
+            self.before_step(lrs)
+            self.optimizer.step()
+        with torch.no_grad():
+            for reg in self.experiment.regularizers:
+                reg.project(self.parameters_by_name, lrs)
+        self.objective_sum += objective.detach() * len(batch)
+        self.epoch_samples += len(batch)
+        self.finished_steps += 1
+
+    def set_learning_rates(self) -> Mapping[str, float]:
+        """Put the scheduled learning rates into the optimizer's groups; returns them by parameter name."""
+        experiment = self.experiment
+        factor = experiment.schedule(self.finished_steps, experiment.total_steps, self.costs)
+        self.lrs = [base * factor for base in self.base_lrs]
+        for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
+            group["lr"] = lr
+        return {name: self.lrs[index] for name, index in self.group_by_name.items()}
+
+    @torch.no_grad()
+    def before_step(self, lrs: Mapping[str, float]) -> None:
+        for reg in self.experiment.regularizers:
+            reg.before_step(self.parameters_by_name, lrs)
+
+    def backward_again(self, batch: Tensor) -> Tensor:
+        """The closure of L-BFGS: its line search compares values, so every call draws the same noise."""
+        self.experiment.streams.begin(self.finished_epochs)
+        return self.forward_backward(batch)
+
+    def forward_backward(self, batch: Tensor) -> Tensor:
+        """Leave the gradient of the objective on `batch` (n,) in the parameters; returns the objective, a scalar.
+
+        With several devices each takes its share of the samples; the backward pass averages gradients over devices, so
+        that a share counts world-size times.
+        """
+        settings = self.experiment.settings
+        self.worked_samples += len(batch)
+        self.optimizer.zero_grad()
+        own = batch[self.global_rank :: self.trainer.world_size] if self.trainer.world_size > 1 else batch
+        weight = self.trainer.world_size / len(batch)
+        if len(own) == 0:  # a last batch smaller than the number of devices: take part, with weight zero
+            own, weight = batch[:1], 0.0
+        total = torch.zeros((), device=self.device)
+        for position, part in enumerate(own.split(settings.batch_size)):
+            objective = self.objective(part, weight, with_parameter_penalties=position == 0)
+            self.manual_backward(objective)
+            total = total + objective.detach()
+        if settings.clip_value is not None:
+            clip = {"norm": torch.nn.utils.clip_grad_norm_, "value": torch.nn.utils.clip_grad_value_}
+            clip[settings.clip_algorithm](self.model.parameters(), settings.clip_value)
+        return total
+
+    def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
+        """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
+        experiment = self.experiment
+        y = self.splits.train.labels.index_select(0, part)
+        x = experiment.normalize(self.splits.train.images.index_select(0, part))
+        if experiment.augment is not None:
+            x, y = experiment.augment(
+                x,
+                y,
+                generator=self.augment_noise.on(x.device),
+                black=experiment.normalize.black(),
+                num_classes=len(self.splits.classes),
+            )
+        for reg in experiment.regularizers:
+            x, y = reg.transform_batch(x, y)
+        outputs = Outputs(self.model(x))
+        loss = cross_entropy(outputs.logits, y, weight=weight)
+        for reg in self.losses:
+            if reg.uses_outputs:
+                loss = loss + reg.penalty(self.parameters_by_name, outputs) * (weight * len(part))
+            elif with_parameter_penalties:
+                loss = loss + reg.penalty(self.parameters_by_name, outputs)
+        return loss
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Measure the weights as they are after the epoch, on every rank alike; returns the scalars of metrics.csv."""
+        normalize = self.experiment.normalize
+        mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
+        scalars: dict[str, float] = {}
+        for name, split in (("train", self.probe), ("val", self.splits.val)):
+            loss, acc = evaluate(self.model, split.images, split.labels, normalize)
+            scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
+        scalars |= gaps(scalars)
+        scalars |= {
+            "train/objective": float(mean_objective),
+            "penalty": total_penalty(self.experiment.regularizers, self.model, self.probe.images, normalize),
+            "weight_norm": weight_norm(self.parameters_by_name),
+            "zero_fraction": zero_fraction(self.parameters_by_name),
+            "lr": self.lrs[0],
+        }
+        # Ranks differ in the statistics of batch norm; all must decide alike.
+        scalars = self.trainer.strategy.broadcast(scalars)
+        self.finished_epochs += 1
+        self.history.append(Outcome(scalars[self.experiment.settings.objective], scalars["val/loss"]))
+        assert tuple(scalars) == EPOCH_SCALARS
+        self.scalars = scalars
+        return scalars
+
+    def is_best(self) -> bool:
+        """Whether the epoch that just finished is the best so far."""
+        return best_epoch(self.history, maximise=self.experiment.maximise) == len(self.history) - 1
+
+    def past_costs(self) -> list[float]:
+        """The objective of every finished epoch as a number to be minimised."""
+        return [cost(outcome, maximise=self.experiment.maximise)[0] for outcome in self.history]
+
+    def should_stop(self) -> bool:
+        return any(reg.stop(self.past_costs()) for reg in self.experiment.regularizers)
+
+    def state(self, *, optimizer: bool) -> Checkpoint:
+        """The state at the end of the last finished epoch; its tensors are copies where `optimizer` is left out."""
+        model = self.model.state_dict()
+        return Checkpoint(
+            epoch=self.finished_epochs,
+            step=self.finished_steps,
+            samples=self.worked_samples,
+            history=list(self.history),
+            model=model if optimizer else {name: value.clone() for name, value in model.items()},
+            optimizer=self.optimizer.state_dict() if optimizer else None,
+            input=self.experiment.input,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        raise AssertionError("Lightning writes no checkpoints here: see recorder.py")

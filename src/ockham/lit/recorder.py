@@ -1,0 +1,99 @@
+"""The record of a run, written as it goes."""
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+
+from ockham.checkpoint import Checkpoint
+from ockham.cost import peak_memory_bytes
+from ockham.lit.module import Classifier
+from ockham.record import RunFolder
+
+if TYPE_CHECKING:
+    from ockham.events import EventWriter
+
+#: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
+SECONDS_BETWEEN_CHECKPOINTS = 1.0
+
+
+class Recorder(pl.Callback):
+    """Writes metrics.csv, TensorBoard scalars, cost.json and the checkpoints after epochs; ends a run that diverged."""
+
+    def __init__(self, folder: RunFolder, *, tensorboard: bool) -> None:
+        self.folder = folder
+        self.tensorboard = tensorboard
+        self.best: Checkpoint | None = None
+        self.events: EventWriter | None = None
+        self.past_cost = folder.cost()
+        self.train_seconds = 0.0
+        self.first_samples = 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self.started = self.last_written = time.monotonic()
+        self.first_samples = module.worked_samples
+        self.first_step = module.finished_steps
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        self.epoch_started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
+        trainer.strategy.barrier()
+        seconds = time.monotonic() - self.epoch_started
+        self.train_seconds += seconds
+        scalars = module.finish_epoch()
+        finite = math.isfinite(scalars["train/objective"]) and math.isfinite(scalars["val/loss"])
+        trainer.should_stop = not finite or module.should_stop()
+        if not trainer.is_global_zero:
+            return
+        self.folder.append_epoch(module.finished_epochs, module.finished_steps, scalars)
+        if self.tensorboard:
+            self.events = self.events or self._open_events(module)
+            throughput = {"samples_per_second": module.epoch_samples / seconds}
+            self.events.scalars(module.finished_steps, scalars | throughput)
+        if not finite:
+            self._diverged(module, scalars)
+        elif module.is_best():
+            self.best = module.state(optimizer=False)
+        ended = trainer.should_stop or module.finished_epochs == module.experiment.num_epochs
+        if finite and (ended or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS):
+            self._write(module)
+
+    def _open_events(self, module: Classifier) -> "EventWriter":
+        from ockham.events import EventWriter  # late: TensorBoard takes its time to import, the first step comes first
+
+        return EventWriter(self.folder.path, purge_step=self.first_step + 1 if self.first_step else None)
+
+    def _write(self, module: Classifier) -> None:
+        """Checkpoints last: whatever they continue from is on disk before them."""
+        if self.events is not None:
+            self.events.flush()
+        self._write_cost(module)
+        if self.best is not None:
+            self.best.save(self.folder.best_checkpoint)
+            self.best = None
+        module.state(optimizer=True).save(self.folder.last_checkpoint)
+        self.last_written = time.monotonic()
+
+    def _write_cost(self, module: Classifier) -> None:
+        train_seconds = self.train_seconds + self.past_cost.get("train_seconds", 0.0)
+        wall_seconds = time.monotonic() - self.started + self.past_cost.get("wall_seconds", 0.0)
+        self.folder.write_cost(
+            {
+                "samples_per_second": (module.worked_samples - self.first_samples) / max(self.train_seconds, 1e-9),
+                "train_seconds": train_seconds,
+                "wall_seconds": wall_seconds,
+                "peak_memory_bytes": max(peak_memory_bytes(module.device), self.past_cost.get("peak_memory_bytes", 0)),
+            }
+        )
+
+    def _diverged(self, module: Classifier, scalars: dict[str, Any]) -> None:
+        what = "train/objective" if not math.isfinite(scalars["train/objective"]) else "val/loss"
+        message = f"{what} is {scalars[what]} after epoch {module.finished_epochs}"
+        self._write_cost(module)
+        self.folder.end("diverged", error=message)
+
+    def teardown(self, trainer: pl.Trainer, module: Classifier, stage: str) -> None:  # type: ignore[override]
+        if self.events is not None:
+            self.events.close()

@@ -1,0 +1,59 @@
+"""Residual networks for small images."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ockham.models.layers import image_shape
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions with batch norm around an identity path; a stride subsamples, new channels are zero."""
+
+    def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(fan_in, fan_out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(fan_out)
+        self.conv2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(fan_out)
+        self.stride = stride
+        self.new_channels = fan_out - fan_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        path = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        identity = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+        return F.relu(path + identity)
+
+
+class ResNet(nn.Module):
+    """The CIFAR network of He et al. 2016 (Deep Residual Learning, section 4.2) with option A shortcuts. yaml: `model=resnet`.
+
+    `depth` = 6 n + 2 layers: a 3 x 3 convolution, then three stages of n blocks with width, 2 width and 4 width channels, and
+    the mean over the image into a dense output layer. Weights start as in He et al. 2015 (fan out, normal).
+    """
+
+    def __init__(self, shape: Sequence[int], num_classes: int, *, depth: int = 20, width: int = 16) -> None:
+        super().__init__()
+        channels, _, _ = image_shape(shape, "resnet")
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"model.depth={depth} must be 6 n + 2: 8, 14, 20, 32, 44, 56 or 110, for example")
+        self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.stages = nn.Sequential()
+        fan_in = width
+        for stage in range(3):
+            fan_out = width * 2**stage
+            for block in range((depth - 2) // 6):
+                self.stages.append(Block(fan_in, fan_out, stride=2 if stage and not block else 1))
+                fan_in = fan_out
+        self.output = nn.Linear(fan_in, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.stages(F.relu(self.norm(self.stem(x))))
+        # A mean, not AdaptiveAvgPool2d: the backward pass of that one is not deterministic on CUDA.
+        logits: Tensor = self.output(features.mean(dim=(2, 3)))
+        return logits

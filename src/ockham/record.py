@@ -1,0 +1,223 @@
+"""The run folder: the one contract between whatever trains and whatever reads. No torch here.
+
+    .hydra/{config,overrides,hydra}.yaml   what was asked for
+    train.log
+    status.json        where the run stands
+    metrics.csv        one row an epoch
+    metrics.json       the final figures, at the selected weights
+    cost.json          what the clock decides
+    events.out.tfevents.*
+    checkpoints/{last,best}.ckpt
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["running", "finished", "failed", "diverged", "pruned"]
+
+#: Scalars of one epoch, measured with its final weights: the columns of metrics.csv after `epoch` and `step`, and the
+#: TensorBoard tags. train/* is measured on a fixed sample of the training split, train/objective is what was minimised.
+EPOCH_SCALARS = (
+    "train/loss",
+    "train/acc",
+    "val/loss",
+    "val/acc",
+    "gap/loss",
+    "gap/acc",
+    "train/objective",
+    "penalty",
+    "weight_norm",
+    "zero_fraction",
+    "lr",
+)
+
+#: The keys of metrics.json.
+FINAL_METRICS = (
+    "objective",
+    "best_epoch",
+    "last_epoch",
+    "train/loss",
+    "train/acc",
+    "val/loss",
+    "val/acc",
+    "test/loss",
+    "test/acc",
+    "gap/loss",
+    "gap/acc",
+    "penalty",
+    "weight_norm",
+    "zero_fraction",
+    "parameters",
+    "steps",
+    "flops",
+)
+
+#: The keys of cost.json.
+COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes")
+
+VERSIONED_PACKAGES = ("ockham", "torch", "pytorch-lightning", "hydra-core", "numpy")
+
+
+def gaps(scalars: Mapping[str, float]) -> dict[str, float]:
+    """How much worse validation is than training; positive where the model overfits."""
+    return {
+        "gap/loss": scalars["val/loss"] - scalars["train/loss"],
+        "gap/acc": scalars["train/acc"] - scalars["val/acc"],
+    }
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Put the content at the path so that a reader, or a crash, sees all of it or what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+class RunFolder:
+    """Reading and writing of one run folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / ".hydra" / "config.yaml"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "train.log"
+
+    def status(self) -> dict[str, Any]:
+        """status.json, or an empty dict where no run has begun."""
+        return self._read_json("status.json")
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json, or an empty dict while the run is not finished."""
+        return self._read_json("metrics.json")
+
+    def cost(self) -> dict[str, Any]:
+        """cost.json, or an empty dict before the first checkpoint."""
+        return self._read_json("cost.json")
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        if not file.exists():
+            return {}
+        content: dict[str, Any] = json.loads(file.read_text())
+        return content
+
+    @property
+    def state(self) -> State | None:
+        return self.status().get("state")
+
+    def begin(self, *, device: str) -> None:
+        """Mark the run as running, in one more attempt."""
+        status = {
+            "state": "running",
+            "attempt": self.status().get("attempt", 0) + 1,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": _now(),
+            "ended": None,
+            "error": None,
+            "code": code_version(),
+            "versions": versions(),
+            "device": device,
+        }
+        write_json(self.path / "status.json", status)
+
+    def end(self, state: State, *, error: str | None = None, overrides: Sequence[str] = ()) -> None:
+        """Record how the run ended; `error` comes with the override line that leads there."""
+        told = None if error is None else {"message": error, "overrides": " ".join(overrides)}
+        write_json(self.path / "status.json", {**self.status(), "state": state, "ended": _now(), "error": told})
+
+    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+        assert tuple(metrics) == FINAL_METRICS, f"metrics.json has other keys: {tuple(metrics)}"
+        write_json(self.path / "metrics.json", metrics)
+
+    def write_cost(self, cost: Mapping[str, float]) -> None:
+        assert tuple(cost) == COSTS, f"cost.json has other keys: {tuple(cost)}"
+        write_json(self.path / "cost.json", cost)
+
+    def append_epoch(self, epoch: int, step: int, scalars: Mapping[str, float]) -> None:
+        """Add the row of an epoch to metrics.csv."""
+        assert tuple(scalars) == EPOCH_SCALARS, f"metrics.csv has other columns: {tuple(scalars)}"
+        file = self.path / "metrics.csv"
+        if not file.exists():
+            write_atomic(file, _csv_line(["epoch", "step", *EPOCH_SCALARS]))
+        with file.open("ab") as rows:
+            rows.write(_csv_line([epoch, step, *scalars.values()]))
+
+    def epochs(self) -> list[dict[str, float]]:
+        """The complete rows of metrics.csv; a last line that a crash cut short is left out."""
+        file = self.path / "metrics.csv"
+        if not file.exists():
+            return []
+        whole = file.read_text().rpartition("\n")[0]
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
+
+    def keep_epochs(self, number: int) -> None:
+        """Cut metrics.csv back to its first `number` epochs: the rest is written again when training continues."""
+        file = self.path / "metrics.csv"
+        if file.exists():
+            write_atomic(file, b"".join(file.read_bytes().splitlines(keepends=True)[: number + 1]))
+
+
+def _csv_line(values: Sequence[Any]) -> bytes:
+    return (",".join(str(value) for value in values) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # ockham itself, in a clone that is not installed
+            continue
+    return found
+
+
+def code_version() -> dict[str, Any]:
+    """The git commit of the code and whether it was changed since; None where it is not under git."""
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"commit": commit, "dirty": None if changed is None else bool(changed)}

@@ -1,0 +1,187 @@
+"""Penalties on the weights: added to the loss, or minimised by a proximal step after the optimizer's.
+
+Sums run over all weights of linear and convolutional layers, and not over biases and norm scales unless `include_bias`.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ockham.core.parameters import NamedParameters, is_weight, weights
+from ockham.reg.base import Context, Outputs, Regularizer
+
+PENALTY_METHODS = ("proximal", "subgradient")
+
+
+def sum_of_squares(tensors: list[Tensor]) -> Tensor:
+    return torch.stack([tensor.square().sum() for tensor in tensors]).sum()
+
+
+def sum_of_magnitudes(tensors: list[Tensor]) -> Tensor:
+    return torch.stack([tensor.abs().sum() for tensor in tensors]).sum()
+
+
+def soft_threshold(weight: Tensor, threshold: float | Tensor) -> Tensor:
+    """sign(w) max(|w| - threshold, 0): the proximal map of threshold * |w|."""
+    return weight.sign() * (weight.abs() - threshold).clamp(min=0)
+
+
+def group_norms(weight: Tensor) -> Tensor:
+    """The norm of all weights that leave each input unit or channel, shape (1, in, 1, ...), for a weight (out, in, ...)."""
+    others = [axis for axis in range(weight.ndim) if axis != 1]
+    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+
+
+def group_soft_threshold(weight: Tensor, threshold: float | Tensor) -> Tensor:
+    """w_g max(1 - threshold sqrt(|g|) / ||w_g||, 0): the proximal map of threshold * sum_g sqrt(|g|) ||w_g||."""
+    norms = group_norms(weight)
+    size = weight.numel() // weight.shape[1]
+    return weight * (1 - threshold * size**0.5 / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(min=0)
+
+
+class L2(Regularizer):
+    """strength * sum w^2, or with `scale=half_mean` strength / (2 m) * sum w^2, m the training samples. yaml: `reg=l2`.
+
+    Gradient 2 strength w: under plain SGD it equals torch's weight_decay = 2 strength; under Adam it does not. Hoerl &
+    Kennard 1970, Ridge Regression; the second form is that of Goodfellow et al. 2016 and Ng's lectures.
+    """
+
+    def __init__(self, strength: float, *, scale: str = "sum", include_bias: bool = False) -> None:
+        self.strength = strength
+        self.scale = scale
+        self.include_bias = include_bias
+        self.num_samples: int | None = None
+
+    def configure_model(self, model: nn.Module, context: Context) -> None:
+        self.num_samples = context.num_samples
+
+    @property
+    def factor(self) -> float:
+        """What sum w^2 is multiplied with. Raises ValueError for half_mean while the number of samples is unknown."""
+        if self.scale == "sum":
+            return self.strength
+        if self.num_samples is None:
+            raise ValueError(
+                "reg.l2.scale=half_mean divides by the number of training samples, which is not known here: configure the "
+                "model with the data first, or set reg.l2.scale=sum"
+            )
+        return self.strength / (2 * self.num_samples)
+
+    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
+        return self.factor * sum_of_squares([w for _, w in weights(parameters, include_bias=self.include_bias)])
+
+
+class L1(Regularizer):
+    """strength * sum |w|. yaml: `reg=l1`.
+
+    `method=proximal` (the default) soft-thresholds by lr * strength after every step, which makes weights exactly zero
+    (ISTA: Daubechies et al. 2004; Tibshirani 1996, the Lasso); `subgradient` adds it to the loss, which does not.
+    """
+
+    def __init__(self, strength: float, *, method: str = "proximal", include_bias: bool = False) -> None:
+        self.strength = strength
+        self.proximal = method == "proximal"
+        self.include_bias = include_bias
+
+    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
+        return self.strength * sum_of_magnitudes([w for _, w in weights(parameters, include_bias=self.include_bias)])
+
+    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+        if self.proximal:
+            for name, weight in weights(parameters, include_bias=self.include_bias):
+                weight.copy_(soft_threshold(weight, lrs[name] * self.strength))
+
+
+class ElasticNet(Regularizer):
+    """strength * (l1_ratio sum |w| + (1 - l1_ratio) sum w^2) (Zou & Hastie 2005). yaml: `reg=elastic_net`.
+
+    `method=proximal` applies soft(w, lr strength l1_ratio) / (1 + 2 lr strength (1 - l1_ratio)) after every step,
+    `subgradient` adds the penalty to the loss.
+    """
+
+    def __init__(
+        self, strength: float, *, l1_ratio: float = 0.5, method: str = "proximal", include_bias: bool = False
+    ) -> None:
+        self.strength = strength
+        self.l1_ratio = l1_ratio
+        self.proximal = method == "proximal"
+        self.include_bias = include_bias
+
+    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
+        chosen = [w for _, w in weights(parameters, include_bias=self.include_bias)]
+        mixed = self.l1_ratio * sum_of_magnitudes(chosen) + (1 - self.l1_ratio) * sum_of_squares(chosen)
+        return self.strength * mixed
+
+    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+        if self.proximal:
+            for name, weight in weights(parameters, include_bias=self.include_bias):
+                step = lrs[name] * self.strength
+                weight.copy_(soft_threshold(weight, step * self.l1_ratio) / (1 + 2 * step * (1 - self.l1_ratio)))
+
+
+class GroupLasso(Regularizer):
+    """strength * sum_g sqrt(|g|) ||w_g||, minimised by its proximal step. yaml: `reg=group_lasso`.
+
+    A group is all that leaves one input unit of a dense layer or one input channel of a convolution, so that whole units
+    and channels become zero (Yuan & Lin 2006; for networks Scardapane et al. 2017, Group Sparse Regularization).
+    """
+
+    proximal = True
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
+        sums = [(w.numel() // w.shape[1]) ** 0.5 * group_norms(w).sum() for _, w in weights(parameters)]
+        return self.strength * torch.stack(sums).sum()
+
+    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+        for name, weight in weights(parameters):
+            weight.copy_(group_soft_threshold(weight, lrs[name] * self.strength))
+
+
+class WeightDecay(Regularizer):
+    """w <- (1 - lr strength) w before the optimizer's step: decoupled decay, whatever the optimizer. yaml: `reg=weight_decay`.
+
+    With Adam it is AdamW (Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization).
+    """
+
+    def __init__(self, strength: float, *, include_bias: bool = False) -> None:
+        self.strength = strength
+        self.include_bias = include_bias
+
+    def before_step(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+        for name, weight in weights(parameters, include_bias=self.include_bias):
+            weight.mul_(1 - lrs[name] * self.strength)
+
+
+class MaxNorm(Regularizer):
+    """||w_u|| <= limit for the incoming weights of every unit or output channel, by projection. yaml: `reg=max_norm`.
+
+    Srebro & Shraibman 2005; with dropout: Srivastava et al. 2014, section 5.1.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+        for _, weight in weights(parameters):
+            norms = torch.linalg.vector_norm(weight.flatten(1), dim=1).view(-1, *[1] * (weight.ndim - 1))
+            weight.mul_((self.limit / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(max=1))
+
+
+class SpectralNorm(Regularizer):
+    """Every weight divided by its largest singular value (Miyato et al. 2018). yaml: `reg=spectral_norm`.
+
+    torch's parametrization: one power iteration a step, a kernel taken as the matrix (out, in * height * width).
+    """
+
+    def configure_model(self, model: nn.Module, context: Context) -> None:
+        from torch.nn.utils.parametrizations import spectral_norm
+
+        layers = [module for module in model.modules() if isinstance(getattr(module, "weight", None), Tensor)]
+        with context.streams.global_seed("spectral_norm"):  # the power iteration starts from random vectors
+            for layer in layers:
+                if is_weight(layer.weight):  # type: ignore[arg-type]
+                    spectral_norm(layer)

@@ -1,0 +1,90 @@
+"""Continuing a run from its folder. No torch here: a mistake is told at once.
+
+The configuration is read from the folder as data: it never widens the allowlist, and no Hydra setting is taken from it.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ockham.record import RunFolder, write_atomic
+
+#: What may change when a run continues; all other settings would make it another run.
+CHANGEABLE = ("trainer.max_epochs", "trainer.max_steps", "trainer.accelerator", "data.root")
+
+
+def run_folder(path: str) -> RunFolder:
+    """The folder of a run that can be read. Raises ValueError, with the runs nearby, where it is none."""
+    folder = RunFolder(path)
+    if not folder.config_file.exists():
+        what = "is no run folder: it has no .hydra/config.yaml" if folder.path.is_dir() else "does not exist"
+        nearby = sorted(found.parent.parent for found in _parents(folder.path).glob("**/.hydra/config.yaml"))[-3:]
+        known = "".join(f"\n  {found}" for found in nearby)
+        raise ValueError(f"{path} {what}" + (f"; the newest runs near it:{known}" if known else ""))
+    return folder
+
+
+def _parents(path: Path) -> Path:
+    """The nearest existing folder above the path, or the path's own place if that would be the whole disk."""
+    existing = next((parent for parent in path.parents if parent.is_dir()), Path())
+    return existing if existing.resolve().name in ("outputs", "runs", "sweeps") or "outputs" in existing.parts else Path("outputs")
+
+
+def check_resumable(folder: RunFolder) -> None:
+    """Raises ValueError where the folder already holds a run that has ended for good."""
+    if folder.state == "finished":
+        raise ValueError(
+            f"{folder.path} holds a finished run: choose another hydra.run.dir, or look at it with tensorboard --logdir "
+            f"{folder.path}"
+        )
+    if folder.state == "diverged":
+        raise ValueError(f"{folder.path} holds a run that diverged: choose another hydra.run.dir, and a smaller optimizer.lr")
+
+
+def read_config(folder: RunFolder) -> DictConfig:
+    """The stored configuration, as data. Raises ValueError where it is damaged."""
+    try:
+        config = OmegaConf.load(folder.config_file)
+        assert isinstance(config, DictConfig)
+        content = OmegaConf.to_container(config)
+    except (OmegaConfBaseException, yaml.YAMLError, OSError, AssertionError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
+    if "${" in str(content):  # an interpolation may read the environment; Hydra stores none that ours need
+        raise ValueError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
+    return config
+
+
+def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:
+    """The configuration that the run in the folder was started with, and the few settings that may differ now.
+
+    `overrides` are those of the present command line. Raises ValueError for one that would make it another run.
+    """
+    config = read_config(run_folder(str(folder.path)))
+    config.trust = list(trust)
+    config.resume = None
+    changed = False
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in ("resume", "trust"):
+            continue
+        if key not in CHANGEABLE:
+            raise ValueError(
+                f"{override} would make it another run than the one in {folder.path}: leave it out (a continued run may "
+                f"change {', '.join(CHANGEABLE)}), or start a new run without resume"
+            )
+        OmegaConf.update(config, key, yaml.safe_load(value))
+        changed = True
+    if changed:
+        write_atomic(folder.config_file, OmegaConf.to_yaml(config).encode())
+    return config
+
+
+def stored_choices(folder: RunFolder) -> dict[str, str]:
+    """The option chosen in each group, from .hydra/hydra.yaml."""
+    stored = yaml.safe_load((folder.path / ".hydra" / "hydra.yaml").read_text())
+    choices: dict[str, Any] = stored["hydra"]["runtime"]["choices"]
+    return {str(group): str(option) for group, option in choices.items()}

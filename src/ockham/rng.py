@@ -1,0 +1,90 @@
+"""All randomness: a generator is a pure function of (seed, purpose, epoch).
+
+Nothing random is stored in a checkpoint. A run that stops at the end of any epoch continues with the numbers it would
+have drawn, and two runs with one seed see the same initialization, split, order and masks whatever else differs.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor
+
+
+def derive(seed: int, purpose: str, epoch: int = 0) -> int:
+    """A 63-bit seed, independent for every (seed, purpose, epoch), the same on every machine."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{epoch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(seed: int, purpose: str, epoch: int = 0, *, device: torch.device | str = "cpu") -> torch.Generator:
+    """A fresh generator on `device` that stands at the start of the stream (seed, purpose, epoch)."""
+    return torch.Generator(device=device).manual_seed(derive(seed, purpose, epoch))
+
+
+@contextmanager
+def global_seed(seed: int, purpose: str) -> Iterator[None]:
+    """Seed torch's global CPU generator inside the block only, for torch code that accepts no generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, purpose))
+        yield
+
+
+class Noise:
+    """The random numbers of one place in a model, for example of one dropout layer.
+
+    `begin(epoch)` puts the stream at the start of that epoch; draws then follow one another. A place has a stream of its
+    own, so that adding noise somewhere else does not change what it draws.
+    """
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        self.seed = seed
+        self.purpose = purpose
+        self._generators: dict[torch.device, torch.Generator] = {}
+        self._epoch = 0
+
+    def begin(self, epoch: int) -> None:
+        self._epoch = epoch
+        for own in self._generators.values():
+            own.manual_seed(derive(self.seed, self.purpose, epoch))
+
+    def on(self, device: torch.device) -> torch.Generator:
+        """The generator of the current epoch on `device`."""
+        if device not in self._generators:
+            self._generators[device] = generator(self.seed, self.purpose, self._epoch, device=device)
+        return self._generators[device]
+
+    def uniform_like(self, x: Tensor) -> Tensor:
+        """Uniform on [0, 1), with the shape, dtype and device of x."""
+        return torch.rand(x.shape, generator=self.on(x.device), dtype=x.dtype, device=x.device)
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """Standard normal, with the shape, dtype and device of x."""
+        return torch.randn(x.shape, generator=self.on(x.device), dtype=x.dtype, device=x.device)
+
+
+class Streams:
+    """The noise streams of one run, made on demand and moved on together at the start of an epoch.
+
+    Under data parallelism every `rank` draws for its own part of a batch, so each has streams of its own.
+    """
+
+    def __init__(self, seed: int, *, rank: int = 0) -> None:
+        self.seed = seed
+        self.rank = rank
+        self._streams: dict[str, Noise] = {}
+
+    def stream(self, purpose: str) -> Noise:
+        if purpose not in self._streams:
+            suffix = f"@{self.rank}" if self.rank else ""
+            self._streams[purpose] = Noise(self.seed, purpose + suffix)
+        return self._streams[purpose]
+
+    def begin(self, epoch: int) -> None:
+        for own in self._streams.values():
+            own.begin(epoch)
+
+    def global_seed(self, purpose: str) -> AbstractContextManager[None]:
+        """`global_seed` with this run's seed, the same on every rank."""
+        return global_seed(self.seed, purpose)

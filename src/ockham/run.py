@@ -1,0 +1,143 @@
+"""The one callable that every launcher and sweeper calls."""
+
+import logging
+import math
+import os
+import socket
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.multiprocessing
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ockham import build, schema, screen
+from ockham.checkpoint import Checkpoint
+from ockham.experiment import Experiment
+from ockham.finish import finish
+from ockham.lit import fit
+from ockham.record import RunFolder
+from ockham.resume import check_resumable, stored_choices, stored_config
+
+log = logging.getLogger("ockham")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its configuration, the option chosen in each group, the overrides behind both, its folder."""
+
+    config: DictConfig
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...]
+    folder: RunFolder
+
+
+def run(config: DictConfig) -> float:
+    """Train the classifier that `config` describes; returns the objective at the selected weights, NaN if it diverged.
+
+    Works in the output folder that Hydra gave this job. A run that was interrupted there continues from its last epoch.
+    Raises ValueError for a configuration that cannot work, naming the override to change.
+    """
+    hydra = HydraConfig.get()
+    folder = RunFolder(hydra.runtime.output_dir)
+    overrides = tuple(hydra.overrides.task)
+    choices = {str(group): str(option) for group, option in hydra.runtime.choices.items()}
+    if config.resume is not None:
+        config, choices = stored_config(folder, overrides, trust=config.trust), stored_choices(folder)
+    check_resumable(folder)
+    for warning in schema.check(config):
+        log.warning("warning: %s", warning)
+    return execute(Job(config, choices, overrides, folder))
+
+
+def execute(job: Job) -> float:
+    """Run the job to its end, in this process or in one process per device; whatever happens is told in status.json."""
+    try:
+        devices = build.settings_of(job.config, num_samples=1).devices
+        if devices > 1:
+            # Spawned, since a process that has used CUDA cannot be forked; told their places as by torchrun.
+            torch.multiprocessing.start_processes(_worker, (job, devices, _free_port()), nprocs=devices, start_method="spawn")
+        else:
+            train(job, rank=0)
+    except BaseException as error:
+        # Whatever ends the run, the folder must say so; the error itself goes on.
+        if job.folder.state == "running":
+            reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error)
+            job.folder.end("failed", error=reason or type(error).__name__, overrides=job.overrides)
+        raise
+    if job.folder.state == "diverged":
+        log.info("diverged: %s", job.folder.status()["error"]["message"])
+        log.info("  everything until then is in %s", job.folder.path)
+        return math.nan
+    log.info("%s", screen.result(job.folder))
+    return float(job.folder.metrics()["objective"])
+
+
+def train(job: Job, *, rank: int) -> None:
+    """What one process does: build, fit from the last checkpoint on, and on rank 0 the final figures."""
+    experiment = build.experiment(job.config, rank=rank)
+    folder = job.folder
+    checkpoint = Checkpoint.load(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
+    if rank == 0:
+        _begin(job, experiment, checkpoint)
+    fit(experiment, folder, checkpoint, tensorboard=job.config.logger.tensorboard)
+    if rank == 0 and folder.state == "running":
+        finish(job.config, experiment, folder)
+
+
+def _begin(job: Job, experiment: Experiment, checkpoint: Checkpoint | None) -> None:
+    device = _device_name(experiment)
+    log.info("%s", screen.summary(job.config, job.choices, _facts(experiment, device), job.folder))
+    if checkpoint is None:
+        job.folder.keep_epochs(0)
+    else:
+        log.info("continuing after epoch %d, step %d", checkpoint.epoch, checkpoint.step)
+        job.folder.keep_epochs(checkpoint.epoch)
+    job.folder.begin(device=device)
+
+
+def _facts(experiment: Experiment, device: str) -> dict[str, str]:
+    """What the summary tells that stands in no configuration."""
+    splits, settings = experiment.splits, experiment.settings
+    batch = f"{settings.batch_size} samples" if settings.shuffle else "the whole training split"
+    batch += f" x {settings.accumulate} accumulated" if settings.accumulate > 1 else ""
+    return {
+        "data": f"{len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test; "
+        f"{len(splits.classes)} classes, input {' x '.join(map(str, experiment.normalize.shape))}",
+        "model": f"{experiment.num_parameters:,} parameters",
+        "length": f"{experiment.num_epochs} epochs of {experiment.steps_per_epoch} steps, {batch} each",
+        "device": f"{device}, {settings.precision}",
+    }
+
+
+def _device_name(experiment: Experiment) -> str:
+    settings = experiment.settings
+    on_cuda = settings.accelerator == "cuda"
+    name = torch.cuda.get_device_name(0) if on_cuda else f"cpu, {torch.get_num_threads()} threads"
+    return name if settings.devices == 1 else f"{settings.devices} x {name}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _worker(rank: int, job: Job, devices: int, port: int) -> None:
+    """One process of several, on device `rank`."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "ockham"}
+    os.environ.update({key: str(value) for key, value in {**place, **address}.items()})
+    torch.set_num_threads(max(torch.get_num_threads() // devices, 1))
+    level = logging.INFO if rank == 0 else logging.ERROR
+    handlers = [logging.StreamHandler(), logging.FileHandler(job.folder.log_file)] if rank == 0 else [logging.NullHandler()]
+    logging.basicConfig(level=level, format="%(message)s", handlers=handlers)
+    if rank:
+        warnings.simplefilter("ignore")  # rank 0 says it
+    try:
+        train(job, rank=rank)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

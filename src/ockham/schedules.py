@@ -1,0 +1,151 @@
+"""Learning-rate schedules: the factor on the base learning rate, a pure function of (step, total steps).
+
+`step` counts finished optimizer steps, so the first update runs at factor(0, total). Only `Plateau` looks at results; it is
+a pure function too, of the validation history. Every class takes `warmup_steps`: the factor then rises linearly from
+1 / (warmup_steps + 1), and the schedule proper is stretched over the steps that remain.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ockham.core.selection import improvements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The interface: `factor` is the schedule proper, a call adds the warm-up."""
+
+    warmup_steps: int = 0
+
+    def __call__(self, step: int, total: int, history: Sequence[float] = ()) -> float:
+        """The factor for the update after `step` finished ones of `total`.
+
+        `history` holds a number per finished epoch, to be minimised; plateau alone reads it.
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        return self.factor(step - self.warmup_steps, max(total - self.warmup_steps, 1))
+
+    def factor(self, step: int, total: int) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant(Schedule):
+    """1. yaml: `schedule=constant`."""
+
+    def factor(self, step: int, total: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Schedule):
+    """gamma ** floor(step / size), with size a fraction of the run. yaml: `schedule=step`."""
+
+    every: float = 1 / 3
+    gamma: float = 0.1
+
+    def factor(self, step: int, total: int) -> float:
+        return self.gamma ** (step // max(round(self.every * total), 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multistep(Schedule):
+    """gamma ** (number of milestones reached), milestones as fractions of the run. yaml: `schedule=multistep`."""
+
+    milestones: Sequence[float] = (0.5, 0.75)
+    gamma: float = 0.1
+
+    def factor(self, step: int, total: int) -> float:
+        return self.gamma ** sum(step >= round(milestone * total) for milestone in self.milestones)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(Schedule):
+    """final ** (step / total): a constant ratio per step, down to `final` at the end. yaml: `schedule=exponential`."""
+
+    final: float = 0.01
+
+    def factor(self, step: int, total: int) -> float:
+        return self.final ** (step / total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Schedule):
+    """A straight line from 1 to `final`. yaml: `schedule=linear`."""
+
+    final: float = 0.0
+
+    def factor(self, step: int, total: int) -> float:
+        return 1 + (self.final - 1) * step / total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Schedule):
+    """final + (1 - final) (1 + cos(pi step / total)) / 2 (Loshchilov & Hutter 2017, SGDR, without restarts). yaml: `schedule=cosine`."""
+
+    final: float = 0.0
+
+    def factor(self, step: int, total: int) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / total)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCycle(Schedule):
+    """Up to 1 and down again, both along a cosine (Smith & Topin 2019, Super-Convergence). yaml: `schedule=one_cycle`.
+
+    From 1 / start_divisor to 1 over the first `rise` of the run, then to 1 / (start_divisor final_divisor) at its last
+    step, as torch's OneCycleLR; the momentum is left alone.
+    """
+
+    rise: float = 0.3
+    start_divisor: float = 25.0
+    final_divisor: float = 1e4
+
+    def factor(self, step: int, total: int) -> float:
+        start = 1 / self.start_divisor
+        end = start / self.final_divisor
+        peak = self.rise * total - 1
+        if step < peak:
+            return _anneal(start, 1.0, step / peak)
+        return _anneal(1.0, end, min((step - peak) / max(total - 1 - peak, 1), 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseSqrt(Schedule):
+    """sqrt(timescale / (step + timescale)), timescale in steps (as in Zhai et al. 2022 and Noam decay). yaml: `schedule=inverse_sqrt`."""
+
+    timescale: int = 100
+
+    def factor(self, step: int, total: int) -> float:
+        return math.sqrt(self.timescale / (step + self.timescale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plateau(Schedule):
+    """gamma ** (number of reductions): one after each `patience` + 1 epochs in a row without improvement. yaml: `schedule=plateau`.
+
+    Judged on the objective after every epoch, as torch's ReduceLROnPlateau with an absolute threshold. With a warm-up the
+    reductions apply to the warm-up factor too.
+    """
+
+    gamma: float = 0.1
+    patience: int = 3
+    min_delta: float = 0.0
+
+    def __call__(self, step: int, total: int, history: Sequence[float] = ()) -> float:
+        warm = min((step + 1) / (self.warmup_steps + 1), 1.0)
+        return warm * self.gamma ** self.reductions(history)
+
+    def reductions(self, history: Sequence[float]) -> int:
+        waited, count = 0, 0
+        for improved in improvements(history, min_delta=self.min_delta):
+            waited = 0 if improved else waited + 1
+            if waited > self.patience:
+                waited, count = 0, count + 1
+        return count
+
+
+def _anneal(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

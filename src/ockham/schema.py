@@ -1,0 +1,247 @@
+"""Whether a configuration makes sense, checked before torch is imported. Every error names the override to change."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+OBJECTIVES = ("val/acc", "val/loss")
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+
+Check = Callable[[Any], str | None]
+"""A check returns what the value must be, or None where it is."""
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, above: float | None = None, below: float | None = None) -> Check:
+    """A finite number in [low, high], also above and below the exclusive bounds."""
+    bounds = [f"at least {low:g}"] if low > -math.inf else []
+    bounds += [f"above {above:g}"] if above is not None else []
+    bounds += [f"at most {high:g}"] if high < math.inf else []
+    bounds += [f"below {below:g}"] if below is not None else []
+    meaning = " ".join(["a number", " and ".join(bounds)]).strip()
+
+    def check(value: Any) -> str | None:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        inside = is_number and low <= value <= high
+        inside = inside and (above is None or value > above) and (below is None or value < below)
+        return None if inside else meaning
+
+    return check
+
+
+def integer(low: int | None = None) -> Check:
+    meaning = "a whole number" if low is None else f"a whole number of at least {low}"
+
+    def check(value: Any) -> str | None:
+        is_integer = isinstance(value, int) and not isinstance(value, bool)
+        return None if is_integer and (low is None or value >= low) else meaning
+
+    return check
+
+
+def choice(*options: Any) -> Check:
+    meaning = "one of " + ", ".join(str(option) for option in options)
+    return lambda value: None if any(value == o and type(value) is type(o) for o in options) else meaning
+
+
+def either(*checks: Check) -> Check:
+    def check(value: Any) -> str | None:
+        meanings = [own(value) for own in checks]
+        return None if None in meanings else " or ".join(str(meaning) for meaning in meanings)
+
+    return check
+
+
+def listed(each: Check, *, length: int | None = None, at_least: int = 0) -> Check:
+    def check(value: Any) -> str | None:
+        size = "" if length is None else f"{length} "
+        meaning = f"a list of {size}entries, each {each(None)}"
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        fits = is_list and len(value) >= at_least and (length is None or len(value) == length)
+        return None if fits and all(each(entry) is None for entry in value) else meaning
+
+    return check
+
+
+def text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a text"
+
+
+def flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+absent: Check = lambda value: None if value is None else "null"  # noqa: E731
+
+positive = number(above=0)
+non_negative = number(0)
+rate = number(0, below=1)
+betas = listed(rate, length=2)
+
+#: What each setting must be. A setting of a user's own class is not listed, and not checked here.
+FIELDS: dict[str, Check] = {
+    "seed": integer(0),
+    "objective": choice(*OBJECTIVES),
+    "resume": either(absent, text),
+    "trust": listed(text),
+    "data.root": either(absent, text),
+    "data.size": integer(1),
+    "data.shape": either(absent, listed(integer(1), at_least=1)),
+    "data.num_classes": either(absent, integer(2)),
+    "data.batch_size": either(choice("full"), integer(1)),
+    "data.val_samples": either(absent, number(above=0)),
+    "data.train_samples": either(absent, integer(1)),
+    "augment.pixels": integer(0),
+    "augment.padding": integer(0),
+    "augment.size": integer(1),
+    "augment.alpha": positive,
+    "model.hidden": listed(integer(1)),
+    "model.channels": listed(integer(1), at_least=1),
+    "model.dense": integer(0),
+    "model.activation": choice(*ACTIVATIONS),
+    "model.batch_norm": flag,
+    "model.pooling": choice("max", "avg"),
+    "model.depth": integer(8),
+    "model.width": integer(1),
+    "optimizer.lr": positive,
+    "optimizer.adam_lr": positive,
+    "optimizer.weight_decay": non_negative,
+    "optimizer.momentum": rate,
+    "optimizer.nesterov": flag,
+    "optimizer.alpha": rate,
+    "optimizer.rho": rate,
+    "optimizer.eps": positive,
+    "optimizer.betas": betas,
+    "optimizer.max_iter": integer(1),
+    "optimizer.history_size": integer(1),
+    "optimizer.line_search_fn": either(absent, choice("strong_wolfe")),
+    "schedule.warmup_steps": integer(0),
+    "schedule.every": number(above=0, high=1),
+    "schedule.gamma": number(above=0, high=1),
+    "schedule.milestones": listed(number(above=0, below=1)),
+    "schedule.final": number(0, 1),
+    "schedule.rise": number(above=0, below=1),
+    "schedule.start_divisor": number(1),
+    "schedule.final_divisor": number(1),
+    "schedule.timescale": integer(1),
+    "schedule.patience": integer(0),
+    "schedule.min_delta": non_negative,
+    "reg.*.strength": non_negative,
+    "reg.*.include_bias": flag,
+    "reg.*.scale": choice("sum", "half_mean"),
+    "reg.*.method": choice("proximal", "subgradient"),
+    "reg.*.l1_ratio": number(0, 1),
+    "reg.*.limit": positive,
+    "reg.*.rate": rate,
+    "reg.*.input_rate": rate,
+    "reg.*.std": non_negative,
+    "reg.*.smoothing": rate,
+    "reg.*.target": number(above=0, below=1),
+    "reg.*.patience": integer(1),
+    "reg.*.min_delta": non_negative,
+    "trainer.accelerator": choice("auto", "cpu", "gpu"),
+    "trainer.devices": either(choice("auto"), integer(1)),
+    "trainer.precision": choice(*PRECISIONS),
+    "trainer.max_epochs": either(absent, integer(1)),
+    "trainer.max_steps": either(absent, integer(1)),
+    "trainer.accumulate_grad_batches": integer(1),
+    "trainer.gradient_clip_val": either(absent, positive),
+    "trainer.gradient_clip_algorithm": choice("norm", "value"),
+    "logger.tensorboard": flag,
+}
+
+
+def field_of(path: str) -> str:
+    """The key of FIELDS for a setting: a regularizer's own name is replaced by a star."""
+    group, _, rest = path.partition(".")
+    return f"reg.*.{rest.partition('.')[2]}" if group == "reg" else path
+
+
+def leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings as (dotted path, value); a list counts as a value."""
+    for key in config:
+        path = f"{prefix}{key}"
+        try:
+            value = config[key]
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{path} cannot be resolved: {str(error).splitlines()[0]}") from error
+        if isinstance(value, DictConfig):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
+
+
+def check(config: DictConfig) -> list[str]:
+    """Raises ValueError for a setting that cannot be right; returns warnings about those that probably are not."""
+    for path, value in leaves(config):
+        own = FIELDS.get(field_of(path))
+        meaning = own(value) if own else None
+        if meaning is not None:
+            raise ValueError(f"{path}={_shown(value)} is not possible: it must be {meaning}")
+    _check_length(config)
+    _check_full_batch(config)
+    _check_input(config)
+    _check_activation(config)
+    return [*_decay_warnings(config)]
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _target(config: DictConfig, group: str) -> str:
+    """The last part of a group's _target_: the name of the class."""
+    return str(OmegaConf.select(config, f"{group}._target_", default="")).rpartition(".")[2]
+
+
+def _check_length(config: DictConfig) -> None:
+    if config.trainer.max_epochs is None and config.trainer.max_steps is None:
+        raise ValueError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
+
+
+def _check_full_batch(config: DictConfig) -> None:
+    if _target(config, "optimizer") != "LBFGS":
+        return
+    if config.data.batch_size != "full":
+        raise ValueError(
+            f"optimizer=lbfgs needs the whole training split in every step, but data.batch_size={config.data.batch_size}: "
+            f"set data.batch_size=full, or optimizer=adam"
+        )
+
+
+def _check_input(config: DictConfig) -> None:
+    shape = config.data.get("shape")
+    if shape is None:
+        return
+    flat = len(shape) != 3
+    if flat and _target(config, "model") in ("CNN", "LeNet", "ResNet"):
+        raise ValueError(
+            f"model={_target(config, 'model').lower()} takes images (channels, height, width), but data.shape={list(shape)} is "
+            f"flat: set model=mlp, or data.shape to three numbers"
+        )
+    if flat and "_target_" in config.augment:
+        raise ValueError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
+    if _target(config, "model") == "CNN" and (min(shape[1:]) >> len(config.model.channels)) == 0:
+        raise ValueError(
+            f"model.channels={list(config.model.channels)} halves the image {len(config.model.channels)} times, too often for "
+            f"{shape[1]} x {shape[2]} pixels: use at most {min(shape[1:]).bit_length() - 1} entries"
+        )
+
+
+def _check_activation(config: DictConfig) -> None:
+    if "kl_sparsity" in config.reg and config.model.get("activation") != "sigmoid":
+        raise ValueError(
+            "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
+            "model.activation=sigmoid (with model=mlp, cnn or lenet)"
+        )
+
+
+def _decay_warnings(config: DictConfig) -> Iterator[str]:
+    decays = [f"reg={name}" for name in ("l2", "elastic_net", "weight_decay") if name in config.reg]
+    if config.optimizer.get("weight_decay"):
+        decays.append(f"optimizer.weight_decay={config.optimizer.weight_decay}")
+    if len(decays) > 1:
+        yield f"{' and '.join(decays)} shrink the same weights: their effects add up, keep one of them to study it"

@@ -1,0 +1,73 @@
+"""What a run prints: the summary at its start, the table at its end."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from ockham.record import RunFolder
+
+
+def settings_line(node: DictConfig) -> str:
+    """The settings of a group on one line, without its class: `lr 0.001, betas [0.9, 0.999]`."""
+    content = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(content, dict)
+    shown = {key: value for key, value in content.items() if key != "_target_" and value is not None}
+    return ", ".join(f"{key} {_text(value)}" for key, value in shown.items())
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def summary(config: DictConfig, choices: Mapping[str, str], facts: Mapping[str, str], folder: RunFolder) -> str:
+    """What will run, on one screen; `facts` holds what only the built objects know, by row."""
+    rows = {
+        "data": f"{choices['data']}: {facts['data']}",
+        "augment": _choice(choices["augment"], config.augment),
+        "model": f"{_choice(choices['model'], config.model)}: {facts['model']}",
+        "optimizer": _choice(choices["optimizer"], config.optimizer),
+        "schedule": _choice(choices["schedule"], config.schedule),
+        "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
+        "length": facts["length"],
+        "seed": f"{config.seed}, judged by {config.objective}",
+        "device": facts["device"],
+        "folder": _short(folder.path),
+    }
+    return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
+
+
+def _choice(name: str, node: DictConfig) -> str:
+    line = settings_line(node)
+    return f"{name} ({line})" if line else name
+
+
+def _short(path: Path) -> str:
+    """Relative to the working directory where that is shorter."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def result(folder: RunFolder) -> str:
+    """The final table, where the run lies, and how to look at it."""
+    metrics, cost = folder.metrics(), folder.cost()
+    lines = [f"  {'':<8}{'loss':>8}{'accuracy':>10}"]
+    lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in ("train", "val", "test")]
+    lines += [
+        "",
+        f"  weights of epoch {metrics['best_epoch']} of {metrics['last_epoch']}, {metrics['steps']} steps in "
+        f"{cost['train_seconds']:.1f} s ({cost['samples_per_second']:,.0f} samples/s)",
+        f"  weight norm {metrics['weight_norm']:.3f}, penalty {metrics['penalty']:.4g}, exact zeros "
+        f"{metrics['zero_fraction']:.1%} of the weights",
+        "",
+        f"  folder   {_short(folder.path)}",
+        f"  look     tensorboard --logdir {_short(folder.path)}",
+    ]
+    return "\n".join(lines)
+
+
+def error_screen(message: str, *, notes: Sequence[str] = ()) -> str:
+    """A user's mistake: what is wrong, then how to mend it."""
+    return "\n".join([f"error: {message}", *(f"  {note}" for note in notes)])
