@@ -15,7 +15,7 @@ from ockham import cli
 def main(config: DictConfig) -> float:
     from ockham.run import run  # here, so that --help and mistakes do not wait for torch
 
-    return cli.exit_if_diverged(run(config))
+    return cli.execute(run, config)
 
 
 if __name__ == "__main__":

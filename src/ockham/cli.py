@@ -51,9 +51,15 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def exit_if_diverged(objective: float) -> float:
-    """The objective of a job. A single run that diverged ends the program; in a sweep it is a result like others."""
-    if math.isnan(objective) and HydraConfig.get().mode == RunMode.RUN:
+def execute(run: Callable[[DictConfig], float], config: DictConfig) -> float:
+    """The objective of one job. Where it is the only one, a mistake or a divergence ends the program; a sweep goes on."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run(config)
+    try:
+        objective = run(config)
+    except ValueError as error:
+        _leave(MISTAKE, str(error))
+    if math.isnan(objective):
         sys.exit(DIVERGED)
     return objective
 

@@ -1,5 +1,6 @@
 """Whether a configuration makes sense, checked before torch is imported. Every error names the override to change."""
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -153,6 +154,9 @@ FIELDS: dict[str, Check] = {
     "logger.tensorboard": flag,
 }
 
+#: Groups that make an object: a class of the user's own may have settings that are not in FIELDS.
+OPEN_GROUPS = ("data", "augment", "model", "optimizer", "schedule", "reg")
+
 
 def field_of(path: str) -> str:
     """The key of FIELDS for a setting: a regularizer's own name is replaced by a star."""
@@ -178,6 +182,9 @@ def check(config: DictConfig) -> list[str]:
     """Raises ValueError for a setting that cannot be right; returns warnings about those that probably are not."""
     for path, value in leaves(config):
         own = FIELDS.get(field_of(path))
+        if own is None and path.partition(".")[0] not in OPEN_GROUPS:
+            near = difflib.get_close_matches(path, FIELDS, n=1)
+            raise ValueError(f"{path} is no setting of Ockham" + (f": did you mean {near[0]}?" if near else ""))
         meaning = own(value) if own else None
         if meaning is not None:
             raise ValueError(f"{path}={_shown(value)} is not possible: it must be {meaning}")

@@ -28,8 +28,8 @@ def fit(experiment: Experiment, folder: RunFolder, checkpoint: Checkpoint | None
     trainer = _trainer(experiment, folder, module, tensorboard=tensorboard)
     chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)
     with warnings.catch_warnings():
-        # Chunks are no DataLoader on purpose: there is nothing for worker processes to do.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         trainer.fit(module, datamodule=chunks)
 
 

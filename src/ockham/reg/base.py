@@ -83,4 +83,4 @@ def total_penalty(
     outputs = Outputs(torch.empty(0))
     if any(reg.uses_outputs for reg in penalties):
         outputs = Outputs(*logits_of(model, images[:EVALUATION_BATCH], prepare))
-    return sum(float(reg.penalty(parameters, outputs)) for reg in penalties)
+    return sum((float(reg.penalty(parameters, outputs)) for reg in penalties), 0.0)
