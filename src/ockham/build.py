@@ -119,9 +119,7 @@ def splits_of(config: DictConfig) -> Splits:
     """The splits that this run uses, in memory."""
     source: Any = _construct(config, "data", object, {}, drop=RUN_KEYS)
     loaded: Source = source.load()
-    return divide(
-        loaded, val_samples=config.data.val_samples, train_samples=config.data.train_samples, seed=config.seed
-    )
+    return divide(loaded, val_samples=config.data.val_samples, train_samples=config.data.train_samples, seed=config.seed)
 
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
@@ -131,7 +129,9 @@ def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
         return stored
     wanted = tuple(config.data.shape)
     if torch.Size(wanted).numel() != torch.Size(stored).numel():
-        raise ValueError(f"data.shape={list(wanted)} does not hold the {torch.Size(stored).numel()} numbers of an image {stored}")
+        raise ValueError(
+            f"data.shape={list(wanted)} does not hold the {torch.Size(stored).numel()} numbers of an image {stored}"
+        )
     return wanted
 
 

@@ -79,4 +79,3 @@ def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:
         if path.split(".")[0] not in ("resume", "trust", "logger") and path != "data.root":
             shown[path] = value if isinstance(value, (int, float, bool)) else "null" if value is None else str(value)
     return shown
-

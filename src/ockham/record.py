@@ -1,13 +1,13 @@
 """The run folder: the one contract between whatever trains and whatever reads. No torch here.
 
-    .hydra/{config,overrides,hydra}.yaml   what was asked for
-    train.log
-    status.json        where the run stands
-    metrics.csv        one row an epoch
-    metrics.json       the final figures, at the selected weights
-    cost.json          what the clock decides
-    events.out.tfevents.*
-    checkpoints/{last,best}.ckpt
+.hydra/{config,overrides,hydra}.yaml   what was asked for
+train.log
+status.json        where the run stands
+metrics.csv        one row an epoch
+metrics.json       the final figures, at the selected weights
+cost.json          what the clock decides
+events.out.tfevents.*
+checkpoints/{last,best}.ckpt
 """
 
 import csv

@@ -31,7 +31,9 @@ def run_folder(path: str) -> RunFolder:
 def _parents(path: Path) -> Path:
     """The nearest existing folder above the path, or the path's own place if that would be the whole disk."""
     existing = next((parent for parent in path.parents if parent.is_dir()), Path())
-    return existing if existing.resolve().name in ("outputs", "runs", "sweeps") or "outputs" in existing.parts else Path("outputs")
+    return (
+        existing if existing.resolve().name in ("outputs", "runs", "sweeps") or "outputs" in existing.parts else Path("outputs")
+    )
 
 
 def check_resumable(folder: RunFolder) -> None:

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,13 +132,21 @@ def _worker(rank: int, job: Job, devices: int, port: int) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "ockham"}
     os.environ.update({key: str(value) for key, value in {**place, **address}.items()})
     torch.set_num_threads(max(torch.get_num_threads() // devices, 1))
-    level = logging.INFO if rank == 0 else logging.ERROR
-    handlers = [logging.StreamHandler(), logging.FileHandler(job.folder.log_file)] if rank == 0 else [logging.NullHandler()]
-    logging.basicConfig(level=level, format="%(message)s", handlers=handlers)
-    if rank:
-        warnings.simplefilter("ignore")  # rank 0 says it
+    _log_in_worker(job.folder, rank)
     try:
         train(job, rank=rank)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _log_in_worker(folder: RunFolder, rank: int) -> None:
+    """Logging as Hydra set it up in the parent, from rank 0 alone."""
+    if rank:
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+        return
+    file = logging.FileHandler(folder.log_file)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stdout)])
+    logging.getLogger().addHandler(file)

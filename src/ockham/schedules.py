@@ -83,7 +83,10 @@ class Linear(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
-    """final + (1 - final) (1 + cos(pi step / total)) / 2 (Loshchilov & Hutter 2017, SGDR, without restarts). yaml: `schedule=cosine`."""
+    """final + (1 - final) (1 + cos(pi step / total)) / 2. yaml: `schedule=cosine`.
+
+    Loshchilov & Hutter 2017, SGDR, without the restarts.
+    """
 
     final: float = 0.0
 
@@ -114,7 +117,10 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class InverseSqrt(Schedule):
-    """sqrt(timescale / (step + timescale)), timescale in steps (as in Zhai et al. 2022 and Noam decay). yaml: `schedule=inverse_sqrt`."""
+    """sqrt(timescale / (step + timescale)), timescale in steps. yaml: `schedule=inverse_sqrt`.
+
+    The decay of Vaswani et al. 2017, in the form of Zhai et al. 2022, Scaling Vision Transformers.
+    """
 
     timescale: int = 100
 
@@ -124,10 +130,10 @@ class InverseSqrt(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class Plateau(Schedule):
-    """gamma ** (number of reductions): one after each `patience` + 1 epochs in a row without improvement. yaml: `schedule=plateau`.
+    """gamma ** (number of reductions): one after each `patience` + 1 epochs in a row without improvement.
 
-    Judged on the objective after every epoch, as torch's ReduceLROnPlateau with an absolute threshold. With a warm-up the
-    reductions apply to the warm-up factor too.
+    yaml: `schedule=plateau`. Judged on the objective after every epoch, as torch's ReduceLROnPlateau with an absolute
+    threshold. With a warm-up the reductions apply to the warm-up factor too.
     """
 
     gamma: float = 0.1

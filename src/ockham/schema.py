@@ -167,7 +167,7 @@ def field_of(path: str) -> str:
 def leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All settings as (dotted path, value); a list counts as a value."""
     for key in config:
-        path = f"{prefix}{key}"
+        path = f"{prefix}{key!s}"
         try:
             value = config[key]
         except OmegaConfBaseException as error:

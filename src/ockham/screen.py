@@ -13,7 +13,7 @@ def settings_line(node: DictConfig) -> str:
     content = OmegaConf.to_container(node, resolve=True)
     assert isinstance(content, dict)
     shown = {key: value for key, value in content.items() if key != "_target_" and value is not None}
-    return ", ".join(f"{key} {_text(value)}" for key, value in shown.items())
+    return ", ".join(f"{key!s} {_text(value)}" for key, value in shown.items())
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,9 +47,7 @@ class Mnist5k:
             raise ValueError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
         pixels = torch.from_numpy(images).unsqueeze(1)
         classes = torch.from_numpy(labels).long()
-        train, val, test = (
-            Split(pixels[start:end], classes[start:end]) for start, end in zip(self.BOUNDS, self.BOUNDS[1:], strict=False)
-        )
+        train, val, test = (Split(pixels[start:end], classes[start:end]) for start, end in pairwise(self.BOUNDS))
         return Source(train=train, val=val, test=test, classes=tuple(str(digit) for digit in range(10)))
 
 

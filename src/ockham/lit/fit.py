@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,16 +17,24 @@ from ockham.lit.recorder import Recorder
 from ockham.record import RunFolder
 
 
-def fit(experiment: Experiment, folder: RunFolder, checkpoint: Checkpoint | None, *, tensorboard: bool) -> None:
+def fit(
+    experiment: Experiment,
+    folder: RunFolder,
+    checkpoint: Checkpoint | None,
+    *,
+    tensorboard: bool,
+    callbacks: Sequence[pl.Callback] = (),
+) -> None:
     """Train to the end, or until a regularizer stops the run or a number is no longer finite; the record is in `folder`.
 
     With several devices this is called in one process per device, each told its place by the variables of torchrun.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     module = Classifier(experiment, checkpoint)
     if module.finished_epochs >= experiment.num_epochs or module.should_stop():
         return
-    trainer = _trainer(experiment, folder, module, tensorboard=tensorboard)
+    trainer = _trainer(experiment, module, [Recorder(folder, tensorboard=tensorboard), Progress(), *callbacks])
     chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.
@@ -33,7 +42,7 @@ def fit(experiment: Experiment, folder: RunFolder, checkpoint: Checkpoint | None
         trainer.fit(module, datamodule=chunks)
 
 
-def _trainer(experiment: Experiment, folder: RunFolder, module: Classifier, *, tensorboard: bool) -> pl.Trainer:
+def _trainer(experiment: Experiment, module: Classifier, callbacks: list[pl.Callback]) -> pl.Trainer:
     settings = experiment.settings
     cuda = settings.accelerator == "cuda"
     distributed: dict[str, Any] = {"strategy": "ddp", "sync_batchnorm": cuda} if settings.devices > 1 else {}
@@ -45,11 +54,10 @@ def _trainer(experiment: Experiment, folder: RunFolder, module: Classifier, *, t
         devices=settings.devices,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=experiment.num_epochs - module.finished_epochs,
-        callbacks=[Recorder(folder, tensorboard=tensorboard), Progress()],
+        callbacks=callbacks,
         # Exact repetition is promised; on CPU all operations in use are deterministic as they are.
         deterministic=cuda,
         benchmark=False,
-        default_root_dir=folder.path,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -59,4 +67,3 @@ def _trainer(experiment: Experiment, folder: RunFolder, module: Classifier, *, t
         log_every_n_steps=1,
         **distributed,
     )
-

@@ -52,11 +52,14 @@ class Classifier(pl.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        self.optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        self.optimizer = optimizer
         self.splits = self.experiment.splits.to(self.device)
         dtype = self.parameters_by_name[0][1].dtype
         self.experiment.normalize.for_model(dtype, self.experiment.memory_format, self.device)
         if self.checkpoint is not None:
+            assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
         train = self.splits.train
@@ -130,8 +133,9 @@ class Classifier(pl.LightningModule):
             self.manual_backward(objective)
             total = total + objective.detach()
         if settings.clip_value is not None:
-            clip = {"norm": torch.nn.utils.clip_grad_norm_, "value": torch.nn.utils.clip_grad_value_}
-            clip[settings.clip_algorithm](self.model.parameters(), settings.clip_value)
+            by_norm = settings.clip_algorithm == "norm"
+            clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
+            clip(self.model.parameters(), settings.clip_value)
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [math.prod(shape), *hidden]
         self.hidden = nn.Sequential()
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in pairwise(widths):
             layer = nn.Sequential()
             # The shift of the normalization makes a bias before it redundant.
             layer.add_module("linear", nn.Linear(fan_in, fan_out, bias=not batch_norm))

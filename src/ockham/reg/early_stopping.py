@@ -7,9 +7,10 @@ from ockham.reg.base import Regularizer
 
 
 class EarlyStopping(Regularizer):
-    """Stop after `patience` epochs in a row that do not improve the objective by more than `min_delta`. yaml: `reg=early_stopping`.
+    """Stop after `patience` epochs in a row that do not improve the objective by more than `min_delta`.
 
-    The weights that a run is judged by are those of its best epoch anyway (Prechelt 1998, Early Stopping - But When?).
+    yaml: `reg=early_stopping`. The weights that a run is judged by are those of its best epoch anyway
+    (Prechelt 1998, Early Stopping - But When?).
     """
 
     def __init__(self, patience: int, *, min_delta: float = 0.0) -> None:

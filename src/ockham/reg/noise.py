@@ -69,9 +69,9 @@ class Dropout(_ActivationNoise):
 
 
 class GaussianDropout(_ActivationNoise):
-    """Each input of a dense layer times a normal variable of mean 1 and variance rate / (1 - rate). yaml: `reg=gaussian_dropout`.
+    """Each input of a dense layer times a normal variable of mean 1 and variance rate / (1 - rate).
 
-    Srivastava et al. 2014, section 10.
+    yaml: `reg=gaussian_dropout`. Srivastava et al. 2014, section 10.
     """
 
     def disturb(self, x: Tensor, noise: Noise, rate: float) -> Tensor:
@@ -79,10 +79,10 @@ class GaussianDropout(_ActivationNoise):
 
 
 class DropConnect(Regularizer):
-    """Each weight of a dense layer is zero with probability `rate`, otherwise scaled by 1 / (1 - rate). yaml: `reg=dropconnect`.
+    """Each weight of a dense layer is zero with probability `rate`, otherwise scaled by 1 / (1 - rate).
 
-    One mask for a batch, and the mean weights at evaluation, where the paper draws a mask per sample and samples its
-    Gaussian approximation (Wan et al. 2013, Regularization of Neural Networks using DropConnect).
+    yaml: `reg=dropconnect`. One mask for a batch, and the mean weights at evaluation, where the paper draws a mask per
+    sample and samples its Gaussian approximation (Wan et al. 2013, Regularization of Neural Networks using DropConnect).
     """
 
     def __init__(self, rate: float) -> None:

@@ -100,9 +100,7 @@ class ElasticNet(Regularizer):
     `subgradient` adds the penalty to the loss.
     """
 
-    def __init__(
-        self, strength: float, *, l1_ratio: float = 0.5, method: str = "proximal", include_bias: bool = False
-    ) -> None:
+    def __init__(self, strength: float, *, l1_ratio: float = 0.5, method: str = "proximal", include_bias: bool = False) -> None:
         self.strength = strength
         self.l1_ratio = l1_ratio
         self.proximal = method == "proximal"

@@ -28,9 +28,9 @@ def bernoulli_kl(target: float | Tensor, mean: Tensor) -> Tensor:
 
 
 class LabelSmoothing(Regularizer):
-    """Targets (1 - smoothing) y + smoothing / C (Szegedy et al. 2016, Rethinking Inception, section 7). yaml: `reg=label_smoothing`.
+    """Targets (1 - smoothing) y + smoothing / C (Szegedy et al. 2016, Rethinking Inception, section 7).
 
-    Acts on the loss that is minimised only; the reported losses are those of the true labels.
+    yaml: `reg=label_smoothing`. Acts on the loss that is minimised only; the reported losses are those of the true labels.
     """
 
     def __init__(self, smoothing: float) -> None:
@@ -46,7 +46,10 @@ class LabelSmoothing(Regularizer):
 
 
 class ConfidencePenalty(Regularizer):
-    """-strength * H(softmax(logits)), H the entropy, a mean over the batch (Pereyra et al. 2017). yaml: `reg=confidence_penalty`."""
+    """-strength * H(softmax(logits)), H the entropy, a mean over the batch.
+
+    yaml: `reg=confidence_penalty`. Pereyra et al. 2017, Regularizing Neural Networks by Penalizing Confident Outputs.
+    """
 
     uses_outputs = True
 
