@@ -49,7 +49,8 @@ class Case:
     def __init__(self, name: str, make_model: Callable[[], nn.Module], shape: tuple[int, int, int], num_train: int) -> None:
         self.name, self.make_model, self.shape = name, make_model, shape
         drawn = np.random.default_rng(0)
-        self.splits = Splits(*(self._split(drawn, count) for count in (num_train, 5000, 1000)), classes=tuple("0123456789"))
+        train, val, test = (self._split(drawn, count) for count in (num_train, 5000, 1000))
+        self.splits = Splits(train=train, val=val, test=test, classes=tuple("0123456789"))
         self.normalize = Normalize.fit(self.splits.train.images, shape)
 
     def _split(self, drawn: np.random.Generator, count: int) -> Split:
@@ -125,18 +126,18 @@ class EpochClock(pl.Callback):
 
 def stock(case: Case, workers: int) -> float:
     """Seconds of an epoch of Lightning with torchvision's transforms and DataLoader."""
-    loaders = [
+    train, val = (
         DataLoader(
-            StockDataset(split, case.normalize), BATCH, shuffle=train, num_workers=workers, persistent_workers=workers > 0
+            StockDataset(split, case.normalize), BATCH, shuffle=shuffle, num_workers=workers, persistent_workers=workers > 0
         )
-        for split, train in ((case.splits.train, True), (case.splits.val, False))
-    ]
+        for split, shuffle in ((case.splits.train, True), (case.splits.val, False))
+    )
     clock = EpochClock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             accelerator="cpu", max_epochs=2, callbacks=[clock], default_root_dir=folder, enable_progress_bar=False
         )
-        trainer.fit(StockModule(case.make_model()), *loaders)
+        trainer.fit(StockModule(case.make_model()), train, val)
     return clock.seconds
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -116,9 +117,11 @@ class ImageFolder:
             return self._decode(listing)
         with FileLock(cache / ".lock"):
             file = cache / f"{self._content_key(paths, cache)}.pt"
-            if not file.exists():
-                _save(self._decode(listing), file)
-            stored: dict[str, Tensor] = torch.load(file, weights_only=True)
+            try:
+                stored: dict[str, Tensor] = torch.load(file, weights_only=True)
+            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # absent or damaged
+                stored = self._decode(listing)
+                _save(stored, file)
         return stored
 
     def _decode(self, listing: dict[str, list[tuple[Path, int]]]) -> dict[str, Tensor]:

@@ -1,0 +1,64 @@
+"""What the tests share: composed configurations, small runs, and the real data where it is there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ockham.record import RunFolder
+from ockham.run import Job, execute
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("OCKHAM_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+#: A run of a second: 200 training images, a small network, four epochs.
+SMALL = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=4", "logger=csv")
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The configuration of `python train.py <overrides>`."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def make_job(folder: Path, *overrides: str) -> Job:
+    """The job of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = hydra.compose("train", list(overrides), return_hydra_config=True)
+    choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
+    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(task, folder / ".hydra" / "config.yaml")
+    return Job(task, choices, overrides, RunFolder(folder))
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Callable[..., RunFolder]:
+    """Executes SMALL with further overrides in a folder of its own; returns that folder."""
+
+    def run(*overrides: str, name: str = "run") -> RunFolder:
+        job = make_job(tmp_path / name, *SMALL, *overrides)
+        execute(job)
+        return job.folder
+
+    return run
+
+
+@pytest.fixture
+def mnist_root() -> Path:
+    root = DATA / "mnist"
+    if not root.is_dir():
+        pytest.skip("the official MNIST files are not here: set OCKHAM_TEST_DATA to the folder above mnist/")
+    return root
+
+
+@pytest.fixture
+def float64():
+    """Parameters and images in double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -1,0 +1,60 @@
+"""The pure functions that every way of running shares."""
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torch import nn
+
+from ockham.core.metrics import EVALUATION_BATCH, evaluate
+from ockham.core.objective import cross_entropy
+from ockham.core.parameters import named_parameters, weight_norm, weights, zero_fraction
+from ockham.core.selection import Outcome, best_epoch, improvements
+
+
+def test_cross_entropy_is_torchs_mean_and_parts_add_up() -> None:
+    logits, target = torch.randn(10, 4, dtype=torch.float64), torch.randint(4, (10,))
+    whole = cross_entropy(logits, target, weight=1 / 10)
+    parts = sum(cross_entropy(logits[part], target[part], weight=1 / 10) for part in (slice(0, 7), slice(7, 10)))
+    expected = nn.functional.cross_entropy(logits, target)
+    torch.testing.assert_close(whole, expected)
+    torch.testing.assert_close(parts, expected)
+    probabilities = nn.functional.one_hot(target, 4).double()
+    torch.testing.assert_close(cross_entropy(logits, probabilities, weight=1 / 10), expected)
+
+
+def test_evaluate_agrees_with_scikit_learn_in_evaluation_mode() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).double()
+    images = torch.randint(0, 256, (EVALUATION_BATCH + 7, 1, 2, 2), dtype=torch.uint8)
+    labels = torch.randint(3, (len(images),))
+    model.train()
+    loss, acc = evaluate(model, images, labels, lambda x: x.double() / 255)
+    assert model.training
+    model.eval()
+    probabilities = model(images.double() / 255).softmax(dim=1).detach().numpy()
+    assert loss == pytest.approx(log_loss(labels, probabilities, labels=[0, 1, 2]), rel=1e-12)
+    assert acc == accuracy_score(labels, probabilities.argmax(axis=1))
+
+
+def test_weights_are_matrices_and_kernels() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 3))
+    parameters = named_parameters(model)
+    assert [name for name, _ in weights(parameters)] == ["0.weight", "3.weight"]
+    assert [name for name, _ in weights(parameters, include_bias=True)] == [name for name, _ in model.named_parameters()]
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[3].weight.fill_(2.0)
+    assert weight_norm(parameters) == pytest.approx(math.sqrt(6 * 4))
+    assert zero_fraction(parameters) == pytest.approx(18 / 24)
+
+
+def test_best_epoch_breaks_ties_by_loss_and_then_takes_the_earlier() -> None:
+    history = [Outcome(0.9, 0.4), Outcome(0.95, 0.3), Outcome(0.95, 0.2), Outcome(0.95, 0.2), Outcome(math.nan, 0.1)]
+    assert best_epoch(history, maximise=True) == 2
+    assert best_epoch([Outcome(0.4, 0.4), Outcome(0.3, 0.3), Outcome(0.35, 0.35)], maximise=False) == 1
+
+
+def test_improvements_compare_with_the_best_so_far() -> None:
+    assert improvements([3.0, 2.0, 2.5, 1.95, 1.0], min_delta=0.1) == [True, True, False, False, True]
+    assert improvements([math.inf, 1.0], min_delta=0.0) == [False, True]

@@ -1,0 +1,275 @@
+"""Data sets, splits and what a model sees, against torchvision, numpy and PIL."""
+
+import gzip
+import shutil
+import threading
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets, transforms
+
+from data_files import write_images
+from ockham.data import Cifar10, ImageFolder, Mnist, Mnist5k, Normalize, Source, Split, divide
+from ockham.data.batches import order, steps_per_epoch
+from ockham.data.image_folder import decode
+from ockham.data.sources import md5
+from ockham.data.splits import stratified
+
+# -- what a model sees ---------------------------------------------------------------------------------------------------
+
+
+def as_torchvision_sees(images: torch.Tensor, normalize: Normalize) -> torch.Tensor:
+    pipeline = transforms.Compose([transforms.ToTensor(), transforms.Normalize(normalize.mean, normalize.std)])
+    pictures = [image.permute(1, 2, 0).squeeze(-1).numpy() for image in images]
+    return torch.stack([pipeline(Image.fromarray(picture)) for picture in pictures])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_input_equals_torchvision_bit_for_bit(channels: int) -> None:
+    images = torch.randint(0, 256, (20, channels, 9, 7), dtype=torch.uint8)
+    normalize = Normalize.fit(images, images.shape[1:])
+    expected = as_torchvision_sees(images, normalize)
+    assert torch.equal(normalize(images), expected)
+    normalize.for_model(torch.float32, torch.channels_last, torch.device("cpu"))
+    assert torch.equal(normalize(images), expected)
+
+
+def test_real_digits_equal_torchvision_bit_for_bit(mnist_root: Path) -> None:
+    source = Mnist(str(mnist_root)).load()
+    normalize = Normalize.fit(source.train.images, (1, 28, 28))
+    pipeline = transforms.Compose([transforms.ToTensor(), transforms.Normalize(normalize.mean, normalize.std)])
+    reference = datasets.MNIST(mnist_root, train=False, transform=pipeline)
+    expected = torch.stack([reference[index][0] for index in range(200)])
+    assert torch.equal(normalize(source.test.images[:200]), expected)
+    assert source.test.labels[:200].tolist() == [reference[index][1] for index in range(200)]
+    assert (normalize.mean[0], normalize.std[0]) == pytest.approx((0.1307, 0.3081), abs=1e-4)  # the well-known constants
+
+
+def test_constants_are_those_of_numpy() -> None:
+    images = torch.randint(0, 256, (5000, 3, 4, 4), dtype=torch.uint8)
+    images[:, 2] = 7  # a channel without variation
+    normalize = Normalize.fit(images, images.shape[1:])
+    pixels = images.numpy() / 255
+    assert normalize.mean == pytest.approx(pixels.mean(axis=(0, 2, 3)), rel=1e-12)
+    assert normalize.std[:2] == pytest.approx(pixels.std(axis=(0, 2, 3))[:2], rel=1e-9)
+    assert normalize.std[2] == 1
+
+
+def test_black_is_what_a_black_image_becomes() -> None:
+    normalize = Normalize.fit(torch.randint(0, 256, (9, 3, 4, 4), dtype=torch.uint8), (3, 4, 4))
+    seen = normalize(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))[0, :, 0, 0]
+    torch.testing.assert_close(seen, torch.tensor(normalize.black()))
+
+
+# -- splits and batches --------------------------------------------------------------------------------------------------
+
+
+def make_source(per_class: tuple[int, ...]) -> Source:
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(per_class)])
+    images = torch.arange(len(labels)).view(-1, 1, 1, 1).to(torch.uint8)
+    test = Split(images[:3], labels[:3])
+    return Source(train=Split(images, labels), val=None, test=test, classes=tuple(str(c) for c in range(len(per_class))))
+
+
+def test_stratified_takes_each_class_in_its_share() -> None:
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
+    chosen = stratified(labels, 10, seed=0, purpose="split")
+    assert torch.bincount(labels[chosen]).tolist() == [5, 3, 2]
+    assert len(chosen.unique()) == 10
+    assert len(stratified(labels, 13, seed=0, purpose="split")) == 13  # shares that do not come out even
+    assert not torch.equal(chosen, stratified(labels, 10, seed=1, purpose="split"))
+
+
+def test_divide_parts_train_and_leaves_test_alone() -> None:
+    source = make_source((40, 60))
+    splits = divide(source, val_samples=20, train_samples=None, seed=3)
+    seen = torch.cat([splits.train.images, splits.val.images]).flatten().sort().values
+    assert torch.equal(seen, source.train.images.flatten())
+    assert torch.bincount(splits.val.labels).tolist() == [8, 12]
+    assert torch.equal(splits.test.images, source.test.images)
+    fraction = divide(source, val_samples=0.2, train_samples=None, seed=3)
+    assert torch.equal(fraction.val.images, splits.val.images)
+    subset = divide(source, val_samples=20, train_samples=10, seed=3)
+    assert torch.bincount(subset.train.labels).tolist() == [4, 6]
+    assert torch.equal(subset.val.images, splits.val.images)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("val_samples", 99), ("val_samples", 1), ("train_samples", 81)])
+def test_divide_names_what_is_out_of_range(setting: str, value: int) -> None:
+    arguments = {"val_samples": 20, "train_samples": None, setting: value}
+    with pytest.raises(ValueError, match=f"data.{setting}={value}"):
+        divide(make_source((40, 60)), **arguments, seed=0)
+
+
+def test_order_visits_every_sample_once_and_differs_between_epochs() -> None:
+    first, second = (order(100, seed=0, epoch=epoch, shuffle=True) for epoch in (0, 1))
+    assert torch.equal(first.sort().values, torch.arange(100))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, order(100, seed=0, epoch=0, shuffle=True))
+    assert torch.equal(order(100, seed=0, epoch=5, shuffle=False), torch.arange(100))
+    assert [steps_per_epoch(100, size) for size in (100, 50, 33, 200)] == [1, 2, 4, 1]
+
+
+# -- sources -------------------------------------------------------------------------------------------------------------
+
+
+def test_mnist5k_is_stratified_and_disjoint() -> None:
+    source = Mnist5k().load()
+    assert source.val is not None
+    for split, count in ((source.train, 350), (source.val, 50), (source.test, 100)):
+        assert torch.bincount(split.labels).tolist() == [count] * 10
+    images = torch.cat([source.train.images, source.val.images, source.test.images])
+    assert images.shape == (5000, 1, 28, 28)
+    assert len(images.flatten(1).unique(dim=0)) == 5000
+
+
+def test_mnist5k_images_are_official_training_images(mnist_root: Path) -> None:
+    official = datasets.MNIST(mnist_root, train=True)
+    known = {image.numpy().tobytes(): int(label) for image, label in zip(official.data, official.targets, strict=True)}
+    source = Mnist5k().load()
+    for image, label in zip(source.test.images, source.test.labels, strict=True):
+        assert known[image.numpy().tobytes()] == int(label)
+
+
+def test_damage_to_the_shipped_images_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(Mnist5k.FILE) as file:
+        images, labels = file["images"].copy(), file["labels"]
+    images[0, 0, 0] ^= 1
+    np.savez_compressed(tmp_path / "mnist5k.npz", images=images, labels=labels)
+    monkeypatch.setattr(Mnist5k, "FILE", tmp_path / "mnist5k.npz")
+    with pytest.raises(ValueError, match=f"mnist5k.npz is corrupt: sha256 .*expected {Mnist5k.SHA256}"):
+        Mnist5k().load()
+    (tmp_path / "mnist5k.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="mnist5k.npz cannot be read"):
+        Mnist5k().load()
+
+
+def test_official_mnist_keeps_its_test_set_whole(mnist_root: Path) -> None:
+    splits = divide(Mnist(str(mnist_root)).load(), val_samples=5000, train_samples=None, seed=0)
+    assert [len(split) for split in (splits.train, splits.val, splits.test)] == [55_000, 5_000, 10_000]
+    assert torch.equal(splits.test.images.squeeze(1), datasets.MNIST(mnist_root, train=False).data)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_damaged_file_is_named_with_both_checksums(mnist_root: Path, tmp_path: Path, *, cut: bool) -> None:
+    shutil.copytree(mnist_root, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content[:5000] if cut else content)
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is corrupt") as caught:
+        Mnist(str(tmp_path)).load()
+    assert md5(file) in str(caught.value)
+    assert Mnist.MD5["t10k-labels-idx1-ubyte"] in str(caught.value)
+
+
+def test_an_absent_set_without_network_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.delenv("no_proxy", raising=False)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="CIFAR10 is not in .*cannot be downloaded") as caught:
+        Cifar10(str(tmp_path / "absent")).load()
+    assert time.monotonic() - started < 20
+    assert str(tmp_path / "absent") in str(caught.value)
+    assert "data=mnist5k" in str(caught.value)
+    assert not (tmp_path / "absent").exists()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_download_is_checked_and_moved_into_place(mnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    resources = []
+    for name in Mnist.SIZES:
+        archive = served / f"{name}.gz"
+        archive.write_bytes(gzip.compress((mnist_root / "MNIST" / "raw" / name).read_bytes(), 1))
+        resources.append((archive.name, md5(archive)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(served)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    try:
+        source = Mnist(str(tmp_path / "root")).load()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(source.train) == 60_000
+    left = sorted(path.name for path in (tmp_path / "root").iterdir())
+    assert left in ([".MNIST.lock", "MNIST"], ["MNIST"])
+
+
+# -- image folder --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_image_folder_decodes_as_pil_does(tmp_path: Path, mode: str, channels: int) -> None:
+    write_images(tmp_path, mode=mode)
+    source = ImageFolder(str(tmp_path), size=8).load()
+    assert source.classes == ("cat", "dog")
+    assert source.train.images.shape == (12, channels, 8, 8)
+    assert source.train.labels.tolist() == [0] * 6 + [1] * 6
+    with Image.open(tmp_path / "train" / "dog" / "2.png") as image:
+        expected = np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR))
+    assert np.array_equal(source.train.images[8].permute(1, 2, 0).squeeze(-1).numpy(), expected)
+
+
+def test_image_folder_takes_val_where_there_is_one(tmp_path: Path) -> None:
+    write_images(tmp_path, splits=("train", "val", "test"))
+    source = ImageFolder(str(tmp_path), size=8).load()
+    assert source.val is not None
+    assert len(source.val) == 12
+
+
+def test_the_cache_is_keyed_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path)
+    decoded = []
+    monkeypatch.setattr("ockham.data.image_folder.decode", lambda *arguments: decoded.append(arguments) or decode(*arguments))
+    first = ImageFolder(str(tmp_path), size=8).load()
+    assert len(decoded) == 24
+    again = ImageFolder(str(tmp_path), size=8).load()
+    assert len(decoded) == 24
+    assert torch.equal(first.train.images, again.train.images)
+    file = tmp_path / "train" / "cat" / "0.png"
+    file.touch()  # another time, the same bytes
+    ImageFolder(str(tmp_path), size=8).load()
+    assert len(decoded) == 24
+    with Image.open(tmp_path / "train" / "cat" / "1.png") as image:
+        image.save(file)
+    changed = ImageFolder(str(tmp_path), size=8).load()
+    assert len(decoded) == 48
+    assert not torch.equal(first.train.images, changed.train.images)
+
+
+def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    first = ImageFolder(str(tmp_path), size=8).load()
+    (cache,) = (tmp_path / ".ockham-cache").glob("*.pt")
+    cache.write_bytes(cache.read_bytes()[:100])
+    assert torch.equal(ImageFolder(str(tmp_path), size=8).load().train.images, first.train.images)
+
+
+def test_image_folder_names_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"set data\.root=<folder>"):
+        ImageFolder(None, size=8)
+    with pytest.raises(ValueError, match=r"train does not exist: .*data\.root/train/<class>"):
+        ImageFolder(str(tmp_path), size=8).load()
+    write_images(tmp_path)
+    (tmp_path / "train" / "cat" / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"broken\.jpg cannot be read as an image"):
+        ImageFolder(str(tmp_path), size=8).load()
+    (tmp_path / "test" / "bird").mkdir()
+    with pytest.raises(ValueError, match="classes that .* does not: bird"):
+        ImageFolder(str(tmp_path), size=8).load()

@@ -1,0 +1,74 @@
+"""Who imports what, and what is not imported where it would cost time."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+SOURCE = ROOT / "src" / "ockham"
+
+#: Part -> the parts of ockham that it may import; a part is a folder or module below src/ockham.
+ALLOWED = {
+    "core": set(),
+    "rng": set(),
+    "record": set(),
+    "schedules": {"core"},
+    "data": {"core", "rng"},
+    "models": {"core"},
+    "optim": {"core"},
+    "reg": {"core", "rng"},
+    "checkpoint": {"core", "record"},
+    "cost": set(),
+    "events": set(),
+    "pictures": {"data"},
+    "experiment": {"core", "rng", "data", "reg", "schedules", "checkpoint"},
+    "lit": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record"},
+    "schema": set(),
+    "screen": {"record"},
+    "resume": {"record"},
+    "cli": {"schema", "record", "resume", "screen"},
+}
+
+
+def imported_parts(part: str) -> set[str]:
+    """The parts of ockham that the code of a part imports, anywhere in it."""
+    files = [SOURCE / f"{part}.py"] if (SOURCE / f"{part}.py").exists() else sorted((SOURCE / part).rglob("*.py"))
+    assert files, part
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "ockham":
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ockham."):
+                found.add(node.module.split(".")[1])
+    return found - {part}
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_follow_the_design(part: str) -> None:
+    assert imported_parts(part) <= ALLOWED[part]
+
+
+@pytest.mark.parametrize("part", ["core", "rng", "schedules", "data", "models", "optim", "reg", "lit", "checkpoint", "events"])
+def test_no_object_sees_the_configuration(part: str) -> None:
+    files = [SOURCE / f"{part}.py"] if (SOURCE / f"{part}.py").exists() else sorted((SOURCE / part).rglob("*.py"))
+    for file in files:
+        assert "omegaconf" not in file.read_text(), f"{file.name} knows DictConfig"
+
+
+def test_instantiation_happens_in_one_file() -> None:
+    users = {file.name for file in SOURCE.rglob("*.py") if "importlib.import_module" in file.read_text()}
+    assert users == {"build.py"}
+
+
+def test_the_command_line_does_not_wait_for_torch() -> None:
+    code = "import sys; sys.path.insert(0, 'src'); import ockham.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_default_run_does_not_import_the_events_before_its_first_step() -> None:
+    code = "import sys; sys.path.insert(0, 'src'); import ockham.run; sys.exit('tensorboard.summary' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=False).returncode == 0
