@@ -1,0 +1,139 @@
+"""Optimizers: each yaml is the one of torch, parameters are claimed once, Muon is torch's Muon and Adam."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cases import CASES
+from conftest import compose
+from ockham import build
+from ockham.models import CNN, MLP, Linear
+from ockham.optim import Muon, make_optimizer
+
+#: What each yaml stands for, written out with torch.
+REFERENCES = {
+    "gd": lambda p: torch.optim.SGD(p, lr=0.5),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9),
+    "nesterov": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.02),
+    "adadelta": lambda p: torch.optim.Adadelta(p, lr=1.0, rho=0.9),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999)),
+    "nadam": lambda p: torch.optim.NAdam(p, lr=1e-3, betas=(0.9, 0.999)),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=1.0, max_iter=20, history_size=10, line_search_fn="strong_wolfe"),
+}
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 10) -> torch.Tensor:
+    """All parameters after some steps on fixed data, as one vector."""
+    own = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 1, 4, 4, generator=own, dtype=torch.float64), torch.randint(3, (40,), generator=own)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    for _ in range(steps):
+        optimizer.step(closure)
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def make_model(*, convolutional: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    if convolutional:
+        return CNN((1, 4, 4), 3, channels=[4, 6], dense=5).double()
+    return MLP((16,), 3, hidden=[8, 6]).double()
+
+
+@pytest.mark.parametrize("option", REFERENCES)
+def test_each_yaml_is_the_optimizer_of_torch(option: str) -> None:
+    config = compose(f"optimizer={option}")
+    own, reference = make_model(), make_model()
+    found = train(own, build.optimizer_of(config)(own))
+    torch.testing.assert_close(found, train(reference, REFERENCES[option](reference.parameters())), rtol=1e-9, atol=1e-12)
+
+
+def test_all_yamls_are_compared() -> None:
+    assert set(REFERENCES) | {"muon"} == set(CASES["optimizer"])
+
+
+def test_muon_is_torchs_muon_on_hidden_weights_and_adam_elsewhere() -> None:
+    own, reference = make_model(), make_model()
+    found = train(own, Muon.from_model(own, lr=0.02, momentum=0.9, adam_lr=1e-3))
+    hidden = [layer.linear.weight for layer in reference.hidden]
+    rest = [p for p in reference.parameters() if not any(p is weight for weight in hidden)]
+
+    class Both:
+        def __init__(self) -> None:
+            self.muon = torch.optim.Muon(hidden, lr=0.02, momentum=0.9, weight_decay=0.0)
+            self.adam = torch.optim.Adam(rest, lr=1e-3)
+
+        def zero_grad(self) -> None:
+            self.muon.zero_grad()
+            self.adam.zero_grad()
+
+        def step(self, closure: object) -> None:
+            closure()
+            self.muon.step()
+            self.adam.step()
+
+    torch.testing.assert_close(found, train(reference, Both()))
+
+
+def test_muon_takes_kernels_as_matrices_in_any_layout() -> None:
+    plain, last = make_model(convolutional=True), make_model(convolutional=True).to(memory_format=torch.channels_last)
+    optimizers = [Muon.from_model(model, lr=0.02) for model in (plain, last)]
+    kernels = [plain.blocks[0].conv.weight, plain.blocks[1].conv.weight, plain.head.linear.weight]
+    assert [id(weight) for weight in optimizers[0].param_groups[0]["params"]] == [id(kernel) for kernel in kernels]
+    before = plain.blocks[1].conv.weight.detach().clone()
+    results = [train(model, optimizer, steps=1) for model, optimizer in zip((plain, last), optimizers, strict=True)]
+    update = (plain.blocks[1].conv.weight.detach() - before).flatten(1)
+    scale = 0.02 * max(1, update.shape[0] / update.shape[1]) ** 0.5
+    singular = torch.linalg.svdvals(update / scale)
+    assert ((singular > 0.5) & (singular < 1.3)).all()  # orthogonal, as far as five iterations in bfloat16 go
+    torch.testing.assert_close(results[0], results[1], rtol=0.0, atol=2e-3)
+
+
+def test_muon_without_hidden_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="set optimizer=adam, or model=mlp"):
+        Muon.from_model(Linear((16,), 3), lr=0.02)
+
+
+def test_muon_continues_from_its_state() -> None:
+    whole, first = make_model(), make_model()
+    expected = train(whole, Muon.from_model(whole, lr=0.02), steps=6)
+    optimizer = Muon.from_model(first, lr=0.02)
+    train(first, optimizer, steps=3)
+    second = make_model()
+    second.load_state_dict(first.state_dict())
+    continued = Muon.from_model(second, lr=0.02)
+    continued.load_state_dict(optimizer.state_dict())
+    assert torch.equal(train(second, continued, steps=3), expected)
+
+
+@pytest.mark.parametrize("option", CASES["optimizer"])
+def test_every_parameter_is_in_exactly_one_group(option: str) -> None:
+    model = make_model(convolutional=True).float()
+    optimizer = build.optimizer_of(compose(f"optimizer={option}"))(model)
+    grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
+
+
+def test_a_forgotten_parameter_is_noticed() -> None:
+    class Forgetful(torch.optim.SGD):
+        @classmethod
+        def from_model(cls, model: nn.Module, *, lr: float) -> "Forgetful":
+            return cls(list(model.parameters())[1:], lr=lr)
+
+    with pytest.raises(AssertionError, match="in no group"):
+        make_optimizer(Forgetful, make_model(), {"lr": 0.1})
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(ValueError, match=r"optimizer\.betas is no setting of SGD: it takes lr, momentum"):
+        make_optimizer(torch.optim.SGD, make_model(), {"lr": 0.1, "betas": (0.9, 0.99)})

@@ -1,0 +1,133 @@
+"""The run folder: what is in it, and that nothing half-written is taken for whole."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ockham.checkpoint import Checkpoint
+from ockham.record import COSTS, EPOCH_SCALARS, FINAL_METRICS, RunFolder, write_atomic
+
+RunSmall = Callable[..., RunFolder]
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+
+
+def test_a_finished_run_holds_everything(small_run: RunSmall) -> None:
+    folder = small_run("reg=[l1,l2]")
+    metrics, cost, status = folder.metrics(), folder.cost(), folder.status()
+    assert tuple(metrics) == FINAL_METRICS
+    assert tuple(cost) == COSTS
+    assert all(isinstance(value, (int, float)) for value in [*metrics.values(), *cost.values()])
+    assert status["state"] == "finished"
+    assert status["attempt"] == 1
+    assert status["pid"] == os.getpid()
+    assert status["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert re.fullmatch(r"[0-9a-f]{40}", status["code"]["commit"] or "0" * 40)
+    assert metrics["gap/loss"] == metrics["val/loss"] - metrics["train/loss"]
+    assert metrics["gap/acc"] == metrics["train/acc"] - metrics["val/acc"]
+    assert metrics["parameters"] == 784 * 16 + 16 + 16 * 10 + 10
+    assert metrics["flops"] == (4 * (784 * 16 + 16 * 10) + 2 * 16 * 10 - 2 * 16 * 10 + 2 * 160) * 200 * 4
+    weights = Checkpoint.load(folder.best_checkpoint).model
+    matrices = torch.cat([weights[name].flatten().double() for name in ("hidden.0.linear.weight", "output.weight")])
+    assert metrics["weight_norm"] == pytest.approx(float(matrices.norm()), rel=1e-12)
+    expected = 1e-3 * matrices.abs().sum() + 1e-4 * matrices.square().sum()
+    assert metrics["penalty"] == pytest.approx(float(expected), rel=1e-5)
+    rows = folder.epochs()
+    assert tuple(rows[0]) == ("epoch", "step", *EPOCH_SCALARS)
+    assert [row["step"] for row in rows] == [7, 14, 21, 28]
+
+
+def test_the_readme_explains_every_metric() -> None:
+    missing = [key for key in (*FINAL_METRICS, *COSTS, "train/objective", "lr") if f"`{key}`" not in README]
+    assert not missing
+
+
+def test_tensorboard_shows_the_rows_of_metrics_csv(small_run: RunSmall) -> None:
+    folder = small_run("logger=tensorboard")
+    events = EventAccumulator(str(folder.path), size_guidance={"images": 0}).Reload()
+    for tag in EPOCH_SCALARS:
+        shown = [(event.step, event.value) for event in events.Scalars(tag)]
+        expected = [(int(row["step"]), pytest.approx(row[tag], rel=1e-6)) for row in folder.epochs()]
+        assert shown == expected, tag
+    assert len(events.Scalars("samples_per_second")) == 4
+    for tag in ("objective", "test/acc", "test/loss"):
+        (final,) = events.Scalars(tag)
+        assert (final.step, final.value) == (28, pytest.approx(folder.metrics()[tag], rel=1e-6))
+    images = set(events.Tags()["images"])
+    assert images == {"test/confusion", "test/confidently_wrong", "model/first_layer"}
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+
+
+def test_hparams_are_read_back_by_tensorboard(small_run: RunSmall) -> None:
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    folder = small_run("logger=tensorboard", "reg=l2")
+    events = EventAccumulator(str(folder.path)).Reload()
+    plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    started = plugin_data_pb2.HParamsPluginData.FromString(plugin).session_start_info.hparams
+    assert started["optimizer.lr"].number_value == 1e-3
+    assert started["reg.l2.strength"].number_value == 1e-4
+    assert started["model.hidden"].string_value == "[16]"
+    experiment = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    metrics = plugin_data_pb2.HParamsPluginData.FromString(experiment).experiment.metric_infos
+    assert {info.name.tag for info in metrics} == {"objective", "test/acc", "test/loss"}
+    ended = events.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
+    assert plugin_data_pb2.HParamsPluginData.FromString(ended).session_end_info.status == 1  # STATUS_SUCCESS
+
+
+def test_a_cut_row_is_left_out_and_later_ones_are_dropped_on_resume(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for epoch in range(1, 4):
+        folder.append_epoch(epoch, epoch * 10, dict.fromkeys(EPOCH_SCALARS, 0.5))
+    with (tmp_path / "metrics.csv").open("ab") as file:
+        file.write(b"4,40,0.5,0")
+    assert [row["epoch"] for row in folder.epochs()] == [1, 2, 3]
+    folder.keep_epochs(2)
+    assert [row["epoch"] for row in folder.epochs()] == [1, 2]
+    folder.append_epoch(3, 30, dict.fromkeys(EPOCH_SCALARS, 0.25))
+    assert folder.epochs()[-1]["train/loss"] == 0.25
+
+
+def test_writes_replace_the_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "status.json"
+    write_atomic(file, b"old")
+    write_atomic(file, b"new")
+    assert file.read_bytes() == b"new"
+    assert [path.name for path in file.parent.iterdir()] == ["status.json"]
+
+
+def test_checkpoints_hold_tensors_and_plain_containers(small_run: RunSmall) -> None:
+    folder = small_run("optimizer=adam")
+    for path in (folder.last_checkpoint, folder.best_checkpoint):
+        content = torch.load(path, weights_only=True)
+        assert content["format"] == 1
+    assert torch.load(folder.best_checkpoint, weights_only=True)["optimizer"] is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "absent"])
+def test_a_damaged_checkpoint_is_named(small_run: RunSmall, damage: str) -> None:
+    folder = small_run()
+    path = folder.best_checkpoint
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:500])
+    elif damage == "foreign":
+        torch.save({"state_dict": {}}, path)
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"best\.ckpt (is not a checkpoint of Ockham|does not exist)"):
+        Checkpoint.load(path)
+
+
+def test_status_tells_why_a_run_failed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(device="cpu")
+    folder.end("failed", error="out of memory", overrides=["optimizer=adam", "reg=l2"])
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["error"] == {"message": "out of memory", "overrides": "optimizer=adam reg=l2"}
+    folder.begin(device="cpu")
+    assert (folder.state, folder.status()["attempt"], folder.status()["error"]) == ("running", 2, None)

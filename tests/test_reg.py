@@ -1,0 +1,344 @@
+"""Every regularizer against a formula written by hand, its gradient included."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ockham.core.parameters import named_parameters
+from ockham.models import CNN, MLP
+from ockham.reg import (
+    L1,
+    L2,
+    ConfidencePenalty,
+    Context,
+    DropConnect,
+    Dropout,
+    EarlyStopping,
+    ElasticNet,
+    GaussianDropout,
+    GroupLasso,
+    InputNoise,
+    KlSparsity,
+    LabelSmoothing,
+    MaxNorm,
+    Outputs,
+    Regularizer,
+    SpectralNorm,
+    WeightDecay,
+    total_penalty,
+)
+from ockham.reg.noise import dropout
+from ockham.reg.penalties import group_soft_threshold, soft_threshold
+from ockham.rng import Streams, generator
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return CNN((1, 8, 8), 3, channels=[4], dense=6, batch_norm=True)
+
+
+def context(seed: int = 0) -> Context:
+    return Context(streams=Streams(seed), num_samples=50, num_classes=3)
+
+
+def matrices(model: nn.Module) -> list[torch.Tensor]:
+    return [parameter for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+
+def lrs(model: nn.Module, lr: float = 0.1) -> dict[str, float]:
+    return dict.fromkeys(dict(model.named_parameters()), lr)
+
+
+NO_OUTPUTS = Outputs(torch.empty(0))
+
+
+@pytest.mark.parametrize(
+    ("reg", "formula"),
+    [
+        (L2(0.3), lambda w: 0.3 * (w**2).sum()),
+        (L2(0.3, scale="half_mean"), lambda w: 0.3 / (2 * 50) * (w**2).sum()),
+        (L1(0.3, method="subgradient"), lambda w: 0.3 * w.abs().sum()),
+        (
+            ElasticNet(0.3, l1_ratio=0.2, method="subgradient"),
+            lambda w: 0.3 * (0.2 * w.abs().sum() + 0.8 * (w**2).sum()),
+        ),
+        (GroupLasso(0.3), lambda w: 0.3 * _group_sum(w)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Regularizer) else "",
+)
+def test_penalty_and_gradient_over_weights_and_not_biases(reg: Regularizer, formula: object, model: nn.Module) -> None:
+    reg.configure_model(model, context())
+    penalty = reg.penalty(named_parameters(model), NO_OUTPUTS)
+    expected = sum(formula(weight) for weight in matrices(model))
+    torch.testing.assert_close(penalty, expected)
+    parameters = list(model.parameters())
+    found = torch.autograd.grad(penalty, parameters, allow_unused=True)
+    wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
+    for own, other in zip(found, wanted, strict=True):
+        assert (own is None) == (other is None)
+        if own is not None:
+            torch.testing.assert_close(own, other)
+
+
+def _group_sum(weight: torch.Tensor) -> torch.Tensor:
+    columns = weight.transpose(0, 1).flatten(1)  # a row for each input unit or channel
+    return math.sqrt(columns.shape[1]) * columns.norm(dim=1).sum()
+
+
+def test_gradient_of_l2_is_twice_strength_times_weight(model: nn.Module) -> None:
+    L2(0.3).penalty(named_parameters(model), NO_OUTPUTS).backward()
+    for weight in matrices(model):
+        torch.testing.assert_close(weight.grad, 0.6 * weight.detach())
+
+
+@pytest.mark.parametrize("make", [L2, L1, ElasticNet])
+def test_include_bias_takes_every_parameter(make: type, model: nn.Module) -> None:
+    chosen = make(0.3, include_bias=True).penalty(named_parameters(model), NO_OUTPUTS)
+    vector = torch.cat([parameter.flatten() for parameter in model.parameters()])
+    expected = {L2: 0.3 * vector.square().sum(), L1: 0.3 * vector.abs().sum()}
+    expected[ElasticNet] = (expected[L1] + expected[L2]) / 2
+    torch.testing.assert_close(chosen, expected[make])
+
+
+def test_half_mean_without_data_size_names_the_setting(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"reg\.l2\.scale=half_mean .* set reg\.l2\.scale=sum"):
+        L2(0.3, scale="half_mean").penalty(named_parameters(model), NO_OUTPUTS)
+
+
+def is_minimum(prox: torch.Tensor, start: torch.Tensor, penalty: object) -> bool:
+    """Whether no nearby point has a lower 1/2 ||z - start||^2 + penalty(z)."""
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (z - start).square().sum() + penalty(z)
+
+    own = generator(0, "probe")
+    nearby = (prox + 1e-4 * torch.randn(prox.shape, generator=own) for _ in range(300))
+    return all(value(z) >= value(prox) - 1e-12 for z in nearby)
+
+
+def test_proximal_steps_minimise_what_they_should(model: nn.Module) -> None:
+    start = torch.randn(5, 4, generator=generator(0, "start"))
+    threshold = soft_threshold(start, 0.4)
+    assert is_minimum(threshold, start, lambda z: 0.4 * z.abs().sum())
+    assert (threshold == 0).any()
+    torch.testing.assert_close(soft_threshold(torch.tensor([3.0, -1.0, 0.2]), 0.5), torch.tensor([2.5, -0.5, 0.0]))
+    grouped = group_soft_threshold(start, 0.6)
+    assert is_minimum(grouped, start, lambda z: 0.6 * _group_sum(z))
+    layer = nn.Linear(4, 5)
+    with torch.no_grad():
+        layer.weight.copy_(start)
+        ElasticNet(2.0, l1_ratio=0.3).project(named_parameters(layer), lrs(layer, 0.25))
+    assert is_minimum(layer.weight.detach(), start, lambda z: 0.25 * 2 * (0.3 * z.abs().sum() + 0.7 * z.square().sum()))
+
+
+def test_l1_projects_by_lr_times_strength_and_leaves_biases(model: nn.Module) -> None:
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    reg = L1(2.0)
+    assert reg.proximal
+    with torch.no_grad():
+        reg.project(named_parameters(model), lrs(model, 0.01))
+    for name, parameter in model.named_parameters():
+        expected = soft_threshold(before[name], 0.02) if parameter.ndim > 1 else before[name]
+        assert torch.equal(parameter, expected)
+    with torch.no_grad():
+        L1(2.0, method="subgradient").project(named_parameters(model), lrs(model))
+    assert all(torch.equal(p, soft_threshold(before[n], 0.02)) for n, p in model.named_parameters() if p.ndim > 1)
+
+
+def test_group_lasso_empties_whole_input_units() -> None:
+    layer = nn.Linear(4, 5)
+    with torch.no_grad():
+        layer.weight[:, 1] *= 1e-3
+        GroupLasso(0.1).project(named_parameters(layer), lrs(layer))
+    assert torch.equal((layer.weight == 0).all(dim=0), torch.tensor([False, True, False, False]))
+    assert not torch.isnan(group_soft_threshold(torch.zeros(3, 2), 0.1)).any()
+
+
+def test_weight_decay_multiplies_before_the_step(model: nn.Module) -> None:
+    before = [weight.detach().clone() for weight in matrices(model)]
+    with torch.no_grad():
+        WeightDecay(0.5).before_step(named_parameters(model), lrs(model, 0.1))
+    for weight, old in zip(matrices(model), before, strict=True):
+        torch.testing.assert_close(weight.detach(), old * 0.95)
+
+
+def test_max_norm_is_the_projection_on_a_ball(model: nn.Module) -> None:
+    before = [weight.detach().clone() for weight in matrices(model)]
+    limit = 0.6
+    with torch.no_grad():
+        MaxNorm(limit).project(named_parameters(model), lrs(model))
+    shrunk = 0
+    for weight, old in zip(matrices(model), before, strict=True):
+        for unit, past in zip(weight.detach(), old, strict=True):
+            expected = past * min(1.0, limit / float(past.norm()))
+            shrunk += int(past.norm() > limit)
+            torch.testing.assert_close(unit, expected)
+    assert 0 < shrunk < sum(len(old) for old in before)
+    reference = F.normalize(before[-1], dim=1)
+    with torch.no_grad():
+        matrices(model)[-1].copy_(before[-1] * 100)
+        MaxNorm(1.0).project(named_parameters(model), lrs(model))
+    torch.testing.assert_close(matrices(model)[-1].detach(), reference)
+
+
+def test_spectral_norm_makes_the_largest_singular_value_one(model: nn.Module) -> None:
+    SpectralNorm().configure_model(model, context())
+    for _ in range(200):
+        model(torch.randn(2, 1, 8, 8))
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            singular = torch.linalg.svdvals(module.weight.flatten(1))
+            assert float(singular[0].detach()) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_dropout_zeroes_and_rescales() -> None:
+    uniform = torch.tensor([0.1, 0.3, 0.29, 0.9])
+    torch.testing.assert_close(dropout(torch.full((4,), 7.0), uniform, 0.3), torch.tensor([0.0, 10.0, 0.0, 10.0]))
+    model = MLP((4000,), 3, hidden=[2000])
+    Dropout(0.4, input_rate=0.2).configure_model(model, context())
+    seen: dict[str, torch.Tensor] = {}
+    model.hidden[0].linear.register_forward_hook(lambda m, inputs, out: seen.update(first=inputs[0]))
+    model.output.register_forward_hook(lambda m, inputs, out: seen.update(last=inputs[0]))
+    model.hidden[0].activation.register_forward_hook(lambda m, inputs, out: seen.update(active=out))
+    x = torch.ones(10, 4000)
+    model(x)
+    for name, before, rate in (("first", x, 0.2), ("last", seen["active"], 0.4)):
+        dropped = (seen[name] == 0) & (before > 0)
+        assert float(dropped.sum() / (before > 0).sum()) == pytest.approx(rate, abs=0.02)
+        torch.testing.assert_close(seen[name][~dropped], before[~dropped] / (1 - rate))
+    torch.testing.assert_close(seen["first"].unique(), torch.tensor([0.0, 1.25]))
+    model.eval()
+    model(x)
+    assert torch.equal(seen["first"], x)
+
+
+def test_dropout_leaves_convolutions_alone_but_for_the_input(model: nn.Module) -> None:
+    Dropout(0.5, input_rate=0.1).configure_model(model, context())
+    hooked = [name for name, module in model.named_modules() if module._forward_pre_hooks]
+    assert hooked == ["blocks.0.conv", "head.linear", "output"]
+
+
+def test_gaussian_dropout_has_mean_one_and_the_variance_of_dropout() -> None:
+    layer = nn.Sequential(nn.Linear(3, 3), nn.Linear(20_000, 2))
+    GaussianDropout(0.3).configure_model(layer, context())
+    seen = []
+    layer[1].register_forward_hook(lambda m, inputs, out: seen.append(inputs[0]))
+    layer[1](torch.ones(10, 20_000))
+    assert seen[0].mean() == pytest.approx(1.0, abs=0.01)
+    assert seen[0].var() == pytest.approx(0.3 / 0.7, rel=0.02)
+    layer.eval()
+    layer[1](torch.ones(10, 20_000))
+    assert torch.equal(seen[1], torch.ones(10, 20_000))
+
+
+def test_dropconnect_drops_weights_and_keeps_gradients_of_the_rest() -> None:
+    model = MLP((50,), 3, hidden=[40])
+    before = model.hidden[0].linear.weight.detach().clone()
+    streams = Streams(0)
+    DropConnect(0.25).configure_model(model, Context(streams, 1, 3))
+    layer = model.hidden[0].linear
+    mask = dropout(torch.ones_like(before), Streams(0).stream("DropConnect/hidden.0.linear").uniform_like(before), 0.25)
+    streams.begin(0)
+    used = layer.weight
+    torch.testing.assert_close(used, before * mask)
+    used.sum().backward()
+    torch.testing.assert_close(layer.parametrizations.weight.original.grad, mask)
+    model.eval()
+    assert torch.equal(layer.weight, before)
+
+
+def test_input_noise_adds_its_standard_deviation() -> None:
+    reg = InputNoise(0.3)
+    reg.configure_model(nn.Linear(1, 1), context())
+    x, y = torch.zeros(1000, 30), torch.zeros(1000)
+    noisy, same = reg.transform_batch(x, y)
+    assert noisy.std() == pytest.approx(0.3, rel=0.02)
+    assert torch.equal(same, y)
+
+
+def test_label_smoothing_is_torchs() -> None:
+    reg = LabelSmoothing(0.2)
+    reg.configure_model(nn.Linear(1, 1), context())
+    logits, y = torch.randn(20, 3), torch.randint(3, (20,))
+    _, target = reg.transform_batch(torch.empty(20), y)
+    torch.testing.assert_close(F.cross_entropy(logits, target), F.cross_entropy(logits, y, label_smoothing=0.2))
+    _, twice = reg.transform_batch(torch.empty(20), F.one_hot(y, 3).double())  # after mixup
+    torch.testing.assert_close(twice, target)
+
+
+def test_confidence_penalty_is_minus_the_entropy() -> None:
+    logits = torch.randn(20, 3, requires_grad=True)
+    penalty = ConfidencePenalty(0.3).penalty([], Outputs(logits))
+    expected = -0.3 * torch.distributions.Categorical(logits=logits).entropy().mean()
+    torch.testing.assert_close(penalty, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(p, logits)[0] for p in (penalty, expected)))
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_kl_sparsity_is_the_divergence_of_mean_activations(*, convolutional: bool) -> None:
+    make = CNN((1, 8, 8), 3, channels=[4], dense=6, activation="sigmoid") if convolutional else None
+    model = make or MLP((64,), 3, hidden=[5, 6], activation="sigmoid")
+    reg = KlSparsity(0.3, target=0.1)
+    reg.configure_model(model, context())
+    kept: list[torch.Tensor] = []
+    for module in model.modules():
+        if isinstance(module, nn.Sigmoid):
+            module.register_forward_hook(lambda m, inputs, out: kept.append(out))
+    outputs = Outputs(model(torch.randn(20, 1, 8, 8)))
+    penalty = reg.penalty([], outputs)
+    expected = torch.zeros(())
+    for activation in kept:
+        for unit in range(activation.shape[1]):
+            mean = torch.distributions.Bernoulli(activation[:, unit].mean())
+            expected = expected + 0.3 * torch.distributions.kl_divergence(torch.distributions.Bernoulli(0.1), mean)
+    torch.testing.assert_close(penalty, expected)
+    (own,), (wanted,) = (torch.autograd.grad(p, [next(model.parameters())], retain_graph=True) for p in (penalty, expected))
+    torch.testing.assert_close(own, wanted)
+
+
+def test_kl_sparsity_needs_sigmoids() -> None:
+    with pytest.raises(ValueError, match="set model.activation=sigmoid"):
+        KlSparsity(0.1).configure_model(MLP((4,), 3, hidden=[5]), context())
+
+
+def test_early_stopping_waits_for_patience_epochs() -> None:
+    reg = EarlyStopping(2, min_delta=0.05)
+    history = [1.0, 0.9, 0.88, 0.7, 0.69, 0.68]
+    assert [reg.stop(history[:epochs]) for epochs in range(7)] == [False] * 6 + [True]
+    assert reg.stop([0.5, math.inf, math.inf])
+
+
+def test_total_penalty_sums_all_also_the_proximal_ones(model: nn.Module) -> None:
+    images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
+    regs = (L1(0.1), L2(0.2), ConfidencePenalty(0.3), Dropout(0.5))
+    for reg in regs:
+        reg.configure_model(model, context())
+    found = total_penalty(regs, model, images, lambda x: x.double() / 255)
+    model.eval()
+    logits = model(images.double() / 255)
+    expected = sum(0.1 * w.abs().sum() + 0.2 * w.square().sum() for w in matrices(model))
+    expected -= 0.3 * torch.distributions.Categorical(logits=logits).entropy().mean()
+    assert found == pytest.approx(float(expected.detach()), rel=1e-12)
+
+
+def test_noise_is_the_same_for_one_seed_whatever_else_is_regularized() -> None:
+    def masks(*others: Regularizer) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = MLP((30,), 3, hidden=[40])
+        own = context()
+        for reg in (*others, Dropout(0.5, input_rate=0.5)):
+            reg.configure_model(model, own)
+        own.streams.begin(2)
+        seen = []
+        model.hidden[0].linear.register_forward_hook(lambda m, inputs, out: seen.append(inputs[0]))
+        model(torch.ones(10, 30))
+        return seen[0]
+
+    assert torch.equal(masks(), masks(DropConnect(0.5), L2(0.1)))

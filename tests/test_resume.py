@@ -1,0 +1,137 @@
+"""A run that is interrupted and continued leaves what an uninterrupted one leaves, bit for bit."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import ockham.run
+from cases import CASES
+from conftest import ROOT, SMALL, make_job
+from ockham.checkpoint import Checkpoint
+from ockham.lit import fit
+from ockham.record import RunFolder
+from ockham.run import execute
+
+BASE = tuple(override for override in SMALL if override not in ("logger=csv", "model.hidden=[16]"))
+
+RESUMED = [
+    *(("optimizer", option) for option in CASES["optimizer"]),
+    *(("reg", option) for option in CASES["reg"]),
+    *(("schedule", option) for option in ("plateau", "cosine", "one_cycle")),
+    *(("augment", option) for option in ("mixup", "flip_crop")),
+    *(("model", option) for option in ("cnn", "resnet")),
+]
+
+
+class Crash(pl.Callback):
+    """Ends the process's work in the middle of the third epoch."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
+        if module.finished_epochs == 2:
+            raise MemoryError("crashed for the test")
+
+
+def assert_equal(first: Any, second: Any, place: str) -> None:
+    """Deep equality of containers and tensors, bit for bit."""
+    assert type(first) is type(second), place
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), place
+    elif isinstance(first, dict):
+        assert list(first) == list(second), place
+        for key in first:
+            assert_equal(first[key], second[key], f"{place}/{key}")
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), place
+        for index, (own, other) in enumerate(zip(first, second, strict=True)):
+            assert_equal(own, other, f"{place}/{index}")
+    else:
+        assert first == second, place
+
+
+def scalars(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar that TensorBoard shows for the run, but the throughput."""
+    events = EventAccumulator(str(folder.path)).Reload()
+    tags = events.Tags()["scalars"]
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags if tag != "samples_per_second"}
+
+
+def assert_same_run(first: RunFolder, second: RunFolder, *, events: bool = True) -> None:
+    for name in ("metrics.csv", "metrics.json"):
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes(), name
+    for own, other in ((first.last_checkpoint, second.last_checkpoint), (first.best_checkpoint, second.best_checkpoint)):
+        assert_equal(vars(Checkpoint.load(own)), vars(Checkpoint.load(other)), own.name)
+    if events:
+        assert scalars(first) == scalars(second)
+
+
+@pytest.mark.parametrize(("group", "option"), RESUMED)
+def test_a_continued_run_is_the_uninterrupted_one(
+    group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    # Pictures take most of a short run, and are no part of what is compared.
+    monkeypatch.setattr("ockham.events.EventWriter.picture", lambda *arguments: None)
+    model = [] if group == "model" else ["model.hidden=[16]"]
+    overrides = (*BASE, *model, f"{group}={option}", *CASES[group][option])
+    whole, broken = (make_job(tmp_path / name, *overrides) for name in ("whole", "broken"))
+    execute(whole)
+    with monkeypatch.context() as crashing:
+        crashing.setattr(ockham.run, "fit", partial(fit, callbacks=[Crash()]))
+        with pytest.raises(MemoryError):
+            execute(broken)
+    assert broken.folder.status()["state"] == "failed"
+    assert Checkpoint.load(broken.folder.last_checkpoint).epoch == 2
+    execute(broken)
+    assert broken.folder.status()["attempt"] == 2
+    assert_same_run(whole.folder, broken.folder)
+    if option == "early_stopping":
+        assert whole.folder.metrics()["last_epoch"] <= 4
+    else:
+        assert len(whole.folder.epochs()) == 4
+
+
+def test_two_identical_runs_are_identical(tmp_path: Path) -> None:
+    jobs = [make_job(tmp_path / name, *SMALL, "reg=[dropout,input_noise]", "augment=mixup") for name in "ab"]
+    for job in jobs:
+        execute(job)
+    assert_same_run(jobs[0].folder, jobs[1].folder, events=False)
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "train.py", *arguments], cwd=ROOT, text=True, **options)
+
+
+def test_a_killed_run_continues_from_the_command_line(tmp_path: Path) -> None:
+    settings = [*SMALL, "trainer.max_epochs=400", "reg=dropout"]
+    killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
+    process = start(*settings, f"hydra.run.dir={killed.path}", stdout=subprocess.DEVNULL)
+    while not killed.last_checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert killed.state == "running"
+    config = killed.config_file.read_bytes()
+    continued = start(f"resume={killed.path}", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, errors = continued.communicate()
+    assert continued.returncode == 0, errors
+    assert "continuing after epoch" in out
+    assert killed.config_file.read_bytes() == config
+    assert start(*settings, f"hydra.run.dir={whole.path}", stdout=subprocess.DEVNULL).wait() == 0
+    assert_same_run(whole, killed, events=False)
+
+
+def test_a_finished_run_can_be_made_longer_only_before_it_ends(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", *SMALL)
+    execute(job)
+    process = start(f"resume={job.folder.path}", "trainer.max_epochs=9", stderr=subprocess.PIPE)
+    assert "holds a finished run" in process.communicate()[1]
+    assert process.returncode == 2
