@@ -136,9 +136,8 @@ def test_gradient_descent_does_not_depend_on_the_seeds_order(small_run: RunSmall
     experiments = [build.experiment(compose("optimizer=gd", f"seed={seed}")) for seed in (0, 1)]
     assert [e.steps_per_epoch for e in experiments] == [1, 1]
     assert not any(e.settings.shuffle for e in experiments)
-    losses = [
-        row["train/objective"] for row in small_run("optimizer=gd", "trainer.max_epochs=8", "data.batch_size=full").epochs()
-    ]
+    folder = small_run("optimizer=gd", "optimizer.lr=0.01", "trainer.max_epochs=8", "data.batch_size=full")
+    losses = [row["train/objective"] for row in folder.epochs()]
     assert losses == sorted(losses, reverse=True)  # a step of gradient descent goes down
 
 

@@ -108,7 +108,7 @@ def _leave(code: int, message: str, *notes: str) -> NoReturn:
 def _composition_error(error: Exception, arguments: list[str]) -> list[str]:
     """What is wrong with the command line, and the nearest names that would be right."""
     message = str(error).strip()
-    missing = re.search(r"(?:Could not find|In '[^']*': Could not find) '([\w/@.-]+)'", message)
+    missing = re.search(r"Could not (?:find|load) '([\w/@.-]+)'", message)
     if missing:
         group, _, option = missing.group(1).rpartition("/")
         return _unknown_option(group, option)

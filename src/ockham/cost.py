@@ -20,7 +20,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 def flops_per_sample(model: nn.Module, shape: Sequence[int]) -> int:
     """Floating-point operations of one forward and backward pass for one sample: products of matrices and convolutions.
 
-    Counted by torch on a batch of two, with the weights as they are; gradients are left as they were.
+    Counted by torch on a batch of two, with the weights as they are; gradients are cleared.
     """
     own = next(model.parameters())
     x = torch.zeros(2, *shape, dtype=own.dtype, device=own.device)
@@ -28,8 +28,8 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int]) -> int:
     model.eval()  # no noise is drawn and no running statistics move
     try:
         with FlopCounterMode(display=False) as counter, torch.enable_grad():
-            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            torch.autograd.grad(model(x).sum(), trainable, allow_unused=True)
+            model(x).sum().backward()
     finally:
         model.train(was_training)
+        model.zero_grad()
     return int(counter.get_total_flops()) // 2

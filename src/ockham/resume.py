@@ -86,7 +86,9 @@ def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequenc
 
 
 def stored_choices(folder: RunFolder) -> dict[str, str]:
-    """The option chosen in each group, from .hydra/hydra.yaml."""
-    stored = yaml.safe_load((folder.path / ".hydra" / "hydra.yaml").read_text())
-    choices: dict[str, Any] = stored["hydra"]["runtime"]["choices"]
-    return {str(group): str(option) for group, option in choices.items()}
+    """The option chosen in each group, from .hydra/hydra.yaml; empty where that file is absent or damaged."""
+    try:
+        stored: Any = yaml.safe_load((folder.path / ".hydra" / "hydra.yaml").read_text())
+        return {str(group): str(option) for group, option in stored["hydra"]["runtime"]["choices"].items()}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        return {}  # the names are only shown

@@ -23,11 +23,11 @@ def _text(value: object) -> str:
 def summary(config: DictConfig, choices: Mapping[str, str], facts: Mapping[str, str], folder: RunFolder) -> str:
     """What will run, on one screen; `facts` holds what only the built objects know, by row."""
     rows = {
-        "data": f"{choices['data']}: {facts['data']}",
-        "augment": _choice(choices["augment"], config.augment),
-        "model": f"{_choice(choices['model'], config.model)}: {facts['model']}",
-        "optimizer": _choice(choices["optimizer"], config.optimizer),
-        "schedule": _choice(choices["schedule"], config.schedule),
+        "data": f"{_name(choices, config, 'data')}: {facts['data']}",
+        "augment": _choice(_name(choices, config, "augment"), config.augment),
+        "model": f"{_choice(_name(choices, config, 'model'), config.model)}: {facts['model']}",
+        "optimizer": _choice(_name(choices, config, "optimizer"), config.optimizer),
+        "schedule": _choice(_name(choices, config, "schedule"), config.schedule),
         "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
         "length": facts["length"],
         "seed": f"{config.seed}, judged by {config.objective}",
@@ -35,6 +35,11 @@ def summary(config: DictConfig, choices: Mapping[str, str], facts: Mapping[str, 
         "folder": _short(folder.path),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
+
+
+def _name(choices: Mapping[str, str], config: DictConfig, group: str) -> str:
+    """The option chosen in the group; where that is not known, the name of its class."""
+    return choices.get(group) or str(config[group].get("_target_", "none")).rpartition(".")[2]
 
 
 def _choice(name: str, node: DictConfig) -> str:

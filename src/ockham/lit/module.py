@@ -123,14 +123,18 @@ class Classifier(pl.LightningModule):
         settings = self.experiment.settings
         self.worked_samples += len(batch)
         self.optimizer.zero_grad()
-        own = batch[self.global_rank :: self.trainer.world_size] if self.trainer.world_size > 1 else batch
-        weight = self.trainer.world_size / len(batch)
+        world_size = settings.devices
+        own = batch[self.global_rank :: world_size] if world_size > 1 else batch
+        weight = world_size / len(batch)
         if len(own) == 0:  # a last batch smaller than the number of devices: take part, with weight zero
             own, weight = batch[:1], 0.0
         total = torch.zeros((), device=self.device)
         for position, part in enumerate(own.split(settings.batch_size)):
             objective = self.objective(part, weight, with_parameter_penalties=position == 0)
-            self.manual_backward(objective)
+            if world_size > 1:
+                self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
+            else:
+                objective.backward()
             total = total + objective.detach()
         if settings.clip_value is not None:
             by_norm = settings.clip_algorithm == "norm"
