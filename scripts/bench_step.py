@@ -1,10 +1,11 @@
-"""Time a training step: a hand-written loop, stock Lightning, Ockham. Prints a table, and JSON with --json FILE.
+"""Time a training step: a hand-written loop, stock Lightning, Ockham; and the start of a run. Prints tables, and JSON.
 
-    python scripts/bench_step.py               both tables; about ten minutes on two cores
+    python scripts/bench_step.py               all tables; about ten minutes on two cores
 
 All sides train the same model on random images of the same shape, in turn, `--rounds` times; a figure is the time of a
 whole epoch after a first one, divided by its steps. Ockham has all its logging and its checkpoints on and measures train
-and val after the epoch; stock Lightning logs the loss, and validates, as the usual template does.
+and val after the epoch; stock Lightning logs the loss, and validates, as the usual template does. The start is the wall
+time of whole processes.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import logging
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +41,7 @@ from ockham.record import RunFolder, versions
 from ockham.rng import Streams, global_seed
 from ockham.schedules import Constant
 
+ROOT = Path(__file__).resolve().parents[1]
 BATCH = 128
 LR = 1e-3
 
@@ -215,11 +218,53 @@ def table(case: Case, figures: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
+#: Ends the process right after the first optimizer step of the default run.
+FIRST_STEP = """
+import os, runpy, sys
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+register_optimizer_step_post_hook(lambda *arguments: os._exit(0))
+sys.argv = ["train.py", "hydra.run.dir=" + sys.argv[1]]
+sys.path.insert(0, ".")
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+START: dict[str, list[str]] = {
+    "import hydra": ["-c", "import hydra"],
+    "train.py --help": ["train.py", "--help"],
+    "train.py optimizer=adm": ["train.py", "optimizer=adm"],
+    "train.py optimizer.lr=-1": ["train.py", "optimizer.lr=-1"],
+    "import pytorch_lightning": ["-c", "import pytorch_lightning"],
+    "train.py, until its first step": ["-c", FIRST_STEP],
+}
+
+
+def measure_start(rounds: int) -> dict[str, list[float]]:
+    """Wall seconds of each command, one figure a round, after a first round that is not counted."""
+    figures: dict[str, list[float]] = {name: [] for name in START}
+    for counted in (False, *[True] * rounds):
+        for name, arguments in START.items():
+            with tempfile.TemporaryDirectory() as folder:
+                started = time.perf_counter()
+                command = [sys.executable, *arguments, *([f"{folder}/run"] if FIRST_STEP in arguments else [])]
+                subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+                if counted:
+                    figures[name].append(time.perf_counter() - started)
+    return figures
+
+
+def start_table(figures: dict[str, list[float]]) -> str:
+    lines = ["Start, whole processes", "", "| | s | range |", "|---|---|---|"]
+    for name, values in figures.items():
+        lines.append(f"| `{name}` | {statistics.median(values):.2f} | {min(values):.2f} - {max(values):.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--case", choices=("mlp", "cnn"), action="append", help="only this table")
+    parser.add_argument("--case", choices=("start", "mlp", "cnn"), action="append", help="only this table")
     arguments = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # Lightning's advice on the stock side
@@ -231,13 +276,17 @@ def main() -> None:
         ),
     }
     print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
+    chosen = arguments.case or ["start", *cases]
     results = {}
-    for name in arguments.case or cases:
+    if "start" in chosen:
+        results["start"] = measure_start(arguments.rounds)
+        print(start_table(results["start"]) + "\n", flush=True)
+    for name in [name for name in cases if name in chosen]:
         case = cases[name]()
         results[name] = measure(case, arguments.rounds)
         print(table(case, results[name]) + "\n", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "versions": versions(), "ms": results}, indent=2))
+        arguments.json.write_text(json.dumps({"machine": machine(), "versions": versions(), "figures": results}, indent=2))
 
 
 if __name__ == "__main__":
