@@ -69,7 +69,7 @@ def classify(model: torch.nn.Module, normalize: Normalize, classes: tuple[str, .
         raise ValueError(f"the model takes inputs of shape {list(normalize.shape)}, not images")
     channels, height, _ = normalize.shape
     images = decode_all(paths, height, "L" if channels == 1 else "RGB")
-    probabilities = torch.cat([logits.softmax(dim=1) for logits in logits_of(model, images, normalize)])
+    probabilities = logits_of(model, images, normalize).softmax(dim=1)
     for path, row in zip(paths, probabilities, strict=True):
         print(f"{path}\t{classes[int(row.argmax())]}\t{float(row.max()):.4f}")
 

@@ -61,5 +61,6 @@ CASES: dict[str, dict[str, list[str]]] = {
         "early_stopping": ["reg.early_stopping.patience=1"],
     },
     "trainer": {"auto": [], "cpu": [], "gpu": [], "ddp": [], "smoke": []},
+    "executor": {"processes": [], "inline": []},
     "logger": {"tensorboard": [], "csv": []},
 }

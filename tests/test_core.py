@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
-from ockham.core.metrics import EVALUATION_BATCH, evaluate
+from ockham.core.metrics import evaluate
 from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters, weight_norm, weights, zero_fraction
 from ockham.core.selection import Outcome, best_epoch, improvements
@@ -26,7 +26,7 @@ def test_cross_entropy_is_torchs_mean_and_parts_add_up() -> None:
 
 def test_evaluate_agrees_with_scikit_learn_in_evaluation_mode() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).double()
-    images = torch.randint(0, 256, (EVALUATION_BATCH + 7, 1, 2, 2), dtype=torch.uint8)
+    images = torch.randint(0, 256, (1024 + 7, 1, 2, 2), dtype=torch.uint8)
     labels = torch.randint(3, (len(images),))
     model.train()
     loss, acc = evaluate(model, images, labels, lambda x: x.double() / 255)

@@ -27,9 +27,10 @@ ALLOWED = {
     "experiment": {"core", "rng", "data", "reg", "schedules", "checkpoint"},
     "lit": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record"},
     "schema": set(),
-    "screen": {"record"},
+    "screen": {"record", "schema"},
     "resume": {"record"},
-    "cli": {"schema", "record", "resume", "screen"},
+    "sweep": {"core", "schema", "record", "screen"},
+    "cli": {"schema", "record", "resume", "screen", "sweep"},
 }
 
 

@@ -18,6 +18,7 @@ from ockham.optim import make_optimizer
 from ockham.reg import Context, Regularizer
 from ockham.rng import Streams
 from ockham.schedules import Schedule
+from ockham.schema import container
 
 #: Packages whose classes a configuration may name; `trust` on the command line adds to them.
 ALLOWED = ("ockham", "torch.optim", "torch.nn", "torch.optim.lr_scheduler")
@@ -85,7 +86,7 @@ def resolve(target: str, expected: type[T], *, setting: str, trust: Sequence[str
 def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[str, Any], drop: Sequence[str] = ()) -> T:
     """The object of the group at `path`, from its own settings and `extra`."""
     node = OmegaConf.select(config, path)
-    own = {str(key): value for key, value in _plain(node).items() if key != "_target_" and key not in drop}
+    own = {str(key): value for key, value in container(node).items() if key != "_target_" and key not in drop}
     cls = resolve(_target_of(config, path), expected, setting=f"{path}._target_", trust=config.trust)
     accepted = inspect.signature(cls).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
@@ -102,12 +103,6 @@ def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[
     return cls(**extra, **own)
 
 
-def _plain(node: Any) -> dict[str, Any]:
-    content = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
 def _target_of(config: DictConfig, path: str) -> str:
     target = OmegaConf.select(config, f"{path}._target_")
     if not isinstance(target, str):
@@ -119,7 +114,13 @@ def splits_of(config: DictConfig) -> Splits:
     """The splits that this run uses, in memory."""
     source: Any = _construct(config, "data", object, {}, drop=RUN_KEYS)
     loaded: Source = source.load()
-    return divide(loaded, val_samples=config.data.val_samples, train_samples=config.data.train_samples, seed=config.seed)
+    return divide(
+        loaded,
+        val_samples=config.data.val_samples,
+        train_samples=config.data.train_samples,
+        seed=config.seed,
+        fold=None if config.fold is None else (config.fold, config.cv),
+    )
 
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
@@ -166,7 +167,7 @@ def augment_of(config: DictConfig) -> Augment | None:
 def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
     """Makes the optimizer for a model that stands on its device."""
     cls = resolve(_target_of(config, "optimizer"), Optimizer, setting="optimizer._target_", trust=config.trust)
-    settings = {key: value for key, value in _plain(config.optimizer).items() if key != "_target_"}
+    settings = {key: value for key, value in container(config.optimizer).items() if key != "_target_"}
     return partial(make_optimizer, cls, settings=settings)
 
 

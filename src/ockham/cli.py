@@ -26,6 +26,8 @@ from ockham import schema
 from ockham.record import RunFolder
 from ockham.resume import check_resumable, read_config, run_folder, stored_config
 from ockham.screen import error_screen
+from ockham.sweep import SweepFailedError
+from ockham.sweep.folder import SweepFolder
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -37,14 +39,16 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
     arguments = sys.argv[1:]
     try:
-        sys.argv[1:] = _with_resume(arguments)
+        sys.argv[1:] = _with_sweep_folder(_with_resume(arguments))
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _leave(MISTAKE, *_composition_error(error, arguments))
     except ValueError as error:
         _leave(MISTAKE, str(error))
+    except SweepFailedError as error:
+        _leave(FAILED, str(error))
     except KeyboardInterrupt:
-        _leave(INTERRUPTED, "interrupted; resume=<the run folder> continues after the last epoch")
+        _leave(INTERRUPTED, "interrupted; the same command, or resume=<the folder>, continues")
     except Exception:
         traceback.print_exc()
         sys.exit(FAILED)
@@ -87,8 +91,28 @@ def _with_resume(arguments: list[str]) -> list[str]:
     paths = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not paths or paths[-1] in ("", "null"):
         return arguments
-    folder = run_folder(paths[-1].strip("'\""))
+    path = Path(paths[-1].strip("'\""))
+    if (path / "sweep.json").exists():
+        others = [argument for argument in arguments if not argument.startswith("resume=")]
+        return ["-m", *SweepFolder(path).arguments(), *others, f"hydra.sweep.dir='{path.resolve()}'"]
+    folder = run_folder(str(path))
     return [*arguments, f"hydra.run.dir='{folder.path.resolve()}'", "hydra.output_subdir=null"]
+
+
+def _with_sweep_folder(arguments: list[str]) -> list[str]:
+    """A sweep with a name lies in a folder of that name. Raises ValueError for sweep settings of a single run."""
+    settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
+    if not {"-m", "--multirun"} & set(arguments):
+        alone = [key for key in ("sweep", "seeds", "dry_run") if settings.get(key, "null") not in ("null", "false")]
+        if alone:
+            raise ValueError(f"{alone[0]}={settings[alone[0]]} is for sweeps: add -m")
+        return arguments
+    name = settings.get("sweep", "null")
+    if name == "null" or "hydra.sweep.dir" in settings:
+        return arguments
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"sweep={name} is not possible: a name of letters, digits, '.', '_' and '-'")
+    return [*arguments, f"hydra.sweep.dir=outputs/sweeps/{name}"]
 
 
 def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:

@@ -41,7 +41,7 @@ def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> Non
     }
     metrics = {key: measured[key] for key in FINAL_METRICS}
     if config.logger.tensorboard:
-        logits = torch.cat(list(logits_of(model, splits.test.images, normalize)))
+        logits = logits_of(model, splits.test.images, normalize)
         _show(config, experiment, folder, metrics, model, logits.cpu(), last.step)
     folder.write_metrics(metrics)
     folder.end("finished")

@@ -19,7 +19,6 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,6 +198,8 @@ def _now() -> str:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide results."""
+    from importlib.metadata import PackageNotFoundError, version  # late: a mistake on the command line does not wait for it
+
     found = {"python": platform.python_version()}
     for package in VERSIONED_PACKAGES:
         try:

@@ -87,6 +87,20 @@ FIELDS: dict[str, Check] = {
     "seed": integer(0),
     "objective": choice(*OBJECTIVES),
     "resume": either(absent, text),
+    "sweep": either(absent, text),
+    "seeds": either(absent, integer(1), listed(integer(0), at_least=1)),
+    "cv": either(absent, integer(2)),
+    "fold": either(absent, integer(0)),
+    "dry_run": flag,
+    "retries": integer(0),
+    "on_failure": choice("continue", "stop"),
+    "max_failures": either(absent, integer(0)),
+    "executor.name": choice("processes", "inline"),
+    "executor.slots": either(absent, integer(1)),
+    "executor.threads": either(absent, integer(1)),
+    "executor.gpus": either(choice("auto"), listed(either(integer(0), text))),
+    "executor.jobs_per_gpu": integer(1),
+    "executor.timeout": either(absent, number(above=0)),
     "trust": listed(text),
     "data.root": either(absent, text),
     "data.size": integer(1),
@@ -154,6 +168,17 @@ FIELDS: dict[str, Check] = {
     "logger.tensorboard": flag,
 }
 
+#: Settings of a sweep as a whole: they are no part of what a job computes.
+SWEEP_SETTINGS = (
+    "sweep",
+    "seeds",
+    "dry_run",
+    "retries",
+    "on_failure",
+    "max_failures",
+    "executor",
+)
+
 #: Groups that make an object: a class of the user's own may have settings that are not in FIELDS.
 OPEN_GROUPS = ("data", "augment", "model", "optimizer", "schedule", "reg")
 
@@ -178,6 +203,13 @@ def leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
 
 
+def container(config: DictConfig) -> dict[str, Any]:
+    """The settings as plain nested containers."""
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def check(config: DictConfig) -> list[str]:
     """Raises ValueError for a setting that cannot be right; returns warnings about those that probably are not."""
     for path, value in leaves(config):
@@ -189,6 +221,7 @@ def check(config: DictConfig) -> list[str]:
         if meaning is not None:
             raise ValueError(f"{path}={_shown(value)} is not possible: it must be {meaning}")
     _check_length(config)
+    _check_fold(config)
     _check_full_batch(config)
     _check_input(config)
     _check_activation(config)
@@ -207,6 +240,11 @@ def _target(config: DictConfig, group: str) -> str:
 def _check_length(config: DictConfig) -> None:
     if config.trainer.max_epochs is None and config.trainer.max_steps is None:
         raise ValueError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
+
+
+def _check_fold(config: DictConfig) -> None:
+    if config.fold is not None and (config.cv is None or config.fold >= config.cv):
+        raise ValueError(f"fold={config.fold} is one of cv folds, but cv={_shown(config.cv)}: set cv above {config.fold}")
 
 
 def _check_full_batch(config: DictConfig) -> None:

@@ -1,18 +1,19 @@
 """What a run prints: the summary at its start, the table at its end."""
 
+import csv
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from ockham.record import RunFolder
+from ockham.schema import container
 
 
 def settings_line(node: DictConfig) -> str:
     """The settings of a group on one line, without its class: `lr 0.001, betas [0.9, 0.999]`."""
-    content = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(content, dict)
-    shown = {key: value for key, value in content.items() if key != "_target_" and value is not None}
+    shown = {key: value for key, value in container(node).items() if key != "_target_" and value is not None}
     return ", ".join(f"{key!s} {_text(value)}" for key, value in shown.items())
 
 
@@ -71,6 +72,29 @@ def result(folder: RunFolder) -> str:
         f"  look     tensorboard --logdir {_short(folder.path)}",
     ]
     return "\n".join(lines)
+
+
+def sweep_result(folder: Path, *, objective: str) -> str:
+    """The ten best configurations on validation, and the command that repeats the best one."""
+    with (folder / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    best = [row for row in rows if int(row["n"])][:10]
+    if not best:
+        return f"  no job is finished; see {_short(folder)}"
+    swept = list(best[0])[1 : list(best[0]).index("n")]
+    table = [["job", *swept, "n", objective, "95% interval", "test/acc"]]
+    for row in best:
+        low, high = row["objective low"], row["objective high"]
+        shown = f"{float(low):.4f} - {float(high):.4f}" if low else ""
+        figures = [f"{float(row['objective']):.4f}", shown, f"{float(row['test/acc']):.4f}"]
+        table.append([row["job"], *(row[key] for key in swept), row["n"], *figures])
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    overrides = RunFolder(folder / best[0]["job"]).path / ".hydra" / "overrides.yaml"
+    command = " ".join(shlex.quote(str(override)) for override in OmegaConf.to_container(OmegaConf.load(overrides)) or [])
+    return "\n".join(
+        [*(f"  {line}" for line in lines), "", f"  best     python train.py {command}", f"  tables   {_short(folder)}/*.csv"]
+    )
 
 
 def error_screen(message: str, *, notes: Sequence[str] = ()) -> str:

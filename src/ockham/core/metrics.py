@@ -1,13 +1,33 @@
 """What is measured on a model that stands still."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EVALUATION_BATCH = 1024
+
+def evaluation_batch(model: nn.Module, device: torch.device) -> int:
+    """How many samples to evaluate at once: on a CPU the activations of a convolution should stay in its cache.
+
+    The net of 32, 64 and 128 channels takes half the time per image in batches of 64 than in batches of 1024.
+    """
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return 64 if convolutional and device.type == "cpu" else 1024
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """No dropout or other noise and no gradients inside the block; the model's mode is restored after it."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 class Scores(NamedTuple):
@@ -24,25 +44,16 @@ def scores(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, correct.double()])
 
 
-@torch.no_grad()
-def logits_of(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> Iterable[Tensor]:
-    """The logits (n, C) of the images (N, C, H, W), batch after batch, with the model in evaluation mode.
+def logits_of(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> Tensor:
+    """The logits (N, C) of the images (N, C, H, W) in evaluation mode.
 
-    `prepare` turns the stored uint8 images into what the model takes. The model's mode is restored at the end.
+    `prepare` turns the stored uint8 images into what the model takes.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in images.split(EVALUATION_BATCH):
-            yield model(prepare(batch))
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model):
+        return torch.cat([model(prepare(part)) for part in images.split(evaluation_batch(model, images.device))])
 
 
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor, prepare: Callable[[Tensor], Tensor]) -> Scores:
     """Loss and accuracy of the model on all the images, without dropout or other noise."""
-    total = torch.zeros(2, dtype=torch.float64, device=images.device)
-    for logits, target in zip(logits_of(model, images, prepare), labels.split(EVALUATION_BATCH), strict=True):
-        total += scores(logits, target)
-    loss, acc = (total / len(labels)).tolist()
+    loss, acc = (scores(logits_of(model, images, prepare), labels) / len(labels)).tolist()
     return Scores(loss, acc)

@@ -68,14 +68,38 @@ def stratified(labels: Tensor, count: int, *, seed: int, purpose: str) -> Tensor
     return torch.cat(chosen).sort().values
 
 
-def divide(source: Source, *, val_samples: float | None, train_samples: int | None, seed: int) -> Splits:
+def folds(labels: Tensor, number: int, *, seed: int) -> Tensor:
+    """The fold (N,) of every sample, 0 ... number - 1: each class is shuffled and dealt out in turn."""
+    own = generator(seed, "folds")
+    fold = torch.empty(len(labels), dtype=torch.int64)
+    dealt = 0
+    for label in labels.unique():
+        members = (labels == label).nonzero().squeeze(1)
+        fold[members[torch.randperm(len(members), generator=own)]] = (torch.arange(len(members)) + dealt) % number
+        dealt += len(members)  # so that the folds' sizes differ by one at most
+    return fold
+
+
+def divide(
+    source: Source,
+    *,
+    val_samples: float | None,
+    train_samples: int | None,
+    seed: int,
+    fold: tuple[int, int] | None = None,
+) -> Splits:
     """Draw the splits of the run with this seed: validation out of train where the source has none, then a subset.
 
-    `val_samples` is a number of images, or a fraction of the training images when below 1.
+    `val_samples` is a number of images, or a fraction of the training images when below 1. With `fold` (k, cv) validation
+    is the k-th of cv stratified parts of train and val together.
     Raises ValueError, naming the setting, when more is asked than there is.
     """
     train, val = source.train, source.val
     num_classes = len(source.classes)
+    if fold is not None:
+        whole = train if val is None else Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
+        in_val = folds(whole.labels, fold[1], seed=seed) == fold[0]
+        train, val = whole[~in_val], whole[in_val]
     if val is None:
         assert val_samples is not None, "a source without a validation split comes with data.val_samples"
         count = round(val_samples * len(train)) if val_samples < 1 else int(val_samples)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ockham.core.metrics import EVALUATION_BATCH, logits_of
+from ockham.core.metrics import evaluation_mode
 from ockham.core.parameters import NamedParameters, named_parameters
 from ockham.rng import Streams
+
+OUTPUT_SAMPLES = 1024
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,12 @@ def total_penalty(
 ) -> float:
     """The sum of all penalties at the model's weights, also of those that are minimised by projection.
 
-    Penalties on outputs are taken over the first EVALUATION_BATCH of the images (N, C, H, W), in evaluation mode.
+    Penalties on outputs are taken over the first OUTPUT_SAMPLES of the images (N, C, H, W), in evaluation mode.
     """
     penalties = [reg for reg in regularizers if reg.has_penalty]
     parameters = named_parameters(model)
     outputs = Outputs(torch.empty(0))
     if any(reg.uses_outputs for reg in penalties):
-        outputs = Outputs(*logits_of(model, images[:EVALUATION_BATCH], prepare))
+        with evaluation_mode(model):
+            outputs = Outputs(model(prepare(images[:OUTPUT_SAMPLES])))
     return sum((float(reg.penalty(parameters, outputs)) for reg in penalties), 0.0)

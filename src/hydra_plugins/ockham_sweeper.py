@@ -1,0 +1,42 @@
+"""hydra/sweeper=ockham: conditional grids, seeds, folds, continued where they stopped. See ockham.sweep."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class OckhamSweeper(Sweeper):
+    """Hands the overrides of `-m` to ockham.sweep.main.sweep."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.task, self.base = hydra_context, task_function, config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[Any]:
+        from hydra_plugins.ockham_launcher import OckhamLauncher
+        from ockham.sweep.main import sweep
+
+        own = isinstance(self.launcher, OckhamLauncher)
+        return sweep(
+            arguments,
+            context=self.context,
+            config=self.base,
+            task=self.task,
+            launch_batch=None if own else lambda jobs, first: self.launcher.launch(jobs, initial_job_idx=first),
+        )
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="ockham",
+    node={"_target_": "hydra_plugins.ockham_sweeper.OckhamSweeper"},
+    provider="ockham",
+)

@@ -1,0 +1,199 @@
+"""Where jobs run: in this process, or in worker processes that are reused from job to job."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import cloudpickle
+from hydra.core.utils import JobReturn
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended without giving back its job."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that ended: what run_job returned, or the error that kept it from returning."""
+
+    number: int
+    outcome: JobReturn | BaseException
+
+
+class Executor(Protocol):
+    """Runs payloads (cloudpickled functions without arguments that return a JobReturn) on a number of slots."""
+
+    slots: int
+
+    def submit(self, number: int, payload: bytes) -> None:
+        """Start a job; there is a free slot."""
+
+    def wait(self, seconds: float) -> list[Done]:
+        """The jobs that ended; waits up to so many seconds for the first."""
+
+    def close(self, *, at_once: bool) -> None:
+        """End all workers, with `at_once` also those at work."""
+
+
+class Inline:
+    """One job after the other in this process."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._done: list[Done] = []
+
+    def submit(self, number: int, payload: bytes) -> None:
+        self._done.append(Done(number, cloudpickle.loads(payload)()))
+
+    def wait(self, seconds: float) -> list[Done]:
+        done, self._done = self._done, []
+        return done
+
+    def close(self, *, at_once: bool) -> None:
+        pass
+
+
+@dataclass
+class Slot:
+    """A place for one worker process, with the environment it starts in."""
+
+    name: str
+    environment: Mapping[str, str]
+    process: Any = None
+    connection: Connection | None = None
+    number: int | None = None
+    started: float = 0.0
+    busy_seconds: float = field(default=0.0)
+
+
+class Processes:
+    """Spawned workers, one a slot, each reused for many jobs so that imports are paid once. There is no batch barrier.
+
+    A worker that dies or runs into the timeout fails its job only; another takes its place.
+    """
+
+    def __init__(self, environments: Sequence[Mapping[str, str]], *, logs: Path, timeout: float | None = None) -> None:
+        self._slots = [Slot(str(index), environment) for index, environment in enumerate(environments)]
+        self.slots = len(self._slots)
+        self._logs = logs
+        self._timeout = timeout
+        self._context = multiprocessing.get_context("spawn")
+
+    def submit(self, number: int, payload: bytes) -> None:
+        slot = next(slot for slot in self._slots if slot.number is None)
+        if slot.process is None:
+            self._start(slot)
+        assert slot.connection is not None
+        slot.number, slot.started = number, time.monotonic()
+        slot.connection.send_bytes(payload)
+
+    def _start(self, slot: Slot) -> None:
+        """A worker inherits the environment at its start: threads and devices are set before it imports torch."""
+        before = dict(os.environ)
+        os.environ.update(slot.environment)
+        try:
+            slot.connection, other = self._context.Pipe()
+            log = self._logs / f"{slot.name}.log"
+            slot.process = self._context.Process(target=_work, args=(other, str(log)), daemon=False)
+            slot.process.start()
+            other.close()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def wait(self, seconds: float) -> list[Done]:
+        busy = {slot.connection: slot for slot in self._slots if slot.number is not None}
+        ready = wait([connection for connection in busy if connection is not None], timeout=seconds)
+        done = [self._receive(busy[connection]) for connection in ready]  # type: ignore[index]
+        for slot in self._slots:
+            if slot.number is not None and self._timeout and time.monotonic() - slot.started > self._timeout:
+                done.append(self._give_up(slot, TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")))
+        return done
+
+    def _receive(self, slot: Slot) -> Done:
+        assert slot.connection is not None
+        assert slot.number is not None
+        try:
+            outcome = cloudpickle.loads(slot.connection.recv_bytes())
+        except (EOFError, OSError):
+            slot.process.join()
+            return self._give_up(slot, WorkerDiedError(f"the worker process died (exit code {slot.process.exitcode})"))
+        number, slot.number = slot.number, None
+        slot.busy_seconds += time.monotonic() - slot.started
+        return Done(number, outcome)
+
+    def _give_up(self, slot: Slot, error: BaseException) -> Done:
+        assert slot.number is not None
+        _end(slot.process)
+        number, slot.number, slot.process = slot.number, None, None
+        slot.busy_seconds += time.monotonic() - slot.started
+        return Done(number, error)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds in which slots had a job, summed over slots."""
+        return sum(slot.busy_seconds for slot in self._slots)
+
+    def close(self, *, at_once: bool) -> None:
+        for slot in self._slots:
+            if slot.process is None:
+                continue
+            if at_once and slot.number is not None:
+                _end(slot.process)
+            assert slot.connection is not None
+            slot.connection.close()  # a worker without a job ends when nobody can give it one
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.join()
+
+
+def _end(process: Any) -> None:
+    process.terminate()
+    process.join(5)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _end_with_parent(parent: int) -> None:
+    """Nobody may write into a run folder whose sweep was killed: the next one continues the run there."""
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(1)
+
+
+def _work(connection: Connection, log: str) -> None:
+    """The life of a worker: jobs from the connection until it is closed. What they print goes into a file."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end writes its state
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a", buffering=1) as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+        while True:
+            try:
+                payload = connection.recv_bytes()
+            except (EOFError, KeyboardInterrupt):
+                return
+            outcome: Any
+            try:
+                outcome = cloudpickle.loads(payload)()
+            except BaseException as error:
+                outcome = error
+            try:
+                answer = cloudpickle.dumps(outcome)
+            except Exception:  # an error that cannot be pickled is told by its text
+                answer = cloudpickle.dumps(RuntimeError(str(outcome)))
+            connection.send_bytes(answer)
+            del outcome
+            gc.collect()

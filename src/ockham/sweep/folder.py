@@ -1,0 +1,120 @@
+"""The sweep folder: sweep.json, one run folder a job, and the tables over all of them.
+
+sweep.json       the overrides, and each job's overrides, key and configuration
+multirun.yaml    what Hydra composed for the sweep as a whole
+results.csv      a row a job: swept values, metrics.json, state; nothing that the clock decides
+costs.csv        a row a job: cost.json
+summary.csv      a row a configuration: n, mean and 95% interval over seeds and folds
+workers/         what the worker processes printed
+<number>/        run folders
+"""
+
+import csv
+import fcntl
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ockham.record import COSTS, FINAL_METRICS, RunFolder, write_atomic, write_json
+from ockham.sweep.space import Grid, Job
+
+FORMAT = 1
+
+
+class SweepFolder:
+    """Reading and writing of one sweep folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._claims: dict[int, Any] = {}
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / "sweep.json"
+
+    def run(self, job: Job) -> RunFolder:
+        return RunFolder(self.path / str(job.number))
+
+    def arguments(self) -> list[str]:
+        """The overrides that the sweep was started with. Raises ValueError where the folder holds no sweep."""
+        return list(self._plan()["arguments"])
+
+    def _plan(self) -> dict[str, Any]:
+        try:
+            plan: dict[str, Any] = json.loads(self.plan_file.read_text())
+            if plan["format"] != FORMAT:
+                raise ValueError(f"format {plan['format']}, expected {FORMAT}")
+            return plan
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.plan_file} is not the plan of a sweep: {error}") from error
+
+    def begin(self, arguments: Sequence[str], grid: Grid) -> None:
+        """Write the plan, or check that it is the one that the folder was begun with.
+
+        Raises ValueError with the differences where this is another sweep.
+        """
+        jobs = [{"number": j.number, "overrides": list(j.overrides), "key": j.key} for j in grid.jobs]
+        if self.plan_file.exists():
+            self._check_same(arguments, jobs)
+            return
+        content = {"format": FORMAT, "arguments": list(arguments), "swept": list(grid.swept), "jobs": jobs}
+        write_json(self.plan_file, content)
+
+    def _check_same(self, arguments: Sequence[str], jobs: list[dict[str, Any]]) -> None:
+        plan = self._plan()
+        if plan["jobs"] == jobs:
+            return
+        before, now = set(plan["arguments"]), set(arguments)
+        lines = [f"  - {argument}" for argument in plan["arguments"] if argument not in now]
+        lines += [f"  + {argument}" for argument in arguments if argument not in before]
+        lines = lines or ["  the overrides are the same: the defaults in conf/ have changed since"]
+        told = f"{self.path} holds another sweep; choose another name with sweep=<name>, or repeat its command"
+        raise ValueError("\n".join([told, *lines]))
+
+    def claim(self, job: Job) -> bool:
+        """Take a job for this process; False where another one has it. A claim ends with its process."""
+        run = self.run(job)
+        run.path.mkdir(parents=True, exist_ok=True)
+        file = (run.path / ".claim").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._claims[job.number] = file
+        return True
+
+    def release(self, job: Job) -> None:
+        self._claims.pop(job.number).close()
+
+    def write_tables(self, grid: Grid, *, objective: str) -> None:
+        """results.csv, costs.csv and summary.csv from what the run folders hold now."""
+        from ockham.sweep.summary import summarise
+
+        results = [self._result(job, grid.swept) for job in grid.jobs]
+        self._write_table("results.csv", results)
+        costs = [{"job": job.number, **dict.fromkeys(COSTS, ""), **self.run(job).cost()} for job in grid.jobs]
+        self._write_table("costs.csv", costs)
+        self._write_table("summary.csv", summarise(grid, results, objective=objective))
+
+    def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
+        values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
+        run = self.run(job)
+        metrics = {**dict.fromkeys(FINAL_METRICS, ""), **run.metrics()}
+        return {
+            "job": job.number,
+            **{key: values.get(key, "") for key in swept},
+            "state": run.state or "waiting",
+            **metrics,
+            "folder": str(job.number),
+        }
+
+    def _write_table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        text = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomic(self.path / name, text.getvalue().encode())

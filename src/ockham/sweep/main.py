@@ -1,0 +1,220 @@
+"""A sweep from the command line to its last table: what the sweeper and launcher plugins of Hydra call."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ockham import schema
+from ockham.screen import sweep_result
+from ockham.sweep import SweepFailedError
+from ockham.sweep.execute import FINAL, Policy, Sweep, report_failures
+from ockham.sweep.executors import Executor, Inline, Processes
+from ockham.sweep.folder import SweepFolder
+from ockham.sweep.space import Grid, Job, grid, replicates
+
+log = logging.getLogger("ockham")
+
+NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
+
+
+def make_executor(settings: DictConfig, *, logs: Path) -> Executor:
+    """The executor that the group `executor` describes. Raises ValueError for settings that contradict each other."""
+    if settings.name == "inline":
+        return Inline()
+    return Processes(slot_environments(settings), logs=logs, timeout=settings.timeout)
+
+
+def slot_environments(settings: DictConfig) -> list[dict[str, str]]:
+    """The environment of each slot: its share of the threads, and the one GPU that it sees.
+
+    Slots are GPUs times jobs_per_gpu where there are GPUs, otherwise as many as cores over threads.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _gpus(settings.gpus)
+    places = [{"CUDA_VISIBLE_DEVICES": gpu} for _ in range(settings.jobs_per_gpu) for gpu in gpus]
+    if not places:
+        threads = settings.threads or 1
+        places = [{"CUDA_VISIBLE_DEVICES": ""} for _ in range(settings.slots or max(cores // threads, 1))]
+    threads = settings.threads or max(cores // len(places), 1)
+    return [{**place, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)} for place in places]
+
+
+def _gpus(wanted: Any) -> list[str]:
+    """The ids of the GPUs to use; `auto` takes those that the environment or the driver shows."""
+    if wanted != "auto":
+        return [str(gpu) for gpu in wanted or []]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu]
+    return [str(index) for index, _ in enumerate(NVIDIA_DEVICES.iterdir())] if NVIDIA_DEVICES.is_dir() else []
+
+
+def payload(number: int, overrides: Sequence[str], *, context: HydraContext, config: DictConfig, task: TaskFunction) -> bytes:
+    """What a worker runs for a job: Hydra's own run_job, with the configuration composed there."""
+    return cloudpickle.dumps(partial(_run_in_worker, number, list(overrides), context, config, task, Singleton.get_state()))
+
+
+def _run_in_worker(
+    number: int, overrides: list[str], context: HydraContext, config: DictConfig, task: TaskFunction, singletons: Any
+) -> JobReturn:
+    setup_globals()
+    Singleton.set_state(singletons)
+    job_config = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(job_config):
+        job_config.hydra.job.id = str(number)
+        job_config.hydra.job.num = number
+    HydraConfig.instance().set_config(job_config)
+    return run_job(
+        hydra_context=context,
+        task_function=task,
+        config=job_config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+
+
+def launch(
+    overrides: Sequence[Sequence[str]], first: int, *, context: HydraContext, config: DictConfig, task: TaskFunction
+) -> list[JobReturn]:
+    """The launcher's part for any sweeper: run a batch of jobs, return when all have ended, in order."""
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    sweep_dir = Path(str(config.hydra.sweep.dir))
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    settings = config.get("executor") or OmegaConf.create(DEFAULT_EXECUTOR)
+    executor = make_executor(settings, logs=sweep_dir / "workers")
+    waiting = [(first + index, own) for index, own in enumerate(overrides)][::-1]
+    running, ended = 0, {}
+    try:
+        while waiting or running:
+            while waiting and running < executor.slots:
+                number, own = waiting.pop()
+                executor.submit(number, payload(number, own, context=context, config=config, task=task))
+                running += 1
+            for done in executor.wait(1.0):
+                running -= 1
+                if not isinstance(done.outcome, JobReturn):
+                    raise done.outcome
+                ended[done.number] = done.outcome
+    finally:
+        executor.close(at_once=True)
+    return [ended[number] for number in sorted(ended)]
+
+
+DEFAULT_EXECUTOR = {"name": "processes", "slots": None, "threads": None, "gpus": "auto", "jobs_per_gpu": 1, "timeout": None}
+
+
+def sweep(
+    arguments: Sequence[str],
+    *,
+    context: HydraContext,
+    config: DictConfig,
+    task: TaskFunction,
+    launch_batch: Callable[[list[list[str]], int], Sequence[JobReturn]] | None,
+) -> list[Sequence[JobReturn]]:
+    """The sweeper's part: plan, run what is missing, write the tables, tell the result.
+
+    `launch_batch` is the launch() of a launcher that is not Ockham's; with None jobs go to Ockham's executors one by one.
+    Raises ValueError for a mistake, before any job starts, and SweepFailedError at the end where jobs failed.
+    """
+    parser = OverridesParser.create(config_loader=context.config_loader)
+    parsed = parser.parse_overrides(list(arguments))
+    of_sweep = [str(o.input_line) for o in parsed if o.key_or_group.partition(".")[0] in schema.SWEEP_SETTINGS]
+    of_jobs = [str(o.input_line) for o in parsed if str(o.input_line) not in of_sweep]
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        composed = context.config_loader.load_sweep_config(config, list(overrides))
+        return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+    settings = compose(of_sweep) if of_sweep else config
+    is_ockham = "optimizer" in settings and "executor" in settings
+    started = time.monotonic()
+    planned = grid(
+        of_jobs,
+        is_group=lambda key: bool(context.config_loader.get_group_options(key.partition("@")[0])),
+        compose=compose,
+        check=schema.check if is_ockham else None,
+        replicates=replicates(settings.get("seeds"), settings.get("cv")),
+    )
+    folder = SweepFolder(str(config.hydra.sweep.dir))
+    log.info(
+        "%d jobs (%d duplicates dropped), planned in %.1f s: %s",
+        len(planned.jobs), planned.duplicates, time.monotonic() - started, folder.path,
+    )  # fmt: skip
+    if settings.get("dry_run"):
+        log.info("%s", dry_run(planned, folder))
+        return []
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.begin(list(arguments), planned)
+    OmegaConf.save(config, folder.path / "multirun.yaml")
+    if launch_batch is not None or not is_ockham:
+        batch = launch_batch or partial(launch, context=context, config=config, task=task)
+        return _in_batches(planned, folder, batch, tables=is_ockham, objective=str(settings.get("objective")))
+    return _in_executor(planned, folder, settings, partial(payload, context=context, config=config, task=task))
+
+
+def _in_batches(
+    planned: Grid,
+    folder: SweepFolder,
+    launch_batch: Callable[[list[list[str]], int], Sequence[JobReturn]],
+    *,
+    tables: bool,
+    objective: str,
+) -> list[Sequence[JobReturn]]:
+    """With another launcher: whatever is missing, in runs of consecutive numbers, since launch() takes only the first."""
+    missing = [job for job in planned.jobs if folder.run(job).state not in FINAL]
+    returned = []
+    for _, block in groupby(enumerate(missing), key=lambda pair: pair[1].number - pair[0]):
+        jobs = [job for _, job in block]
+        returned.append(launch_batch([list(job.overrides) for job in jobs], jobs[0].number))
+        for job_return in returned[-1]:
+            _ = job_return.return_value  # raises where the job failed, as Hydra's own sweeper does
+    if tables:
+        folder.write_tables(planned, objective=objective)
+        log.info("\n%s", sweep_result(folder.path, objective=objective))
+    return returned
+
+
+def _in_executor(
+    planned: Grid, folder: SweepFolder, settings: DictConfig, make_payload: Callable[[int, Sequence[str]], bytes]
+) -> list[Sequence[JobReturn]]:
+    executor = make_executor(settings.executor, logs=folder.path / "workers")
+    policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
+    started = time.monotonic()
+    running = Sweep(planned, folder, executor, lambda job: make_payload(job.number, job.overrides), policy, settings.objective)
+    running.run()
+    log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
+    wall = time.monotonic() - started
+    if isinstance(executor, Processes) and running.returned:
+        share = executor.busy_seconds / (wall * executor.slots)
+        log.info("  %d slots were busy %.0f%% of %.1f s", executor.slots, 100 * share, wall)
+    if running.failures:
+        raise SweepFailedError(report_failures(running.failures, planned.jobs))
+    return [[running.returned[number] for number in sorted(running.returned)]]
+
+
+def dry_run(planned: Grid, folder: SweepFolder) -> str:
+    """The jobs, their folders and whether they are finished already."""
+
+    def line(job: Job) -> str:
+        return f"  #{job.number:<4} {folder.run(job).state or 'waiting':<9} {' '.join(job.overrides)}"
+
+    return "\n".join([*(line(job) for job in planned.jobs), f"  folders: {folder.path}/<number>"])
+
+
+def stored_arguments(path: str) -> list[str]:
+    """The command line that continues the sweep in a folder."""
+    return SweepFolder(path).arguments()

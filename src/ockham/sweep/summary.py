@@ -1,0 +1,48 @@
+"""Configurations over their seeds and folds: mean, and a 95% interval."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scipy.stats import t as student
+
+from ockham.core.selection import maximised
+from ockham.sweep.space import Grid
+
+CONFIDENCE = 0.95
+#: What is averaged; the rest of a configuration's metrics stands in results.csv.
+AVERAGED = ("objective", "val/acc", "val/loss", "test/acc", "test/loss")
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval for the mean of at least two values; NaN for fewer."""
+    if len(values) < 2:
+        return (math.nan, math.nan)
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    half = float(student.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return (mean - half, mean + half)
+
+
+def summarise(grid: Grid, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
+    """A row a configuration, the best first; those without a finished run come last."""
+    members: dict[str, list[Mapping[str, Any]]] = {}
+    for job, result in zip(grid.jobs, results, strict=True):
+        members.setdefault(job.configuration, []).append(result)
+    rows = [_row(grid, own) for own in members.values()]
+    sign = -1 if maximised(objective) else 1
+    return sorted(rows, key=lambda row: (row["n"] == 0, sign * row["objective"] if row["n"] else 0, row["job"]))
+
+
+def _row(grid: Grid, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    finished = [result for result in results if result["state"] == "finished"]
+    row: dict[str, Any] = {"job": results[0]["job"]}
+    row |= {key: results[0][key] for key in grid.swept if key not in ("seed", "cv", "fold")}
+    row |= {"n": len(finished), "of": len(results)}
+    for name in AVERAGED:
+        values = [float(result[name]) for result in finished]
+        low, high = interval(values)
+        row[name] = statistics.fmean(values) if values else ""
+        row[f"{name} low"] = "" if math.isnan(low) else low
+        row[f"{name} high"] = "" if math.isnan(high) else high
+    return row
