@@ -16,7 +16,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("OCKHAM_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 #: A run of a second: 200 training images, a small network, four epochs.
-SMALL = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=4", "logger=csv")
+SMALL = (
+    "data.train_samples=200",
+    "data.batch_size=32",
+    "model.hidden=[16]",
+    "schedule=constant",
+    "trainer.max_epochs=4",
+    "logger=csv",
+)
 
 
 def compose(*overrides: str) -> DictConfig:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from sklearn.model_selection import StratifiedKFold
 
 from conftest import ROOT, SMALL, compose
@@ -133,10 +133,11 @@ def test_the_interval_is_students() -> None:
 # -- executors -----------------------------------------------------------------------------------------------------------
 
 
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module, and torch with it
+
+
 def returned(value: object) -> JobReturn:
-    result = JobReturn()
-    result.return_value = value
-    return result
+    return JobReturn(_return_value=value, status=JobStatus.COMPLETED)
 
 
 def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dict[int, Done]:

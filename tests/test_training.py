@@ -111,7 +111,14 @@ def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
     job = make_job(
         tmp_path / "run",
         *("model=linear", "optimizer=lbfgs", "reg=l2", f"reg.l2.strength={strength}", f"data.train_samples={samples}"),
-        *("trainer.max_epochs=30", "optimizer.max_iter=100", "+optimizer.tolerance_change=0", "logger=csv", DOUBLE),
+        *(
+            "schedule=constant",
+            "trainer.max_epochs=30",
+            "optimizer.max_iter=100",
+            "+optimizer.tolerance_change=0",
+            "logger=csv",
+            DOUBLE,
+        ),
     )
     execute(job)
     splits = build.splits_of(job.config)

@@ -107,12 +107,26 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
         if alone:
             raise ValueError(f"{alone[0]}={settings[alone[0]]} is for sweeps: add -m")
         return arguments
+    arguments = [_for_jobs_only(argument) for argument in arguments]
     name = settings.get("sweep", "null")
     if name == "null" or "hydra.sweep.dir" in settings:
         return arguments
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"sweep={name} is not possible: a name of letters, digits, '.', '_' and '-'")
     return [*arguments, f"hydra.sweep.dir=outputs/sweeps/{name}"]
+
+
+def _for_jobs_only(argument: str) -> str:
+    """A plain setting as a sweep with one value.
+
+    Hydra puts plain settings into the configuration of the sweep as a whole too, where one that only exists for some of
+    the swept choices (reg.l2.strength with reg=none,l2) would be an error.
+    """
+    key, _, value = argument.partition("=")
+    if "." not in key or key.startswith(("-", "+", "~", "hydra.", "executor.")):
+        return argument
+    parsed = OverridesParser.create().parse_override(argument)
+    return argument if parsed.is_sweep_override() else f"{key}=choice({value})"
 
 
 def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:

@@ -32,15 +32,13 @@ class EventWriter:
         """`purge_step`: events of earlier attempts from this step on are void."""
         self._writer = SummaryWriter(str(path), purge_step=purge_step)
 
-    def layout(self) -> None:
-        self._writer.add_custom_scalars(LAYOUT)
-
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
 
-    def settings(self, settings: Mapping[str, str | float | bool]) -> None:
-        """Announce the run to the HParams tab, before it is finished: it may be killed."""
+    def announce(self, settings: Mapping[str, str | float | bool]) -> None:
+        """Lay out the charts, and tell the HParams tab of the run before it is finished: it may be killed."""
+        self._writer.add_custom_scalars(LAYOUT)
         experiment, start, _ = hparams(dict(settings), dict.fromkeys(HPARAM_METRICS, 0.0))
         self._writer.file_writer.add_summary(experiment)
         self._writer.file_writer.add_summary(start)

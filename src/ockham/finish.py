@@ -3,7 +3,6 @@
 import torch
 from omegaconf import DictConfig
 
-from ockham import build
 from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import evaluate, logits_of
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
@@ -11,17 +10,19 @@ from ockham.cost import flops_per_sample
 from ockham.experiment import Experiment
 from ockham.record import FINAL_METRICS, RunFolder, gaps
 from ockham.reg import total_penalty
-from ockham.schema import leaves
+from ockham.schema import SWEEP_SETTINGS, leaves
 
 
 def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> None:
     """Write metrics.json and the final pictures, and mark the run as finished."""
     last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
     device = torch.device(experiment.settings.accelerator)
-    model = build.trained_model(config, best.input, best.model).to(device)
+    dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
+    model = experiment.model.to(device=device, dtype=dtype)
+    model.load_state_dict(best.model)
     parameters = named_parameters(model)
     normalize = experiment.normalize
-    normalize.for_model(parameters[0][1].dtype, experiment.memory_format, device)
+    normalize.for_model(dtype, experiment.memory_format, device)
     splits = experiment.splits.to(device)
     measured: dict[str, float] = {}
     for name, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
@@ -76,6 +77,6 @@ def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:
     """The settings as the HParams tab takes them: numbers and flags as they are, everything else as text."""
     shown: dict[str, str | float | bool] = {}
     for path, value in leaves(config):
-        if path.split(".")[0] not in ("resume", "trust", "logger") and path != "data.root":
+        if path.split(".")[0] not in (*SWEEP_SETTINGS, "resume", "trust", "logger") and path != "data.root":
             shown[path] = value if isinstance(value, (int, float, bool)) else "null" if value is None else str(value)
     return shown

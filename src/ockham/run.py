@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
 from ockham.experiment import Experiment
-from ockham.finish import finish
+from ockham.finish import finish, hparam_settings
 from ockham.lit import fit
 from ockham.record import RunFolder
 from ockham.resume import check_resumable, stored_choices, stored_config
@@ -83,7 +83,8 @@ def train(job: Job, *, rank: int) -> None:
     checkpoint = Checkpoint.load(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
     if rank == 0:
         _begin(job, experiment, checkpoint)
-    fit(experiment, folder, checkpoint, tensorboard=job.config.logger.tensorboard)
+    hparams = hparam_settings(job.config) if job.config.logger.tensorboard else None
+    fit(experiment, folder, checkpoint, hparams=hparams)
     if rank == 0 and folder.state == "running":
         finish(job.config, experiment, folder)
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -21,9 +22,9 @@ SECONDS_BETWEEN_CHECKPOINTS = 1.0
 class Recorder(pl.Callback):
     """Writes metrics.csv, TensorBoard scalars, cost.json and the checkpoints after epochs; ends a run that diverged."""
 
-    def __init__(self, folder: RunFolder, *, tensorboard: bool) -> None:
+    def __init__(self, folder: RunFolder, hparams: Mapping[str, str | float | bool] | None) -> None:
         self.folder = folder
-        self.tensorboard = tensorboard
+        self.hparams = hparams
         self.best: Checkpoint | None = None
         self.events: EventWriter | None = None
         self.past_cost = folder.cost()
@@ -48,8 +49,8 @@ class Recorder(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.folder.append_epoch(module.finished_epochs, module.finished_steps, scalars)
-        if self.tensorboard:
-            self.events = self.events or self._open_events(module)
+        if self.hparams is not None:
+            self.events = self.events or self._open_events(self.hparams)
             throughput = {"samples_per_second": module.epoch_samples / seconds}
             self.events.scalars(module.finished_steps, scalars | throughput)
         if not finite:
@@ -60,10 +61,13 @@ class Recorder(pl.Callback):
         if finite and (ended or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS):
             self._write(module)
 
-    def _open_events(self, module: Classifier) -> "EventWriter":
+    def _open_events(self, hparams: Mapping[str, str | float | bool]) -> "EventWriter":
         from ockham.events import EventWriter  # late: TensorBoard takes its time to import, the first step comes first
 
-        return EventWriter(self.folder.path, purge_step=self.first_step + 1 if self.first_step else None)
+        events = EventWriter(self.folder.path, purge_step=self.first_step + 1 if self.first_step else None)
+        if not self.first_step:
+            events.announce(hparams)
+        return events
 
     def _write(self, module: Classifier) -> None:
         """Checkpoints last: whatever they continue from is on disk before them."""

@@ -23,7 +23,7 @@ from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import FINAL, Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import Grid, Job, grid, replicates
+from ockham.sweep.space import Grid, Job, grid, plain_text, replicates
 
 log = logging.getLogger("ockham")
 
@@ -133,7 +133,7 @@ def sweep(
     parser = OverridesParser.create(config_loader=context.config_loader)
     parsed = parser.parse_overrides(list(arguments))
     of_sweep = [str(o.input_line) for o in parsed if o.key_or_group.partition(".")[0] in schema.SWEEP_SETTINGS]
-    of_jobs = [str(o.input_line) for o in parsed if str(o.input_line) not in of_sweep]
+    of_jobs = [plain_text(o) for o in parsed if str(o.input_line) not in of_sweep]
 
     def compose(overrides: Sequence[str]) -> DictConfig:
         composed = context.config_loader.load_sweep_config(config, list(overrides))
@@ -158,7 +158,7 @@ def sweep(
         log.info("%s", dry_run(planned, folder))
         return []
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.begin(list(arguments), planned)
+    folder.begin([*of_jobs, *of_sweep], planned)
     OmegaConf.save(config, folder.path / "multirun.yaml")
     if launch_batch is not None or not is_ockham:
         batch = launch_batch or partial(launch, context=context, config=config, task=task)

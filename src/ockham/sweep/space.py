@@ -33,6 +33,15 @@ class Job:
     configuration: str
 
 
+def plain_text(override: Override) -> str:
+    """The override as text; a sweep with a single value, as the command line makes of plain settings, without its choice()."""
+    if override.is_sweep_override() and override.is_discrete_sweep():
+        texts = list(override.sweep_string_iterator())
+        if len(texts) == 1:
+            return f"{override.get_key_element()}={texts[0]}"
+    return str(override.input_line)
+
+
 @dataclass(frozen=True)
 class Axis:
     """One override of the command line, with every value that it takes: the text for Hydra, and the value itself."""
