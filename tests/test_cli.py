@@ -2,8 +2,10 @@
 
 import math
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,22 @@ def test_divergence_has_its_own_exit_code(tmp_path: Path) -> None:
     assert "diverged" in result.stdout
     assert "Traceback" not in result.stderr
     assert RunFolder(tmp_path / "run").state == "diverged"
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_continued(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    command = [sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=100000", f"hydra.run.dir={folder.path}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not folder.last_checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert errors.startswith("error: interrupted; the same command")
+    assert "Traceback" not in errors
+    assert folder.status()["state"] == "failed"
+    assert folder.status()["error"]["message"] == "interrupted"
 
 
 def test_hydras_own_sweep_runs_every_job(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def fit(
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        trainer.fit(module, datamodule=chunks)
+        try:
+            trainer.fit(module, datamodule=chunks)
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from stop
 
 
 def _trainer(experiment: Experiment, module: Classifier, callbacks: list[pl.Callback]) -> pl.Trainer:
