@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT, SMALL, make_job
 from data_files import write_images
@@ -131,6 +132,13 @@ def test_a_run_without_a_terminal_prints_lines_and_where_to_look(tmp_path: Path)
     assert str(folder.relative_to(tmp_path)) in result.stdout
     assert "epoch 4/4" in (folder / "train.log").read_text()
     assert {path.name for path in (folder / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_an_absent_gpu_is_a_mistake(tmp_path: Path) -> None:
+    result = train("trainer=gpu", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: trainer.accelerator=gpu, but torch sees no CUDA GPU here: set trainer=cpu or trainer=auto\n"
 
 
 def test_divergence_has_its_own_exit_code(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Data sets, splits and what a model sees, against torchvision, numpy and PIL."""
 
 import gzip
+import pickle
 import shutil
 import threading
 import time
@@ -209,6 +210,34 @@ def test_a_download_is_checked_and_moved_into_place(mnist_root: Path, tmp_path: 
     assert len(source.train) == 60_000
     left = sorted(path.name for path in (tmp_path / "root").iterdir())
     assert left in ([".MNIST.lock", "MNIST"], ["MNIST"])
+
+
+def test_cifar_is_read_as_torchvision_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, folder = np.random.default_rng(0), tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+
+    def write(name: str, content: dict[str, object]) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, md5(folder / name)]
+
+    def batch() -> dict[str, object]:
+        return {"data": drawn.integers(0, 256, (10, 3072), dtype=np.uint8), "labels": list(range(10))}
+
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [write(f"data_batch_{number}", batch()) for number in range(1, 6)])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [write("test_batch", batch())])
+    name, digest = write("batches.meta", {"label_names": [f"class {number}" for number in range(10)]})
+    monkeypatch.setattr(datasets.CIFAR10, "meta", {"filename": name, "key": "label_names", "md5": digest})
+    source = Cifar10(str(tmp_path)).load()
+    reference = datasets.CIFAR10(tmp_path, train=True, transform=transforms.ToTensor())
+    assert source.train.images.shape == (50, 3, 32, 32)
+    assert source.classes == tuple(f"class {number}" for number in range(10))
+    for index in (0, 17, 49):
+        image, label = reference[index]
+        assert torch.equal(source.train.images[index].float() / 255, image)
+        assert int(source.train.labels[index]) == label
+    (folder / "test_batch").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="test_batch is corrupt or truncated: md5 "):
+        Cifar10(str(tmp_path)).load()
 
 
 # -- image folder --------------------------------------------------------------------------------------------------------

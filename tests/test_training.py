@@ -106,6 +106,13 @@ def test_clipping_is_torchs(small_run: RunSmall, algorithm: str) -> None:
         torch.testing.assert_close(weights_of(folder)[name], weight, rtol=1e-4, atol=1e-6)
 
 
+def test_mixed_precision_trains_nearly_as_single_precision(small_run: RunSmall) -> None:
+    full, mixed = small_run(name="full"), small_run("trainer.precision=bf16-mixed", name="mixed")
+    assert next(iter(weights_of(mixed).values())).dtype == torch.float32
+    assert differ(full, mixed)
+    assert mixed.epochs()[-1]["val/loss"] == pytest.approx(full.epochs()[-1]["val/loss"], rel=0.02)
+
+
 def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
     strength, samples = 0.01, 500
     job = make_job(

@@ -27,7 +27,6 @@ from ockham.record import RunFolder
 from ockham.resume import check_resumable, read_config, run_folder, stored_config
 from ockham.screen import error_screen
 from ockham.sweep import SweepFailedError
-from ockham.sweep.folder import SweepFolder
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -93,6 +92,8 @@ def _with_resume(arguments: list[str]) -> list[str]:
         return arguments
     path = Path(paths[-1].strip("'\""))
     if (path / "sweep.json").exists():
+        from ockham.sweep.folder import SweepFolder  # late, as --help and mistakes do without it
+
         others = [argument for argument in arguments if not argument.startswith("resume=")]
         return ["-m", *SweepFolder(path).arguments(), *others, f"hydra.sweep.dir='{path.resolve()}'"]
     folder = run_folder(str(path))
