@@ -152,7 +152,7 @@ def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dic
                 running -= 1
                 ended[done.number] = done
     finally:
-        executor.close(at_once=True)
+        executor.close()
     return ended
 
 

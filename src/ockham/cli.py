@@ -8,7 +8,6 @@ import math
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,9 +85,7 @@ def launch(main: Callable[[], Any]) -> NoReturn:
         _leave(FAILED, str(error))
     except KeyboardInterrupt:
         _leave(INTERRUPTED, "interrupted; the same command, or resume=<the folder>, continues")
-    except Exception:
-        traceback.print_exc()
-        sys.exit(FAILED)
+    # Anything else is a fault of the program: Python shows the traceback and exits with 1.
     sys.exit(0)
 
 
@@ -149,6 +146,8 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
     settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     if not {"-m", "--multirun"} & set(arguments):
         alone = [key for key in ("sweep", "seeds", "dry_run") if settings.get(key, "null") not in ("null", "false")]
+        if settings.get("cv", "null") != "null" and settings.get("fold", "null") == "null":
+            alone.append("cv")
         if alone:
             raise ValueError(f"{alone[0]}={settings[alone[0]]} is for sweeps: add -m")
         return arguments

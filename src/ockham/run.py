@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,6 +68,8 @@ def execute(job: Job) -> float:
         if job.folder.state == "running":
             reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error)
             job.folder.end("failed", error=reason or type(error).__name__, overrides=job.overrides)
+        with job.folder.log_file.open("a") as file:
+            traceback.print_exc(file=file)
         raise
     if job.folder.state == "diverged":
         log.info("diverged: %s", job.folder.status()["error"]["message"])

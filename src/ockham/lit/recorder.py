@@ -64,7 +64,7 @@ class Recorder(pl.Callback):
     def _open_events(self, hparams: Mapping[str, str | float | bool]) -> "EventWriter":
         from ockham.events import EventWriter  # late: TensorBoard takes its time to import, the first step comes first
 
-        events = EventWriter(self.folder.path, purge_step=self.first_step + 1 if self.first_step else None)
+        events = EventWriter(self.folder.path, purge_step=self.first_step + 1)
         if not self.first_step:
             events.announce(hparams)
         return events

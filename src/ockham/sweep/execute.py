@@ -65,7 +65,7 @@ class Sweep:
             self._stop()
             raise
         finally:
-            self.executor.close(at_once=True)
+            self.executor.close()
             self._tables()
 
     def _fill(self) -> None:

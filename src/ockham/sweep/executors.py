@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,8 +40,8 @@ class Executor(Protocol):
     def wait(self, seconds: float) -> list[Done]:
         """The jobs that ended; waits up to so many seconds for the first."""
 
-    def close(self, *, at_once: bool) -> None:
-        """End all workers, with `at_once` also those at work."""
+    def close(self) -> None:
+        """End all workers, also those at work."""
 
 
 class Inline:
@@ -59,7 +59,7 @@ class Inline:
         done, self._done = self._done, []
         return done
 
-    def close(self, *, at_once: bool) -> None:
+    def close(self) -> None:
         pass
 
 
@@ -73,7 +73,7 @@ class Slot:
     connection: Connection | None = None
     number: int | None = None
     started: float = 0.0
-    busy_seconds: float = field(default=0.0)
+    busy_seconds: float = 0.0
 
 
 class Processes:
@@ -144,11 +144,11 @@ class Processes:
         """Seconds in which slots had a job, summed over slots."""
         return sum(slot.busy_seconds for slot in self._slots)
 
-    def close(self, *, at_once: bool) -> None:
+    def close(self) -> None:
         for slot in self._slots:
             if slot.process is None:
                 continue
-            if at_once and slot.number is not None:
+            if slot.number is not None:
                 _end(slot.process)
             assert slot.connection is not None
             slot.connection.close()  # a worker without a job ends when nobody can give it one
@@ -188,7 +188,7 @@ def _work(connection: Connection, log: str) -> None:
             outcome: Any
             try:
                 outcome = cloudpickle.loads(payload)()
-            except BaseException as error:
+            except BaseException as error:  # also Ctrl-C and sys.exit: the sweep is told and judges
                 outcome = error
             try:
                 answer = cloudpickle.dumps(outcome)

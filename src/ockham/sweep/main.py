@@ -110,7 +110,7 @@ def launch(
                     raise done.outcome
                 ended[done.number] = done.outcome
     finally:
-        executor.close(at_once=True)
+        executor.close()
     return [ended[number] for number in sorted(ended)]
 
 
