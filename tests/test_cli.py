@@ -52,6 +52,8 @@ MISTAKES = {
     "model=cnn model.channels=[4,4,4,4,4]": ["halves the image 5 times", "at most 4 entries"],
     "augment=shift data.shape=[784]": ["is flat", "augment=none"],
     "reg=kl_sparsity": ["reg=kl_sparsity", "model.activation=sigmoid"],
+    "cv=5": ["cv=5 is for sweeps: add -m"],
+    "seeds=3": ["seeds=3 is for sweeps: add -m"],
     "resume=nowhere": ["nowhere does not exist"],
     "objective=test/acc": ["objective=test/acc is not possible", "val/acc"],
     "optimizer.lr=[1": ["no viable alternative"],

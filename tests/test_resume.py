@@ -98,6 +98,21 @@ def test_a_continued_run_is_the_uninterrupted_one(
         assert len(whole.folder.epochs()) == 4
 
 
+def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    monkeypatch.setattr("ockham.events.EventWriter.picture", lambda *arguments: None)
+    whole, broken = (make_job(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
+    execute(whole)
+    with monkeypatch.context() as crashing:
+        crashing.setattr(ockham.run, "fit", partial(fit, callbacks=[Crash()]))
+        with pytest.raises(MemoryError):
+            execute(broken)
+    assert not broken.folder.last_checkpoint.exists()
+    assert "MemoryError: crashed for the test" in broken.folder.log_file.read_text()
+    execute(broken)
+    assert_same_run(whole.folder, broken.folder)
+
+
 def test_two_identical_runs_are_identical(tmp_path: Path) -> None:
     jobs = [make_job(tmp_path / name, *SMALL, "reg=[dropout,input_noise]", "augment=mixup") for name in "ab"]
     for job in jobs:
