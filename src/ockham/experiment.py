@@ -18,10 +18,10 @@ from ockham.schedules import Schedule
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers of a run. `batch_size` is that of an optimizer step on one pass without accumulation.
+    """The numbers of a run.
 
-    An optimizer step takes `accumulate` batches, worked on one by one; a run ends after `max_epochs` epochs or `max_steps`
-    optimizer steps, whichever comes first.
+    An optimizer step takes `accumulate` batches of `batch_size` samples, worked on one by one; a run ends after
+    `max_epochs` epochs or `max_steps` optimizer steps, whichever comes first.
     """
 
     seed: int

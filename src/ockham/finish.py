@@ -4,7 +4,7 @@ import torch
 from omegaconf import DictConfig
 
 from ockham.checkpoint import Checkpoint
-from ockham.core.metrics import evaluate, logits_of
+from ockham.core.metrics import logits_of, scores
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.cost import flops_per_sample
 from ockham.experiment import Experiment
@@ -25,8 +25,10 @@ def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> Non
     normalize.for_model(dtype, experiment.memory_format, device)
     splits = experiment.splits.to(device)
     measured: dict[str, float] = {}
+    logits = {}
     for name, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        loss, acc = evaluate(model, split.images, split.labels, normalize)
+        logits[name] = logits_of(model, split.images, normalize)
+        loss, acc = scores(logits[name], split.labels)
         measured |= {f"{name}/loss": loss, f"{name}/acc": acc}
     measured |= gaps(measured)
     measured |= {
@@ -42,8 +44,7 @@ def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> Non
     }
     metrics = {key: measured[key] for key in FINAL_METRICS}
     if config.logger.tensorboard:
-        logits = logits_of(model, splits.test.images, normalize)
-        _show(config, experiment, folder, metrics, model, logits.cpu(), last.step)
+        _show(config, experiment, folder, metrics, model, logits["test"].cpu(), last.step)
     folder.write_metrics(metrics)
     folder.end("finished")
 

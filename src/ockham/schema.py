@@ -8,6 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ockham.core.shapes import check_halvings, image_shape
+
 OBJECTIVES = ("val/acc", "val/loss")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
@@ -261,19 +263,13 @@ def _check_input(config: DictConfig) -> None:
     shape = config.data.get("shape")
     if shape is None:
         return
-    flat = len(shape) != 3
-    if flat and _target(config, "model") in ("CNN", "LeNet", "ResNet"):
-        raise ValueError(
-            f"model={_target(config, 'model').lower()} takes images (channels, height, width), but data.shape={list(shape)} is "
-            f"flat: set model=mlp, or data.shape to three numbers"
-        )
-    if flat and "_target_" in config.augment:
+    model = _target(config, "model")
+    if model in ("CNN", "LeNet", "ResNet"):
+        image_shape(shape, model.lower())
+    if model == "CNN":
+        check_halvings(shape, config.model.channels)
+    if len(shape) != 3 and "_target_" in config.augment:
         raise ValueError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
-    if _target(config, "model") == "CNN" and (min(shape[1:]) >> len(config.model.channels)) == 0:
-        raise ValueError(
-            f"model.channels={list(config.model.channels)} halves the image {len(config.model.channels)} times, too often for "
-            f"{shape[1]} x {shape[2]} pixels: use at most {min(shape[1:]).bit_length() - 1} entries"
-        )
 
 
 def _check_activation(config: DictConfig) -> None:

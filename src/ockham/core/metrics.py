@@ -37,11 +37,11 @@ class Scores(NamedTuple):
     acc: float
 
 
-def scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sums over the samples of (cross-entropy, correct), as one float64 tensor (2,), for logits (N, C), labels (N,)."""
-    loss = F.cross_entropy(logits.double(), labels, reduction="sum")
-    correct = (logits.argmax(dim=1) == labels).sum()
-    return torch.stack([loss, correct.double()])
+def scores(logits: Tensor, labels: Tensor) -> Scores:
+    """Loss and accuracy of logits (N, C) against classes (N,); the loss is summed in float64."""
+    loss = F.cross_entropy(logits.double(), labels)
+    correct = (logits.argmax(dim=1) == labels).double().mean()
+    return Scores(*torch.stack([loss, correct]).tolist())
 
 
 def logits_of(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> Tensor:
@@ -55,5 +55,4 @@ def logits_of(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tens
 
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor, prepare: Callable[[Tensor], Tensor]) -> Scores:
     """Loss and accuracy of the model on all the images, without dropout or other noise."""
-    loss, acc = (scores(logits_of(model, images, prepare), labels) / len(labels)).tolist()
-    return Scores(loss, acc)
+    return scores(logits_of(model, images, prepare), labels)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ockham.models.layers import activation_of, image_shape
+from ockham.core.shapes import check_halvings, image_shape
+from ockham.models.layers import activation_of
 
 POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
@@ -31,11 +32,7 @@ class CNN(nn.Module):
         fan_in, height, width = image_shape(shape, "cnn")
         if pooling not in POOLINGS:
             raise ValueError(f"model.pooling={pooling} is not known: choose one of {', '.join(POOLINGS)}")
-        if min(height, width) >> len(channels) == 0:
-            raise ValueError(
-                f"model.channels={list(channels)} halves the image {len(channels)} times, too often for {height} x {width} "
-                f"pixels: use at most {min(height, width).bit_length() - 1} entries"
-            )
+        check_halvings(shape, channels)
         self.blocks = nn.Sequential()
         for fan_out in channels:
             block = nn.Sequential()

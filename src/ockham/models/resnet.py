@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ockham.models.layers import image_shape
+from ockham.core.shapes import image_shape
 
 
 class Block(nn.Module):

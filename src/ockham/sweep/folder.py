@@ -38,8 +38,16 @@ class SweepFolder:
         return RunFolder(self.path / str(job.number))
 
     def arguments(self) -> list[str]:
-        """The overrides that the sweep was started with. Raises ValueError where the folder holds no sweep."""
-        return list(self._plan()["arguments"])
+        """The overrides that the sweep was started with, but `trust`, which only a command line can give.
+
+        Raises ValueError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
+        itself name classes that are not checked against the allowlist.
+        """
+        stored = [str(argument) for argument in self._plan()["arguments"]]
+        for argument in stored:
+            if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
+                raise ValueError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
+        return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
 
     def _plan(self) -> dict[str, Any]:
         try:
@@ -64,7 +72,7 @@ class SweepFolder:
 
     def _check_same(self, arguments: Sequence[str], jobs: list[dict[str, Any]]) -> None:
         plan = self._plan()
-        if plan["jobs"] == jobs:
+        if [job["key"] for job in plan["jobs"]] == [job["key"] for job in jobs]:  # by what they compute, not by wording
             return
         before, now = set(plan["arguments"]), set(arguments)
         lines = [f"  - {argument}" for argument in plan["arguments"] if argument not in now]

@@ -213,8 +213,3 @@ def dry_run(planned: Grid, folder: SweepFolder) -> str:
         return f"  #{job.number:<4} {folder.run(job).state or 'waiting':<9} {' '.join(job.overrides)}"
 
     return "\n".join([*(line(job) for job in planned.jobs), f"  folders: {folder.path}/<number>"])
-
-
-def stored_arguments(path: str) -> list[str]:
-    """The command line that continues the sweep in a folder."""
-    return SweepFolder(path).arguments()

@@ -1,0 +1,24 @@
+"""What input shapes a model takes. Plain Python, so that the command line can ask before torch is imported."""
+
+from collections.abc import Sequence
+
+
+def image_shape(shape: Sequence[int], model: str) -> tuple[int, int, int]:
+    """(channels, height, width). Raises ValueError where the input is flat: a convolution needs an image."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"model={model} takes images (channels, height, width), but data.shape={list(shape)} is flat: set model=mlp, or "
+            f"data.shape to three numbers"
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def check_halvings(shape: Sequence[int], channels: Sequence[int]) -> None:
+    """Raises ValueError where one halving per entry of model.channels leaves nothing of the image (C, H, W)."""
+    _, height, width = shape
+    if min(height, width) >> len(channels) == 0:
+        raise ValueError(
+            f"model.channels={list(channels)} halves the image {len(channels)} times, too often for {height} x {width} "
+            f"pixels: use at most {min(height, width).bit_length() - 1} entries"
+        )
