@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from ockham.data import Normalize, Split, Splits
+from ockham.events import EventWriter
 from ockham.experiment import Experiment, Settings
 from ockham.lit import fit
 from ockham.models import CNN, MLP
@@ -177,7 +178,7 @@ def ockham(case: Case) -> float:
     )
     clock = EpochClock()
     with tempfile.TemporaryDirectory() as folder:
-        fit(experiment, RunFolder(folder), None, hparams={}, callbacks=[clock])
+        fit(experiment, RunFolder(folder), None, events=EventWriter(Path(folder), {}, past_step=0), callbacks=[clock])
     return clock.seconds
 
 

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 import ockham.run
 from cases import CASES
@@ -111,6 +112,21 @@ def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path:
     assert "MemoryError: crashed for the test" in broken.folder.log_file.read_text()
     execute(broken)
     assert_same_run(whole.folder, broken.folder)
+
+
+def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event files of a second sort as text: the tenth of a process comes before its ninth."""
+    monkeypatch.setattr("ockham.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(9))
+    monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    job = make_job(tmp_path / "run", *BASE, "model.hidden=[16]")
+    with monkeypatch.context() as crashing:
+        crashing.setattr(ockham.run, "fit", partial(fit, callbacks=[Crash()]))
+        with pytest.raises(MemoryError):
+            execute(job)
+    execute(job)
+    assert [step for step, _ in scalars(job.folder)["val/loss"]] == [7, 14, 21, 28]
+    assert [step for step, _ in scalars(job.folder)["test/acc"]] == [28]
 
 
 def test_two_identical_runs_are_identical(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import logits_of, scores
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.cost import flops_per_sample
+from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
 from ockham.record import FINAL_METRICS, RunFolder, gaps
 from ockham.reg import total_penalty
 from ockham.schema import SWEEP_SETTINGS, leaves
 
 
-def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> None:
-    """Write metrics.json and the final pictures, and mark the run as finished."""
+def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None) -> None:
+    """Write metrics.json and, into `events`, the final pictures; mark the run as finished."""
     last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
     device = torch.device(experiment.settings.accelerator)
     dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
@@ -43,26 +44,23 @@ def finish(config: DictConfig, experiment: Experiment, folder: RunFolder) -> Non
         "flops": flops_per_sample(model, normalize.shape) * last.samples,
     }
     metrics = {key: measured[key] for key in FINAL_METRICS}
-    if config.logger.tensorboard:
-        _show(config, experiment, folder, metrics, model, logits["test"].cpu(), last.step)
+    if events is not None:
+        _show(events, experiment, metrics, model, logits["test"].cpu(), last.step)
     folder.write_metrics(metrics)
     folder.end("finished")
 
 
 def _show(
-    config: DictConfig,
+    events: EventWriter,
     experiment: Experiment,
-    folder: RunFolder,
     metrics: dict[str, float],
     model: torch.nn.Module,
     logits: torch.Tensor,
     step: int,
 ) -> None:
     """The final figures and pictures in TensorBoard; `logits` (N, C) are those of the test images."""
-    from ockham import pictures
-    from ockham.events import HPARAM_METRICS, EventWriter
+    from ockham import pictures  # late: Matplotlib is no part of training
 
-    events = EventWriter(folder.path)
     events.scalars(step, {name: metrics[name] for name in HPARAM_METRICS})
     test, classes = experiment.splits.test, experiment.splits.classes
     events.picture("test/confusion", pictures.confusion(logits.argmax(dim=1), test.labels, classes), step)
@@ -70,8 +68,7 @@ def _show(
     filters = pictures.first_filters(model, experiment.normalize.shape)
     if filters is not None:
         events.picture("model/first_layer", filters, step)
-    events.finish(hparam_settings(config))
-    events.close()
+    events.finish()
 
 
 def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
+from ockham.events import EventWriter
 from ockham.experiment import Experiment
 from ockham.finish import finish, hparam_settings
 from ockham.lit import fit
@@ -86,10 +87,16 @@ def train(job: Job, *, rank: int) -> None:
     checkpoint = Checkpoint.load(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
     if rank == 0:
         _begin(job, experiment, checkpoint)
-    hparams = hparam_settings(job.config) if job.config.logger.tensorboard else None
-    fit(experiment, folder, checkpoint, hparams=hparams)
-    if rank == 0 and folder.state == "running":
-        finish(job.config, experiment, folder)
+    events = None
+    if rank == 0 and job.config.logger.tensorboard:
+        events = EventWriter(folder.path, hparam_settings(job.config), past_step=checkpoint.step if checkpoint else 0)
+    try:
+        fit(experiment, folder, checkpoint, events=events)
+        if rank == 0 and folder.state == "running":
+            finish(experiment, folder, events)
+    finally:
+        if events is not None:
+            events.close()
 
 
 def _begin(job: Job, experiment: Experiment, checkpoint: Checkpoint | None) -> None:

@@ -3,13 +3,14 @@
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ockham.checkpoint import Checkpoint
+from ockham.events import EventWriter
 from ockham.experiment import Experiment
 from ockham.lit.chunks import ChunkModule
 from ockham.lit.module import Classifier
@@ -23,12 +24,12 @@ def fit(
     folder: RunFolder,
     checkpoint: Checkpoint | None,
     *,
-    hparams: Mapping[str, str | float | bool] | None,
+    events: EventWriter | None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> None:
     """Train to the end, or until a regularizer stops the run or a number is no longer finite; the record is in `folder`.
 
-    `hparams` are the settings as TensorBoard's HParams tab shows them; with None no event files are written.
+    `events` takes the scalars of every epoch; None leaves TensorBoard out.
     With several devices this is called in one process per device, each told its place by the variables of torchrun.
     """
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
@@ -39,7 +40,7 @@ def fit(
     module = Classifier(experiment, checkpoint)
     if module.finished_epochs >= experiment.num_epochs or module.should_stop():
         return
-    trainer = _trainer(experiment, module, [Recorder(folder, hparams), Progress(), *callbacks])
+    trainer = _trainer(experiment, module, [Recorder(folder, events), Progress(), *callbacks])
     chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.

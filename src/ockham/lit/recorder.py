@@ -2,18 +2,15 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 
 from ockham.checkpoint import Checkpoint
 from ockham.cost import peak_memory_bytes
+from ockham.events import EventWriter
 from ockham.lit.module import Classifier
 from ockham.record import RunFolder
-
-if TYPE_CHECKING:
-    from ockham.events import EventWriter
 
 #: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
@@ -22,11 +19,10 @@ SECONDS_BETWEEN_CHECKPOINTS = 1.0
 class Recorder(pl.Callback):
     """Writes metrics.csv, TensorBoard scalars, cost.json and the checkpoints after epochs; ends a run that diverged."""
 
-    def __init__(self, folder: RunFolder, hparams: Mapping[str, str | float | bool] | None) -> None:
+    def __init__(self, folder: RunFolder, events: EventWriter | None) -> None:
         self.folder = folder
-        self.hparams = hparams
+        self.events = events
         self.best: Checkpoint | None = None
-        self.events: EventWriter | None = None
         self.past_cost = folder.cost()
         self.train_seconds = 0.0
         self.first_samples = 0
@@ -34,7 +30,6 @@ class Recorder(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.started = self.last_written = time.monotonic()
         self.first_samples = module.worked_samples
-        self.first_step = module.finished_steps
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         self.epoch_started = time.monotonic()
@@ -49,8 +44,7 @@ class Recorder(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.folder.append_epoch(module.finished_epochs, module.finished_steps, scalars)
-        if self.hparams is not None:
-            self.events = self.events or self._open_events(self.hparams)
+        if self.events is not None:
             throughput = {"samples_per_second": module.epoch_samples / seconds}
             self.events.scalars(module.finished_steps, scalars | throughput)
         if not finite:
@@ -60,14 +54,6 @@ class Recorder(pl.Callback):
         ended = trainer.should_stop or module.finished_epochs == module.experiment.num_epochs
         if finite and (ended or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS):
             self._write(module)
-
-    def _open_events(self, hparams: Mapping[str, str | float | bool]) -> "EventWriter":
-        from ockham.events import EventWriter  # late: TensorBoard takes its time to import, the first step comes first
-
-        events = EventWriter(self.folder.path, purge_step=self.first_step + 1)
-        if not self.first_step:
-            events.announce(hparams)
-        return events
 
     def _write(self, module: Classifier) -> None:
         """Checkpoints last: whatever they continue from is on disk before them."""
@@ -97,7 +83,3 @@ class Recorder(pl.Callback):
         message = f"{what} is {scalars[what]} after epoch {module.finished_epochs}"
         self._write_cost(module)
         self.folder.end("diverged", error=message)
-
-    def teardown(self, trainer: pl.Trainer, module: Classifier, stage: str) -> None:  # type: ignore[override]
-        if self.events is not None:
-            self.events.close()
