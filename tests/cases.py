@@ -61,6 +61,8 @@ CASES: dict[str, dict[str, list[str]]] = {
         "early_stopping": ["reg.early_stopping.patience=1"],
     },
     "trainer": {"auto": [], "cpu": [], "gpu": [], "ddp": [], "smoke": []},
+    "search": {"grid": [], "random": [], "qmc": [], "tpe": [], "gp": [], "cmaes": []},
+    "prune": {"none": [], "asha": [], "median": []},
     "executor": {"processes": [], "inline": []},
     "logger": {"tensorboard": [], "csv": []},
 }

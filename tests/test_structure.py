@@ -29,6 +29,7 @@ ALLOWED = {
     "schema": {"core"},
     "screen": {"record", "schema"},
     "resume": {"record"},
+    "prune": {"core", "record"},
     "sweep": {"core", "schema", "record", "screen"},
     "cli": {"schema", "record", "resume", "screen", "sweep"},
 }

@@ -26,7 +26,7 @@ from ockham import schema
 from ockham.data.splits import folds
 from ockham.sweep.executors import Done, Processes, WorkerDiedError
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import Grid, grid, replicates
+from ockham.sweep.space import CommandLine, Grid, grid, replicates
 from ockham.sweep.summary import interval
 
 GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
@@ -39,14 +39,17 @@ CONDITIONAL = (
 )
 
 
-def plan(*overrides: str, seeds: Any = None, cv: int | None = None) -> Grid:
-    return grid(
+def command_line(*overrides: str) -> CommandLine:
+    return CommandLine.parse(
         overrides,
         is_group=lambda key: key in GROUPS,
         compose=lambda chosen: compose(*chosen),
         check=schema.check,
-        replicates=replicates(seeds, cv),
     )
+
+
+def plan(*overrides: str, seeds: Any = None, cv: int | None = None) -> Grid:
+    return grid(command_line(*overrides), replicates(seeds, cv))
 
 
 # -- the jobs ------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ Settings (change with group.key=value):
 
 Sweeps (with -m; any setting may be a list a,b,c):
   seeds=5  cv=5                   each configuration under every seed, on every fold
+  search=tpe search.trials=64     instead of a grid; random, qmc, tpe, gp or cmaes
+  prune=asha                      end runs that fall behind; asha or median
   sweep=<name>                    outputs/sweeps/<name>; the same command again continues it
   dry_run=true                    print the jobs and stop
 
@@ -145,7 +147,11 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
     """A sweep with a name lies in a folder of that name. Raises ValueError for sweep settings of a single run."""
     settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     if not {"-m", "--multirun"} & set(arguments):
-        alone = [key for key in ("sweep", "seeds", "dry_run") if settings.get(key, "null") not in ("null", "false")]
+        alone = [
+            key
+            for key in ("sweep", "seeds", "search", "prune", "dry_run")
+            if settings.get(key, "null") not in ("null", "false")
+        ]
         if settings.get("cv", "null") != "null" and settings.get("fold", "null") == "null":
             alone.append("cv")
         if alone:
@@ -167,7 +173,7 @@ def _for_jobs_only(argument: str) -> str:
     the swept choices (reg.l2.strength with reg=none,l2) would be an error.
     """
     key, _, value = argument.partition("=")
-    if "." not in key or key.startswith(("-", "+", "~", "hydra.", "executor.")):
+    if "." not in key or key.startswith(("-", "+", "~", "hydra.")) or key.partition(".")[0] in schema.SWEEP_SETTINGS:
         return argument
     parsed = OverridesParser.create().parse_override(argument)
     return argument if parsed.is_sweep_override() else f"{key}=choice({value})"

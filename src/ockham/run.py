@@ -17,10 +17,12 @@ from omegaconf import DictConfig
 
 from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
+from ockham.core.selection import maximised
 from ockham.events import EventWriter
 from ockham.experiment import Experiment
 from ockham.finish import finish, hparam_settings
 from ockham.lit import fit
+from ockham.prune import pruner
 from ockham.record import RunFolder
 from ockham.resume import check_resumable, stored_choices, stored_config
 
@@ -76,6 +78,11 @@ def execute(job: Job) -> float:
         log.info("diverged: %s", job.folder.status()["error"]["message"])
         log.info("  everything until then is in %s", job.folder.path)
         return math.nan
+    if job.folder.state == "pruned":
+        epochs = job.folder.epochs()
+        log.info("pruned after epoch %d of its sweep: others are ahead", len(epochs))
+        best = max if maximised(job.config.objective) else min
+        return best(row[job.config.objective] for row in epochs)
     log.info("%s", screen.result(job.folder))
     return float(job.folder.metrics()["objective"])
 
@@ -91,7 +98,8 @@ def train(job: Job, *, rank: int) -> None:
     if rank == 0 and job.config.logger.tensorboard:
         events = EventWriter(folder.path, hparam_settings(job.config), past_step=checkpoint.step if checkpoint else 0)
     try:
-        fit(experiment, folder, checkpoint, events=events)
+        prune = pruner(job.config.prune, folder, job.config.objective)
+        fit(experiment, folder, checkpoint, events=events, prune=prune)
         if rank == 0 and folder.state == "running":
             finish(experiment, folder, events)
     finally:

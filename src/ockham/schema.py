@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -97,6 +97,13 @@ FIELDS: dict[str, Check] = {
     "retries": integer(0),
     "on_failure": choice("continue", "stop"),
     "max_failures": either(absent, integer(0)),
+    "search.sampler": choice("grid", "random", "qmc", "tpe", "gp", "cmaes"),
+    "search.trials": integer(1),
+    "search.seed": integer(0),
+    "prune.rule": choice("none", "asha", "median"),
+    "prune.min_epochs": integer(1),
+    "prune.reduction": integer(2),
+    "prune.min_peers": integer(1),
     "executor.name": choice("processes", "inline"),
     "executor.slots": either(absent, integer(1)),
     "executor.threads": either(absent, integer(1)),
@@ -174,6 +181,8 @@ FIELDS: dict[str, Check] = {
 SWEEP_SETTINGS = (
     "sweep",
     "seeds",
+    "search",
+    "prune",
     "dry_run",
     "retries",
     "on_failure",
@@ -185,6 +194,10 @@ SWEEP_SETTINGS = (
 OPEN_GROUPS = ("data", "augment", "model", "optimizer", "schedule", "reg")
 
 
+#: In a yaml: what a search samples where the command gives no range. No setting of a run.
+RANGES = "ranges"
+
+
 def field_of(path: str) -> str:
     """The key of FIELDS for a setting: a regularizer's own name is replaced by a star."""
     group, _, rest = path.partition(".")
@@ -194,6 +207,8 @@ def field_of(path: str) -> str:
 def leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All settings as (dotted path, value); a list counts as a value."""
     for key in config:
+        if key == RANGES:
+            continue
         path = f"{prefix}{key!s}"
         try:
             value = config[key]
@@ -209,7 +224,15 @@ def container(config: DictConfig) -> dict[str, Any]:
     """The settings as plain nested containers."""
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    return _without_ranges(content)
+
+
+def _without_ranges(content: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        str(key): _without_ranges(value) if isinstance(value, Mapping) else value
+        for key, value in content.items()
+        if key != RANGES
+    }
 
 
 def check(config: DictConfig) -> list[str]:

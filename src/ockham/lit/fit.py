@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,11 +25,13 @@ def fit(
     checkpoint: Checkpoint | None,
     *,
     events: EventWriter | None,
+    prune: Callable[[Sequence[float]], bool] | None = None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> None:
     """Train to the end, or until a regularizer stops the run or a number is no longer finite; the record is in `folder`.
 
-    `events` takes the scalars of every epoch; None leaves TensorBoard out.
+    `events` takes the scalars of every epoch; None leaves TensorBoard out. `prune` is asked after each epoch with the
+    objectives so far, to be minimised, whether the run is to end as pruned.
     With several devices this is called in one process per device, each told its place by the variables of torchrun.
     """
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
@@ -40,7 +42,7 @@ def fit(
     module = Classifier(experiment, checkpoint)
     if module.finished_epochs >= experiment.num_epochs or module.should_stop():
         return
-    trainer = _trainer(experiment, module, [Recorder(folder, events), Progress(), *callbacks])
+    trainer = _trainer(experiment, module, [Recorder(folder, events, prune), Progress(), *callbacks])
     chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,9 +20,10 @@ SECONDS_BETWEEN_CHECKPOINTS = 1.0
 class Recorder(pl.Callback):
     """Writes metrics.csv, TensorBoard scalars, cost.json and the checkpoints after epochs; ends a run that diverged."""
 
-    def __init__(self, folder: RunFolder, events: EventWriter | None) -> None:
+    def __init__(self, folder: RunFolder, events: EventWriter | None, prune: Callable[[Sequence[float]], bool] | None) -> None:
         self.folder = folder
         self.events = events
+        self.prune = prune
         self.best: Checkpoint | None = None
         self.past_cost = folder.cost()
         self.train_seconds = 0.0
@@ -40,7 +42,9 @@ class Recorder(pl.Callback):
         self.train_seconds += seconds
         scalars = module.finish_epoch()
         finite = math.isfinite(scalars["train/objective"]) and math.isfinite(scalars["val/loss"])
-        trainer.should_stop = not finite or module.should_stop()
+        done = module.should_stop() or module.finished_epochs == module.experiment.num_epochs
+        pruned = finite and not done and self.prune is not None and self.prune(module.past_costs())
+        trainer.should_stop = not finite or done or trainer.strategy.broadcast(pruned)
         if not trainer.is_global_zero:
             return
         self.folder.append_epoch(module.finished_epochs, module.finished_steps, scalars)
@@ -51,9 +55,10 @@ class Recorder(pl.Callback):
             self._diverged(module, scalars)
         elif module.is_best():
             self.best = module.state(optimizer=False)
-        ended = trainer.should_stop or module.finished_epochs == module.experiment.num_epochs
-        if finite and (ended or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS):
+        if finite and (trainer.should_stop or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS):
             self._write(module)
+        if pruned:
+            self.folder.end("pruned")
 
     def _write(self, module: Classifier) -> None:
         """Checkpoints last: whatever they continue from is on disk before them."""

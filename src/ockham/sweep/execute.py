@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from ockham.sweep.executors import Done, Executor
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import Grid, Job
+from ockham.sweep.space import Job, Plan
 
 log = logging.getLogger("ockham")
 
@@ -31,20 +31,21 @@ class Policy:
 
 
 class Sweep:
-    """The execution of a grid in its folder. `payload_of` makes what an executor runs for a job."""
+    """The execution of a plan in its folder. `payload_of` makes what an executor runs for a job."""
 
     def __init__(
         self,
-        grid: Grid,
+        plan: Plan,
         folder: SweepFolder,
         executor: Executor,
         payload_of: Callable[[Job], bytes],
         policy: Policy,
         objective: str,
     ) -> None:
-        self.grid, self.folder, self.executor, self.payload_of = grid, folder, executor, payload_of
+        self.plan, self.folder, self.executor, self.payload_of = plan, folder, executor, payload_of
         self.policy, self.objective = policy, objective
-        self.waiting = deque(job for job in grid.jobs if folder.run(job).state not in FINAL)
+        self.waiting: deque[Job] = deque()
+        self.stopped = False
         self.running: dict[int, Job] = {}
         self.returned: dict[int, JobReturn] = {}
         self.failures: dict[int, str] = {}
@@ -54,13 +55,17 @@ class Sweep:
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
-        present = len(self.grid.jobs) - len(self.waiting)
+        self._take(self.plan.jobs)
+        present = len(self.plan.jobs) - len(self.waiting)
         if present:
-            log.info("%d of %d jobs are finished already", present, len(self.grid.jobs))
+            log.info("%d of %d jobs are finished already", present, self.plan.total)
         try:
-            while self.waiting or self.running or self._taken_over():
+            while True:
                 self._fill()
-                self._collect(0.5)
+                if self.running:
+                    self._collect(0.5)
+                elif not self._taken_over():
+                    break
         except KeyboardInterrupt:
             self._stop()
             raise
@@ -68,8 +73,15 @@ class Sweep:
             self.executor.close()
             self._tables()
 
+    def _take(self, jobs: Sequence[Job]) -> None:
+        self.waiting.extend(job for job in jobs if self.folder.run(job).state not in FINAL)
+
     def _fill(self) -> None:
-        while self.waiting and len(self.running) < self.executor.slots:
+        while len(self.running) < self.executor.slots:
+            while not self.waiting and not self.stopped and (more := self.plan.more()):
+                self._take(more)
+            if not self.waiting:
+                return
             job = self.waiting.popleft()
             if not self.folder.claim(job):
                 self.elsewhere.append(job)
@@ -121,15 +133,17 @@ class Sweep:
         if self.policy.on_failure == "stop" or (limit is not None and len(self.failures) > limit):
             log.error("the sweep stops: %d failed", len(self.failures))
             self.waiting.clear()
+            self.stopped = True
 
     def _tell(self, job: Job) -> None:
         run = self.folder.run(job)
         value = run.metrics().get("objective")
         shown = f"{self.objective} {value:.4f}" if value is not None else run.state or "done"
-        log.info("#%d %s  (%d of %d)  %s", job.number, shown, self._ended(), len(self.grid.jobs), " ".join(job.overrides))
+        varied = [override for override in job.overrides if override.lstrip("+").partition("=")[0] in self.plan.swept]
+        log.info("#%d %s  (%d of %d)  %s", job.number, shown, self._ended(), self.plan.total, " ".join(varied))
 
     def _ended(self) -> int:
-        return len(self.grid.jobs) - len(self.waiting) - len(self.running)
+        return len(self.plan.jobs) - len(self.waiting) - len(self.running)
 
     def _stop(self) -> None:
         """After Ctrl-C the workers have it too and write their state; a second one ends them at once."""
@@ -143,7 +157,7 @@ class Sweep:
             return
 
     def _tables(self) -> None:
-        self.folder.write_tables(self.grid, objective=self.objective)
+        self.folder.write_tables(self.plan, objective=self.objective)
         self.last_tables = time.monotonic()
 
 

@@ -1,6 +1,6 @@
 """The sweep folder: sweep.json, one run folder a job, and the tables over all of them.
 
-sweep.json       the overrides, and each job's overrides, key and configuration
+sweep.json       the overrides, and each job's overrides, key and replicate; of a search its trials
 multirun.yaml    what Hydra composed for the sweep as a whole
 results.csv      a row a job: swept values, metrics.json, state; nothing that the clock decides
 costs.csv        a row a job: cost.json
@@ -13,14 +13,22 @@ import csv
 import fcntl
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ockham.record import COSTS, FINAL_METRICS, RunFolder, write_atomic, write_json
-from ockham.sweep.space import Grid, Job
+from ockham.sweep.space import Job, Plan
 
-FORMAT = 1
+FORMAT = 2
+
+
+def _content(plan: Plan) -> dict[str, Any]:
+    jobs = [
+        {"number": j.number, "overrides": list(j.overrides), "key": j.key, "replicate": list(j.replicate)} for j in plan.jobs
+    ]
+    return {"identity": plan.identity(), "swept": list(plan.swept), **plan.state(), "jobs": jobs}
 
 
 class SweepFolder:
@@ -58,24 +66,39 @@ class SweepFolder:
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.plan_file} is not the plan of a sweep: {error}") from error
 
-    def begin(self, arguments: Sequence[str], grid: Grid) -> None:
+    def begin(self, arguments: Sequence[str], plan: Plan) -> None:
         """Write the plan, or check that it is the one that the folder was begun with.
 
         Raises ValueError with the differences where this is another sweep.
         """
-        jobs = [{"number": j.number, "overrides": list(j.overrides), "key": j.key} for j in grid.jobs]
-        if self.plan_file.exists():
-            self._check_same(arguments, jobs)
-            return
-        content = {"format": FORMAT, "arguments": list(arguments), "swept": list(grid.swept), "jobs": jobs}
-        write_json(self.plan_file, content)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            if self.plan_file.exists():
+                self._check_same(arguments, plan)
+            else:
+                write_json(self.plan_file, {"format": FORMAT, "arguments": list(arguments), **_content(plan)})
 
-    def _check_same(self, arguments: Sequence[str], jobs: list[dict[str, Any]]) -> None:
-        plan = self._plan()
-        if [job["key"] for job in plan["jobs"]] == [job["key"] for job in jobs]:  # by what they compute, not by wording
+    def store(self, plan: Plan) -> None:
+        """Write a plan that has grown."""
+        write_json(self.plan_file, {**self._plan(), **_content(plan)})
+
+    def stored(self, key: str) -> list[dict[str, Any]]:
+        """The jobs, or the trials, that stand in the plan."""
+        return list(self._plan()[key])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among the processes that share the folder."""
+        with (self.path / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _check_same(self, arguments: Sequence[str], plan: Plan) -> None:
+        stored = self._plan()
+        if stored["identity"] == plan.identity():
             return
-        before, now = set(plan["arguments"]), set(arguments)
-        lines = [f"  - {argument}" for argument in plan["arguments"] if argument not in now]
+        before, now = set(stored["arguments"]), set(arguments)
+        lines = [f"  - {argument}" for argument in stored["arguments"] if argument not in now]
         lines += [f"  + {argument}" for argument in arguments if argument not in before]
         lines = lines or ["  the overrides are the same: the defaults in conf/ have changed since"]
         told = f"{self.path} holds another sweep; choose another name with sweep=<name>, or repeat its command"
@@ -97,15 +120,15 @@ class SweepFolder:
     def release(self, job: Job) -> None:
         self._claims.pop(job.number).close()
 
-    def write_tables(self, grid: Grid, *, objective: str) -> None:
+    def write_tables(self, plan: Plan, *, objective: str) -> None:
         """results.csv, costs.csv and summary.csv from what the run folders hold now."""
         from ockham.sweep.summary import summarise
 
-        results = [self._result(job, grid.swept) for job in grid.jobs]
+        results = [self._result(job, plan.swept) for job in plan.jobs]
         self._write_table("results.csv", results)
-        costs = [{"job": job.number, **dict.fromkeys(COSTS, ""), **self.run(job).cost()} for job in grid.jobs]
+        costs = [{"job": job.number, **dict.fromkeys(COSTS, ""), **self.run(job).cost()} for job in plan.jobs]
         self._write_table("costs.csv", costs)
-        self._write_table("summary.csv", summarise(grid, results, objective=objective))
+        self._write_table("summary.csv", summarise(plan, results, objective=objective))
 
     def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
         values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)

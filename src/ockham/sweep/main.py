@@ -23,7 +23,7 @@ from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import FINAL, Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import Grid, Job, grid, plain_text, replicates
+from ockham.sweep.space import CommandLine, Job, Plan, grid, plain_text, replicates
 
 log = logging.getLogger("ockham")
 
@@ -134,54 +134,87 @@ def sweep(
     parsed = parser.parse_overrides(list(arguments))
     of_sweep = [str(o.input_line) for o in parsed if o.key_or_group.partition(".")[0] in schema.SWEEP_SETTINGS]
     of_jobs = [plain_text(o) for o in parsed if str(o.input_line) not in of_sweep]
+    for_jobs = [override for override in of_sweep if override.partition("=")[0].partition(".")[0] == "prune"]
 
     def compose(overrides: Sequence[str]) -> DictConfig:
-        composed = context.config_loader.load_sweep_config(config, list(overrides))
-        return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        return task_settings(context.config_loader.load_sweep_config(config, list(overrides)))
 
-    settings = compose(of_sweep) if of_sweep else config
+    settings = compose(of_sweep) if of_sweep else task_settings(config)
     is_ockham = "optimizer" in settings and "executor" in settings
+    if is_ockham:
+        schema.check(settings)
     started = time.monotonic()
-    planned = grid(
+    line = CommandLine.parse(
         of_jobs,
         is_group=lambda key: bool(context.config_loader.get_group_options(key.partition("@")[0])),
         compose=compose,
         check=schema.check if is_ockham else None,
-        replicates=replicates(settings.get("seeds"), settings.get("cv")),
     )
     folder = SweepFolder(str(config.hydra.sweep.dir))
+    planned = make_plan(line, settings, folder)
     log.info(
         "%d jobs (%d duplicates dropped), planned in %.1f s: %s",
-        len(planned.jobs), planned.duplicates, time.monotonic() - started, folder.path,
+        planned.total, planned.duplicates, time.monotonic() - started, folder.path,
     )  # fmt: skip
     if settings.get("dry_run"):
         log.info("%s", dry_run(planned, folder))
         return []
-    folder.path.mkdir(parents=True, exist_ok=True)
     folder.begin([*of_jobs, *of_sweep], planned)
     OmegaConf.save(config, folder.path / "multirun.yaml")
     if launch_batch is not None or not is_ockham:
         batch = launch_batch or partial(launch, context=context, config=config, task=task)
-        return _in_batches(planned, folder, batch, tables=is_ockham, objective=str(settings.get("objective")))
-    return _in_executor(planned, folder, settings, partial(payload, context=context, config=config, task=task))
+        return _in_batches(planned, folder, batch, for_jobs, tables=is_ockham, objective=str(settings.get("objective")))
+
+    def payload_of(job: Job) -> bytes:
+        return payload(job.number, [*job.overrides, *for_jobs], context=context, config=config, task=task)
+
+    return _in_executor(planned, folder, settings, payload_of)
+
+
+def task_settings(config: DictConfig) -> DictConfig:
+    """The configuration without Hydra's own part."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def make_plan(line: CommandLine, settings: DictConfig, folder: SweepFolder) -> Plan:
+    """The grid, or the search, that the settings of the sweep ask for."""
+    repeats = replicates(settings.get("seeds"), settings.get("cv"))
+    search = settings.get("search")
+    if search is None or search.sampler == "grid":
+        return grid(line, repeats)
+    from ockham.sweep.search import Search, SearchSpace  # late: SciPy and Optuna are no part of a grid
+
+    return Search(
+        SearchSpace.of(line, schema.check),
+        folder,
+        sampler=search.sampler,
+        trials=search.trials,
+        seed=search.seed,
+        replicates=repeats,
+        objective=settings.objective,
+    )
 
 
 def _in_batches(
-    planned: Grid,
+    planned: Plan,
     folder: SweepFolder,
     launch_batch: Callable[[list[list[str]], int], Sequence[JobReturn]],
+    for_jobs: Sequence[str],
     *,
     tables: bool,
     objective: str,
 ) -> list[Sequence[JobReturn]]:
     """With another launcher: whatever is missing, in runs of consecutive numbers, since launch() takes only the first."""
-    missing = [job for job in planned.jobs if folder.run(job).state not in FINAL]
     returned = []
-    for _, block in groupby(enumerate(missing), key=lambda pair: pair[1].number - pair[0]):
-        jobs = [job for _, job in block]
-        returned.append(launch_batch([list(job.overrides) for job in jobs], jobs[0].number))
-        for job_return in returned[-1]:
-            _ = job_return.return_value  # raises where the job failed, as Hydra's own sweeper does
+    jobs: Sequence[Job] = planned.jobs or planned.more()
+    while jobs:
+        missing = [job for job in jobs if folder.run(job).state not in FINAL]
+        for _, block in groupby(enumerate(missing), key=lambda pair: pair[1].number - pair[0]):
+            batch = [job for _, job in block]
+            returned.append(launch_batch([[*job.overrides, *for_jobs] for job in batch], batch[0].number))
+            for job_return in returned[-1]:
+                _ = job_return.return_value  # raises where the job failed, as Hydra's own sweeper does
+        jobs = planned.more()
     if tables:
         folder.write_tables(planned, objective=objective)
         log.info("\n%s", sweep_result(folder.path, objective=objective))
@@ -189,12 +222,12 @@ def _in_batches(
 
 
 def _in_executor(
-    planned: Grid, folder: SweepFolder, settings: DictConfig, make_payload: Callable[[int, Sequence[str]], bytes]
+    planned: Plan, folder: SweepFolder, settings: DictConfig, payload_of: Callable[[Job], bytes]
 ) -> list[Sequence[JobReturn]]:
     executor = make_executor(settings.executor, logs=folder.path / "workers")
     policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
     started = time.monotonic()
-    running = Sweep(planned, folder, executor, lambda job: make_payload(job.number, job.overrides), policy, settings.objective)
+    running = Sweep(planned, folder, executor, payload_of, policy, settings.objective)
     running.run()
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started
@@ -206,7 +239,7 @@ def _in_executor(
     return [[running.returned[number] for number in sorted(running.returned)]]
 
 
-def dry_run(planned: Grid, folder: SweepFolder) -> str:
+def dry_run(planned: Plan, folder: SweepFolder) -> str:
     """The jobs, their folders and whether they are finished already."""
 
     def line(job: Job) -> str:

@@ -1,16 +1,16 @@
-"""From the overrides of a sweep to its jobs: a grid that is conditional by itself."""
+"""From the overrides of a sweep to its axes, and to the jobs of a grid, which is conditional by itself."""
 
 import copy
 import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
@@ -24,13 +24,14 @@ class Job:
     """One run of a sweep.
 
     `key` identifies what it computes: jobs with one key are one job. `configuration` is the same without the seed and the
-    fold, so that it names the row of summary.csv that the job counts for.
+    fold, so that it names the row of summary.csv that the job counts for; `replicate` are the overrides of seed and fold.
     """
 
     number: int
     overrides: tuple[str, ...]
     key: str
     configuration: str
+    replicate: tuple[str, ...] = ()
 
 
 def plain_text(override: Override) -> str:
@@ -43,31 +44,140 @@ def plain_text(override: Override) -> str:
 
 
 @dataclass(frozen=True)
+class Replicate:
+    """One repetition of every configuration: its seed, its fold, or both; nothing where there is a single one."""
+
+    overrides: tuple[str, ...]
+    values: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from `low` to `high`, both included; on a logarithmic scale, or whole, where so asked."""
+
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+
+@dataclass(frozen=True)
 class Axis:
-    """One override of the command line, with every value that it takes: the text for Hydra, and the value itself."""
+    """One override of the command line, with every value that it takes: the text for Hydra, and the value itself.
+
+    With an `interval` there are no texts, and the values are its ends. `ordered` values come from a range.
+    """
 
     name: str
+    element: str
     always: bool
     texts: tuple[str, ...]
     values: tuple[Any, ...]
+    ordered: bool = False
+    interval: Interval | None = None
 
     @classmethod
     def parse(cls, override: Override, parser: OverridesParser) -> "Axis":
-        """Raises ValueError for a range without steps, which only a search can sample."""
-        element = override.get_key_element()
-        if override.is_sweep_override():
-            if not override.is_discrete_sweep():
-                raise ValueError(f"{override.input_line} is an interval, which a grid cannot list: use range or a list")
-            texts = tuple(f"{element}={text}" for text in override.sweep_string_iterator())
-        else:
-            texts = (str(override.input_line),)
-        values = tuple(parsed.value() for parsed in parser.parse_overrides(list(texts)))
+        """Raises ValueError for an interval whose ends make no sense."""
+        name, element = override.key_or_group, override.get_key_element()
         always = override.is_add() or override.is_force_add() or override.is_delete()
-        return cls(override.key_or_group, always, texts, values)
+        swept = override.value() if override.is_sweep_override() else None
+        if isinstance(swept, IntervalSweep):
+            interval = _interval(swept, override.input_line)
+            return cls(name, element, always, (), (interval.low, interval.high), interval=interval)
+        listed = [f"{element}={text}" for text in override.sweep_string_iterator()] if swept is not None else None
+        texts = tuple(listed or [str(override.input_line)])
+        values = tuple(parsed.value() for parsed in parser.parse_overrides(list(texts)))
+        return cls(name, element, always, texts, values, ordered=isinstance(swept, RangeSweep))
 
     @property
     def is_swept(self) -> bool:
-        return len(self.texts) > 1
+        return len(self.texts) > 1 or self.interval is not None
+
+
+def _interval(swept: IntervalSweep, line: str | None) -> Interval:
+    low, high, log = swept.start, swept.end, "log" in swept.tags
+    if low is None or high is None or not low < high or (log and low <= 0):
+        raise ValueError(f"{line} is not possible: the ends of an interval rise, and are above 0 on a logarithmic scale")
+    return Interval(low, high, log, integer=isinstance(low, int) and isinstance(high, int))
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A choice of one option in each group: what it composes to, and which settings of the command line exist there."""
+
+    chosen: tuple[str, ...]
+    base: DictConfig
+    fitting: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The overrides of a sweep as axes, in their order, and every combination of the groups among them."""
+
+    axes: tuple[Axis, ...]
+    groups: tuple[Axis, ...]
+    combinations: tuple[Combination, ...]
+
+    @classmethod
+    def parse(
+        cls,
+        overrides: Sequence[str],
+        *,
+        is_group: Callable[[str], bool],
+        compose: Compose,
+        check: Callable[[DictConfig], object] | None,
+    ) -> "CommandLine":
+        """Raises ValueError for a setting that exists for none of the choices, or a value that is not possible."""
+        parser = OverridesParser.create()
+        parsed = {override.key_or_group: override for override in parser.parse_overrides(list(overrides))}
+        axes = tuple(Axis.parse(override, parser) for override in parsed.values())
+        groups = tuple(axis for axis in axes if is_group(axis.name))
+        settings = [axis for axis in axes if axis not in groups]
+        combinations = []
+        for chosen in product(*(axis.texts for axis in groups)):
+            base = compose(chosen)
+            fitting = tuple(axis for axis in settings if axis.always or _exists(base, axis.name))
+            if check is not None:
+                check_values(base, fitting, check)
+            combinations.append(Combination(chosen, base, fitting))
+        applied = {axis.name for combination in combinations for axis in combination.fitting}
+        known = {path for combination in combinations for path, _ in schema.leaves(combination.base)}
+        _check_applied([axis for axis in settings if axis.name not in applied], known)
+        return cls(axes, groups, tuple(combinations))
+
+    def in_order(self, texts: Mapping[str, str]) -> tuple[str, ...]:
+        """The override texts of a job, by axis, in the order of the command line; others follow."""
+        names = [axis.name for axis in self.axes]
+        others = [name for name in texts if name not in names]
+        return tuple(texts[name] for name in (*names, *others) if name in texts)
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.axes if axis.is_swept)
+
+
+class Plan(Protocol):
+    """The jobs of a sweep, as they are known by now, in the order of their numbers."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]: ...
+    @property
+    def swept(self) -> tuple[str, ...]: ...
+    @property
+    def duplicates(self) -> int: ...
+    @property
+    def total(self) -> int:
+        """How many jobs there will be."""
+
+    def identity(self) -> str:
+        """Equal where a sweep may be continued."""
+
+    def state(self) -> dict[str, Any]:
+        """What sweep.json keeps beside the jobs."""
+
+    def more(self) -> Sequence[Job]:
+        """Further jobs to run; none where all are there."""
 
 
 @dataclass(frozen=True)
@@ -78,58 +188,66 @@ class Grid:
     swept: tuple[str, ...]
     duplicates: int
 
+    @property
+    def total(self) -> int:
+        return len(self.jobs)
 
-def grid(
-    overrides: Sequence[str],
-    *,
-    is_group: Callable[[str], bool],
-    compose: Compose,
-    check: Callable[[DictConfig], object] | None,
-    replicates: Sequence[Sequence[str]] = ((),),
-) -> Grid:
+    def identity(self) -> str:
+        """A hash of the jobs: what they compute, not how it was worded."""
+        return digest({"jobs": [job.key for job in self.jobs]})
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def more(self) -> Sequence[Job]:
+        """No jobs but those known from the start."""
+        return ()
+
+
+def grid(line: CommandLine, replicates: Sequence[Replicate]) -> Grid:
     """All combinations of the overrides, in the order of the command line, groups before settings.
 
     A setting that does not exist for a job's choices of groups does not apply to that job; jobs that come out equal are run
-    once. Each configuration is run once for each of the `replicates`, lists of further overrides (seeds, folds).
-    Raises ValueError for a setting that exists for none of the choices, or a value that is not possible.
+    once. Each configuration is run once for each of the `replicates`.
+    Raises ValueError for an interval, which only a search can sample.
     """
-    parser = OverridesParser.create()
-    parsed = {override.key_or_group: override for override in parser.parse_overrides(list(overrides))}
-    axes = [Axis.parse(override, parser) for override in parsed.values()]
-    groups = [axis for axis in axes if is_group(axis.name)]
-    settings = [axis for axis in axes if not is_group(axis.name)]
-    replicate_axes = [[(text, *_assignment(text, parser)) for text in replicate] for replicate in replicates]
-    applied: set[str] = set()
-    known: set[str] = set()
+    for axis in line.axes:
+        if axis.interval is not None:
+            raise ValueError(f"{axis.name} is an interval, which a grid cannot list: use range or a list, or search=random")
     seen: dict[str, Job] = {}
     total = 0
-    for chosen in product(*(axis.texts for axis in groups)):
-        base = compose(chosen)
-        known.update(path for path, _ in schema.leaves(base))
-        fitting = [axis for axis in settings if axis.always or _exists(base, axis.name)]
-        applied.update(axis.name for axis in fitting)
-        if check is not None:
-            _check_values(base, fitting, check)
-        plain = schema.container(base)
-        for picked in product(*(list(zip(axis.texts, axis.values, strict=True)) for axis in fitting)):
-            assigned = [(axis.name, value) for axis, (_, value) in zip(fitting, picked, strict=True)]
-            texts = _in_order(axes, groups, chosen, fitting, [text for text, _ in picked])
-            for replicate in replicate_axes:
+    for combination in line.combinations:
+        plain = schema.container(combination.base)
+        chosen = {axis.name: text for axis, text in zip(line.groups, combination.chosen, strict=True)}
+        for picked in product(*(list(zip(axis.texts, axis.values, strict=True)) for axis in combination.fitting)):
+            texts = {axis.name: text for axis, (text, _) in zip(combination.fitting, picked, strict=True)}
+            values = {axis.name: value for axis, (_, value) in zip(combination.fitting, picked, strict=True)}
+            for job in replicated(plain, values, line.in_order(chosen | texts), replicates):
                 total += 1
-                content = with_values(plain, [*assigned, *((key, value) for _, key, value in replicate)])
-                key = digest(content)
-                if key not in seen:
-                    line = (*texts, *(text for text, _, _ in replicate))
-                    seen[key] = Job(len(seen), line, key, digest(without_replicates(content)))
-    _check_applied([axis for axis in settings if axis.name not in applied], known)
-    swept = tuple(axis.name for axis in axes if axis.is_swept)
-    extra = tuple(dict.fromkeys(key for replicate in replicate_axes for _, key, _ in replicate))
-    return Grid(tuple(seen.values()), (*swept, *(key for key in extra if key not in swept)), total - len(seen))
+                seen.setdefault(job.key, replace(job, number=len(seen)))
+    return Grid(tuple(seen.values()), with_replicates(line.swept, replicates), total - len(seen))
 
 
-def _assignment(text: str, parser: OverridesParser) -> tuple[str, Any]:
-    override = parser.parse_override(text)
-    return override.key_or_group, override.value()
+def replicated(
+    plain: Mapping[str, Any],
+    values: Mapping[str, Any],
+    overrides: Sequence[str],
+    replicates: Sequence[Replicate],
+    *,
+    first: int = 0,
+) -> list[Job]:
+    """The jobs of one configuration, numbered from `first`: `plain` with `values` put in, once for each of the replicates."""
+    jobs = []
+    for index, replicate in enumerate(replicates):
+        content = with_values(plain, {**values, **replicate.values})
+        line = (*overrides, *replicate.overrides)
+        jobs.append(Job(first + index, line, digest(content), digest(without_replicates(content)), replicate.overrides))
+    return jobs
+
+
+def with_replicates(swept: Sequence[str], replicates: Sequence[Replicate]) -> tuple[str, ...]:
+    """The swept keys, those of the replicates among them."""
+    return tuple(dict.fromkeys([*swept, *(key for replicate in replicates for key in replicate.values)]))
 
 
 def _exists(config: DictConfig, path: str) -> bool:
@@ -144,7 +262,7 @@ def _is_null(config: DictConfig, path: str) -> bool:
     return isinstance(node, DictConfig) and key in node
 
 
-def _check_values(base: DictConfig, axes: Sequence[Axis], check: Callable[[DictConfig], object]) -> None:
+def check_values(base: DictConfig, axes: Sequence[Axis], check: Callable[[DictConfig], object]) -> None:
     """Every value of every axis by itself, which is linear in their number where the jobs are not."""
     first = [(axis.name, axis.values[0]) for axis in axes]
     for axis in axes:
@@ -156,19 +274,10 @@ def _check_values(base: DictConfig, axes: Sequence[Axis], check: Callable[[DictC
             check(changed)
 
 
-def _in_order(
-    axes: Sequence[Axis], groups: Sequence[Axis], chosen: Sequence[str], fitting: Sequence[Axis], picked: Sequence[str]
-) -> tuple[str, ...]:
-    """The override texts of a job in the order of the command line."""
-    text_of = {axis.name: text for axis, text in zip(groups, chosen, strict=True)}
-    text_of |= {axis.name: text for axis, text in zip(fitting, picked, strict=True)}
-    return tuple(text_of[axis.name] for axis in axes if axis.name in text_of)
-
-
-def with_values(plain: Mapping[str, Any], assigned: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def with_values(plain: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the nested settings with values put at dotted paths."""
     content: dict[str, Any] = copy.deepcopy(dict(plain))
-    for path, value in assigned:
+    for path, value in values.items():
         *parents, last = path.split(".")
         node = content
         for parent in parents:
@@ -195,9 +304,10 @@ def _check_applied(unused: Sequence[Axis], known: set[str]) -> None:
         raise ValueError(f"{axis.name} is a setting of none of the choices in this sweep{hint}")
 
 
-def replicates(seeds: int | Sequence[int] | None, cv: int | None) -> list[tuple[str, ...]]:
-    """The overrides of each repetition: every seed, times every fold."""
+def replicates(seeds: int | Sequence[int] | None, cv: int | None) -> list[Replicate]:
+    """Every seed, times every fold."""
     seed_list: Iterator[int] | Sequence[int] = range(seeds) if isinstance(seeds, int) else seeds or ()
-    by_seed: list[tuple[str, ...]] = [(f"seed={seed}",) for seed in seed_list] or [()]
-    by_fold: list[tuple[str, ...]] = [(f"cv={cv}", f"fold={fold}") for fold in range(cv or 0)] or [()]
-    return [(*seed, *fold) for seed, fold in product(by_seed, by_fold)]
+    by_seed: list[dict[str, int]] = [{"seed": seed} for seed in seed_list] or [{}]
+    by_fold: list[dict[str, int]] = [{"cv": cv, "fold": fold} for fold in range(cv)] if cv else [{}]
+    repeated = [{**seed, **fold} for seed, fold in product(by_seed, by_fold)]
+    return [Replicate(tuple(f"{key}={value}" for key, value in values.items()), values) for values in repeated]

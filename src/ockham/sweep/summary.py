@@ -8,7 +8,7 @@ from typing import Any
 from scipy.stats import t as student
 
 from ockham.core.selection import maximised
-from ockham.sweep.space import Grid
+from ockham.sweep.space import Plan
 
 CONFIDENCE = 0.95
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
@@ -24,20 +24,20 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return (mean - half, mean + half)
 
 
-def summarise(grid: Grid, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
+def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
     """A row a configuration, the best first; those without a finished run come last."""
     members: dict[str, list[Mapping[str, Any]]] = {}
-    for job, result in zip(grid.jobs, results, strict=True):
+    for job, result in zip(plan.jobs, results, strict=True):
         members.setdefault(job.configuration, []).append(result)
-    rows = [_row(grid, own) for own in members.values()]
+    rows = [_row(plan, own) for own in members.values()]
     sign = -1 if maximised(objective) else 1
     return sorted(rows, key=lambda row: (row["n"] == 0, sign * row["objective"] if row["n"] else 0, row["job"]))
 
 
-def _row(grid: Grid, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     finished = [result for result in results if result["state"] == "finished"]
     row: dict[str, Any] = {"job": results[0]["job"]}
-    row |= {key: results[0][key] for key in grid.swept if key not in ("seed", "cv", "fold")}
+    row |= {key: results[0][key] for key in plan.swept if key not in ("seed", "cv", "fold")}
     row |= {"n": len(finished), "of": len(results)}
     for name in AVERAGED:
         values = [float(result[name]) for result in finished]

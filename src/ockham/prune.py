@@ -1,0 +1,76 @@
+"""Ending runs of a sweep that fall behind. No torch here.
+
+The run itself asks, after each epoch, and reads what its peers wrote into their folders: there is no other channel, so that
+it works wherever the sweep folder is seen.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ockham.core.selection import maximised
+from ockham.record import RunFolder
+
+Costs = Sequence[float]
+"""The objective of each epoch of a run, to be minimised."""
+
+
+def asha(own: Costs, peers: Sequence[Costs], *, min_epochs: int, reduction: int) -> bool:
+    """Asynchronous successive halving (Li et al. 2020), without pausing runs.
+
+    At the epochs min_epochs * reduction^k a run goes on if it is among the best 1 / reduction of those that came so far,
+    itself included, or is the best of them while they are fewer than `reduction`.
+    """
+    rung = min_epochs
+    while rung < len(own):
+        rung *= reduction
+    if rung != len(own):
+        return False
+    competing = sorted([min(own), *(min(peer[:rung]) for peer in peers if len(peer) >= rung)])
+    return min(own) > competing[max(len(competing) // reduction, 1) - 1]
+
+
+def median(own: Costs, peers: Sequence[Costs], *, min_epochs: int, min_peers: int) -> bool:
+    """The median rule (Golovin et al. 2017, as in Optuna): the best so far is worse than the peers' median at this epoch."""
+    epoch = len(own)
+    reached = [peer[epoch - 1] for peer in peers if len(peer) >= epoch]
+    return epoch >= min_epochs and len(reached) >= min_peers and min(own) > statistics.median(reached)
+
+
+RULES: dict[str, Callable[..., bool]] = {"asha": asha, "median": median}
+
+
+def pruner(settings: DictConfig, folder: RunFolder, objective: str) -> Callable[[Costs], bool] | None:
+    """Whether the run in `folder`, with these costs so far, is to end; None where nothing prunes it.
+
+    `settings` are those of the group `prune`; a run is compared with those of the same seed and fold.
+    """
+    plan = folder.path.parent / "sweep.json"
+    if settings.rule == "none" or not plan.exists():
+        return None
+    options = {str(key): value for key, value in settings.items() if key != "rule"}
+    rule = RULES[settings.rule]
+
+    def prune(costs: Costs) -> bool:
+        return rule(costs, _peers(plan, folder, objective), **options)
+
+    return prune
+
+
+def _peers(plan: Path, folder: RunFolder, objective: str) -> list[list[float]]:
+    """The costs of every other run of the sweep that repeats under the same seed and fold."""
+    jobs: list[dict[str, Any]] = json.loads(plan.read_text())["jobs"]
+    own = next((job["replicate"] for job in jobs if str(job["number"]) == folder.path.name), None)
+    names = [str(job["number"]) for job in jobs if job["replicate"] == own]
+    sign = -1.0 if maximised(objective) else 1.0
+    curves = [RunFolder(plan.parent / name).epochs() for name in names if name != folder.path.name]
+    return [[_cost(sign * row[objective]) for row in rows] for rows in curves if rows]
+
+
+def _cost(value: float) -> float:
+    return math.inf if math.isnan(value) else value
