@@ -63,6 +63,6 @@ CASES: dict[str, dict[str, list[str]]] = {
     "trainer": {"auto": [], "cpu": [], "gpu": [], "ddp": [], "smoke": []},
     "search": {"grid": [], "random": [], "qmc": [], "tpe": [], "gp": [], "cmaes": []},
     "prune": {"none": [], "asha": [], "median": []},
-    "executor": {"processes": [], "inline": []},
+    "executor": {"processes": [], "inline": [], "ray": [], "slurm": []},
     "logger": {"tensorboard": [], "csv": []},
 }

@@ -30,7 +30,7 @@ ALLOWED = {
     "screen": {"record", "schema"},
     "resume": {"record"},
     "prune": {"core", "record"},
-    "sweep": {"core", "schema", "record", "screen"},
+    "sweep": {"core", "schema", "record", "screen", "build", "cost"},
     "cli": {"schema", "record", "resume", "screen", "sweep"},
 }
 

@@ -43,6 +43,8 @@ def check_resumable(folder: RunFolder) -> None:
             f"{folder.path} holds a finished run: choose another hydra.run.dir, or look at it with tensorboard --logdir "
             f"{folder.path}"
         )
+    if folder.state == "pruned":
+        raise ValueError(f"{folder.path} holds a run that its sweep pruned: run its overrides alone, without prune")
     if folder.state == "diverged":
         raise ValueError(f"{folder.path} holds a run that diverged: choose another hydra.run.dir, and a smaller optimizer.lr")
 

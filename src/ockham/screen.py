@@ -1,11 +1,12 @@
 """What a run prints: the summary at its start, the table at its end."""
 
 import csv
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ockham.record import RunFolder
 from ockham.schema import container
@@ -90,8 +91,9 @@ def sweep_result(folder: Path, *, objective: str) -> str:
         table.append([row["job"], *(row[key] for key in swept), row["n"], *figures])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    overrides = RunFolder(folder / best[0]["job"]).path / ".hydra" / "overrides.yaml"
-    command = " ".join(shlex.quote(str(override)) for override in OmegaConf.to_container(OmegaConf.load(overrides)) or [])
+    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    overrides = next(job["overrides"] for job in jobs if str(job["number"]) == best[0]["job"])
+    command = " ".join(shlex.quote(override) for override in overrides)
     return "\n".join(
         [*(f"  {line}" for line in lines), "", f"  best     python train.py {command}", f"  tables   {_short(folder)}/*.csv"]
     )

@@ -146,8 +146,9 @@ class Sweep:
         return len(self.plan.jobs) - len(self.waiting) - len(self.running)
 
     def _stop(self) -> None:
-        """After Ctrl-C the workers have it too and write their state; a second one ends them at once."""
+        """After Ctrl-C running jobs write their state; a second one ends them at once."""
         log.info("stopping: %d running jobs write their state, again Ctrl-C to end at once", len(self.running))
+        self.executor.interrupt()
         deadline = time.monotonic() + SECONDS_TO_STOP
         try:
             while self.running and time.monotonic() < deadline:

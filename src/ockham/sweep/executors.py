@@ -34,11 +34,18 @@ class Executor(Protocol):
 
     slots: int
 
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds in which slots had a job, summed over slots."""
+
     def submit(self, number: int, payload: bytes) -> None:
         """Start a job; there is a free slot."""
 
     def wait(self, seconds: float) -> list[Done]:
         """The jobs that ended; waits up to so many seconds for the first."""
+
+    def interrupt(self) -> None:
+        """After Ctrl-C: running jobs are to write their state and end."""
 
     def close(self) -> None:
         """End all workers, also those at work."""
@@ -51,13 +58,19 @@ class Inline:
 
     def __init__(self) -> None:
         self._done: list[Done] = []
+        self.busy_seconds = 0.0
 
     def submit(self, number: int, payload: bytes) -> None:
+        started = time.monotonic()
         self._done.append(Done(number, cloudpickle.loads(payload)()))
+        self.busy_seconds += time.monotonic() - started
 
     def wait(self, seconds: float) -> list[Done]:
         done, self._done = self._done, []
         return done
+
+    def interrupt(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -141,8 +154,10 @@ class Processes:
 
     @property
     def busy_seconds(self) -> float:
-        """Seconds in which slots had a job, summed over slots."""
         return sum(slot.busy_seconds for slot in self._slots)
+
+    def interrupt(self) -> None:
+        """Nothing to do: the terminal has told the workers too."""
 
     def close(self) -> None:
         for slot in self._slots:

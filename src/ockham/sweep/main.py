@@ -23,18 +23,23 @@ from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import FINAL, Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import CommandLine, Job, Plan, grid, plain_text, replicates
+from ockham.sweep.space import CommandLine, Job, Plan, digest, grid, plain_text, replicates
 
 log = logging.getLogger("ockham")
 
 NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
 
 
-def make_executor(settings: DictConfig, *, logs: Path) -> Executor:
+def make_executor(settings: DictConfig, folder: Path) -> Executor:
     """The executor that the group `executor` describes. Raises ValueError for settings that contradict each other."""
     if settings.name == "inline":
         return Inline()
-    return Processes(slot_environments(settings), logs=logs, timeout=settings.timeout)
+    if settings.name == "processes":
+        return Processes(slot_environments(settings), logs=folder / "workers", timeout=settings.timeout)
+    from ockham.sweep.cluster import Ray, Slurm  # late: packages of their own
+
+    options = {str(key): value for key, value in settings.items() if key != "name"}
+    return Ray(**options, folder=folder) if settings.name == "ray" else Slurm(**options, folder=folder)
 
 
 def slot_environments(settings: DictConfig) -> list[dict[str, str]]:
@@ -95,7 +100,7 @@ def launch(
     sweep_dir = Path(str(config.hydra.sweep.dir))
     sweep_dir.mkdir(parents=True, exist_ok=True)
     settings = config.get("executor") or OmegaConf.create(DEFAULT_EXECUTOR)
-    executor = make_executor(settings, logs=sweep_dir / "workers")
+    executor = make_executor(settings, sweep_dir)
     waiting = [(first + index, own) for index, own in enumerate(overrides)][::-1]
     running, ended = 0, {}
     try:
@@ -158,6 +163,8 @@ def sweep(
     )  # fmt: skip
     if settings.get("dry_run"):
         log.info("%s", dry_run(planned, folder))
+        if is_ockham:
+            log.info("%s", estimate(planned))
         return []
     folder.begin([*of_jobs, *of_sweep], planned)
     OmegaConf.save(config, folder.path / "multirun.yaml")
@@ -224,19 +231,37 @@ def _in_batches(
 def _in_executor(
     planned: Plan, folder: SweepFolder, settings: DictConfig, payload_of: Callable[[Job], bytes]
 ) -> list[Sequence[JobReturn]]:
-    executor = make_executor(settings.executor, logs=folder.path / "workers")
+    executor = make_executor(settings.executor, folder.path)
     policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
     started = time.monotonic()
     running = Sweep(planned, folder, executor, payload_of, policy, settings.objective)
     running.run()
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started
-    if isinstance(executor, Processes) and running.returned:
+    if running.returned:
         share = executor.busy_seconds / (wall * executor.slots)
         log.info("  %d slots were busy %.0f%% of %.1f s", executor.slots, 100 * share, wall)
     if running.failures:
         raise SweepFailedError(report_failures(running.failures, planned.jobs))
     return [[running.returned[number] for number in sorted(running.returned)]]
+
+
+def estimate(planned: Plan) -> str:
+    """Optimizer steps and floating-point operations of all jobs; those of a search cannot be known before it."""
+    if not planned.jobs:
+        return f"  {planned.total} jobs of a search, which chooses them as results come in; swept: {', '.join(planned.swept)}"
+    from ockham import build, cost  # late: torch is no part of planning
+
+    by_shape: dict[str, tuple[int, float]] = {}
+    steps, flops = 0, 0.0
+    for job in planned.jobs:
+        shape = digest({key: job.content[key] for key in ("data", "model", "trainer", "cv")})
+        if shape not in by_shape:
+            made = build.experiment(OmegaConf.create(dict(job.content)))
+            per_sample = cost.flops_per_sample(made.model, made.normalize.shape)
+            by_shape[shape] = (made.total_steps, per_sample * made.num_epochs * len(made.splits.train))
+        steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
+    return f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"
 
 
 def dry_run(planned: Plan, folder: SweepFolder) -> str:

@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Protocol
 
@@ -25,13 +25,15 @@ class Job:
 
     `key` identifies what it computes: jobs with one key are one job. `configuration` is the same without the seed and the
     fold, so that it names the row of summary.csv that the job counts for; `replicate` are the overrides of seed and fold.
+    `content` is the configuration in plain containers.
     """
 
     number: int
     overrides: tuple[str, ...]
     key: str
     configuration: str
-    replicate: tuple[str, ...] = ()
+    replicate: tuple[str, ...]
+    content: Mapping[str, Any] = field(compare=False, repr=False)
 
 
 def plain_text(override: Override) -> str:
@@ -241,7 +243,8 @@ def replicated(
     for index, replicate in enumerate(replicates):
         content = with_values(plain, {**values, **replicate.values})
         line = (*overrides, *replicate.overrides)
-        jobs.append(Job(first + index, line, digest(content), digest(without_replicates(content)), replicate.overrides))
+        configuration = digest(without_replicates(content))
+        jobs.append(Job(first + index, line, digest(content), configuration, replicate.overrides, content))
     return jobs
 
 

@@ -25,13 +25,19 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
-    """A row a configuration, the best first; those without a finished run come last."""
+    """A row a configuration, the best first.
+
+    Those without a finished run come last, and before them those of which a part was pruned or failed: the mean of what is
+    left of them is not that of all their seeds.
+    """
     members: dict[str, list[Mapping[str, Any]]] = {}
     for job, result in zip(plan.jobs, results, strict=True):
         members.setdefault(job.configuration, []).append(result)
     rows = [_row(plan, own) for own in members.values()]
     sign = -1 if maximised(objective) else 1
-    return sorted(rows, key=lambda row: (row["n"] == 0, sign * row["objective"] if row["n"] else 0, row["job"]))
+    return sorted(
+        rows, key=lambda row: (row["n"] == 0, row["n"] < row["of"], sign * row["objective"] if row["n"] else 0, row["job"])
+    )
 
 
 def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,198 @@
+"""Jobs on other machines: a Ray cluster, or Slurm through submitit."""
+
+import io
+import math
+import os
+import sys
+import tarfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from ockham.sweep.executors import Done
+
+#: How often Ray starts a job again whose machine died; a job continues from its last epoch where the folder is shared.
+NODE_FAILURES = 5
+
+
+class Ray:
+    """Tasks on a Ray cluster: a running one, or one that is started on this machine.
+
+    Run folders come back through the file system where the nodes see it, otherwise through Ray's object store.
+    Raises ValueError where Ray is not installed or the cluster cannot be reached.
+    """
+
+    def __init__(
+        self, *, address: str | None, slots: int | None, threads: int, gpus_per_job: float, timeout: float | None, folder: Path
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise ValueError("executor=ray needs the package ray: pip install 'ockham[ray]'") from error
+        self._ray = ray
+        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": str(threads)}
+        try:
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": environment},
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level="WARNING",
+            )
+        except ConnectionError as error:
+            raise ValueError(f"no Ray cluster answers at executor.address={address}: {error}") from error
+        self._folder = folder.resolve()
+        self._sign = self._folder / f".shared-{uuid.uuid4().hex}"
+        self._sign.touch()
+        self._timeout = timeout
+        self._task = ray.remote(_run_on_node).options(num_cpus=threads, num_gpus=gpus_per_job, max_retries=NODE_FAILURES)
+        present = ray.cluster_resources()
+        room = present.get("GPU", 0) / gpus_per_job if gpus_per_job else present.get("CPU", 1) / threads
+        self.slots = slots or max(int(room), 1)
+        self._running: dict[Any, tuple[int, float]] = {}
+        self.busy_seconds = 0.0
+
+    def submit(self, number: int, payload: bytes) -> None:
+        run = self._folder / str(number)
+        reference = self._task.remote(payload, os.getcwd(), str(run), str(self._sign), _packed(run))
+        self._running[reference] = (number, time.monotonic())
+
+    def wait(self, seconds: float) -> list[Done]:
+        ready, others = self._ray.wait(list(self._running), timeout=seconds)
+        done = [self._receive(reference) for reference in ready]
+        for reference in others:
+            number, started = self._running[reference]
+            if self._timeout and time.monotonic() - started > self._timeout:
+                self._ray.cancel(reference, force=True)
+                self._end(reference)
+                done.append(Done(number, TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")))
+        return done
+
+    def _receive(self, reference: Any) -> Done:
+        number = self._end(reference)
+        try:
+            outcome, files = self._ray.get(reference)
+        except Exception as error:  # whatever Ray says of a task that it lost or that was cancelled
+            return Done(number, RuntimeError(str(error)))
+        if files is not None:
+            _unpack(files, self._folder / str(number))
+        return Done(number, cloudpickle.loads(outcome))
+
+    def _end(self, reference: Any) -> int:
+        number, started = self._running.pop(reference)
+        self.busy_seconds += time.monotonic() - started
+        return number
+
+    def interrupt(self) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=False)
+
+    def close(self) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._sign.unlink(missing_ok=True)
+        self._ray.shutdown()
+
+
+def _run_on_node(payload: bytes, cwd: str, run: str, sign: str, files: bytes | None) -> tuple[bytes, bytes | None]:
+    """A job on a node of the cluster: the outcome, and the run folder where the sweep does not see this file system."""
+    shared = Path(sign).exists()
+    if files is not None and not shared:
+        _unpack(files, Path(run))
+    outcome = _run(payload, cwd)
+    return outcome, None if shared else _packed(Path(run))
+
+
+def _run(payload: bytes, cwd: str) -> bytes:
+    os.makedirs(cwd, exist_ok=True)
+    os.chdir(cwd)
+    try:
+        return cloudpickle.dumps(cloudpickle.loads(payload)())
+    except BaseException as error:  # also an interruption: the sweep is told and judges
+        return cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def _packed(folder: Path) -> bytes | None:
+    """The folder as an archive; None where there is none."""
+    if not folder.is_dir():
+        return None
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.add(folder, arcname=".", filter=lambda member: None if member.name.endswith(".claim") else member)
+    return content.getvalue()
+
+
+def _unpack(content: bytes, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+class Slurm:
+    """Slurm jobs through submitit; `cluster=local` runs them as processes of this machine.
+
+    Raises ValueError where submitit or Slurm is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster: str | None,
+        slots: int,
+        threads: int,
+        gpus_per_job: int,
+        partition: str | None,
+        account: str | None,
+        timeout: float | None,
+        folder: Path,
+    ) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise ValueError("executor=slurm needs the package submitit: pip install 'ockham[slurm]'") from error
+        paths = [path for path in sys.path if path]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # jobs inherit the environment
+        try:
+            self._executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=cluster or "slurm")
+        except RuntimeError as error:
+            raise ValueError(f"executor=slurm finds no Slurm here ({error}): executor.cluster=local runs without it") from error
+        self._executor.update_parameters(
+            name="ockham",
+            cpus_per_task=threads,
+            gpus_per_node=gpus_per_job,
+            timeout_min=math.ceil((timeout or 24 * 3600) / 60),
+            slurm_partition=partition,
+            slurm_account=account,
+        )
+        self.slots = slots
+        self._running: dict[int, tuple[Any, float]] = {}
+        self.busy_seconds = 0.0
+
+    def submit(self, number: int, payload: bytes) -> None:
+        self._running[number] = (self._executor.submit(_run, payload, os.getcwd()), time.monotonic())
+
+    def wait(self, seconds: float) -> list[Done]:
+        deadline = time.monotonic() + seconds
+        while True:
+            ready = [number for number, (job, _) in self._running.items() if job.done()]
+            if ready or time.monotonic() > deadline:
+                return [self._receive(number) for number in ready]
+            time.sleep(0.1)
+
+    def _receive(self, number: int) -> Done:
+        job, started = self._running.pop(number)
+        self.busy_seconds += time.monotonic() - started
+        try:
+            return Done(number, cloudpickle.loads(job.result()))
+        except Exception as error:  # whatever submitit says of a job that Slurm ended
+            return Done(number, RuntimeError(str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)))
+
+    def interrupt(self) -> None:
+        for job, _ in self._running.values():
+            job.cancel()
+
+    def close(self) -> None:
+        self.interrupt()
