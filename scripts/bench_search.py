@@ -42,9 +42,8 @@ def main() -> None:
             values.append(search(sampler, seed, arguments.trials, arguments.folder, arguments.overrides))
             print(f"{sampler:<7} seed {seed}: best val/loss {values[-1]:.4f}", flush=True)
     for sampler, values in found.items():
-        print(
-            f"{sampler:<7} median {statistics.median(values):.4f}, range {min(values):.4f} to {max(values):.4f}, n = {len(values)}"
-        )
+        spread = f"range {min(values):.4f} to {max(values):.4f}, n = {len(values)}"
+        print(f"{sampler:<7} median {statistics.median(values):.4f}, {spread}")
 
 
 if __name__ == "__main__":

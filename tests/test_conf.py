@@ -31,19 +31,19 @@ def test_no_group_is_without_cases() -> None:
 @pytest.mark.parametrize("group", CASES)
 def test_every_setting_is_checked_by_the_schema(group: str) -> None:
     for option in options(group):
-        settings = [path for path, _ in schema.leaves(compose(f"{group}={option}")) if "_target_" not in path]
+        settings = [path for path, _ in schema.leaves(schema.container(compose(f"{group}={option}"))) if "_target_" not in path]
         unchecked = [path for path in settings if schema.field_of(path) not in schema.FIELDS]
         assert not unchecked, f"{group}={option} has settings that schema.FIELDS does not know: {unchecked}"
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group, rows in CASES.items() for option in rows])
 def test_defaults_pass_the_schema(group: str, option: str) -> None:
-    schema.check(compose(f"{group}={option}", *CASES[group][option]))
+    schema.check(schema.container(compose(f"{group}={option}", *CASES[group][option])))
 
 
 @pytest.mark.parametrize("experiment", sorted(options("experiment")))
 def test_experiments_compose_and_tell_their_cost_and_result(experiment: str) -> None:
-    schema.check(compose(f"experiment={experiment}"))
+    schema.check(schema.container(compose(f"experiment={experiment}")))
     header = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
     assert re.search(r"^# python train\.py .*experiment=", header, re.MULTILINE)
     assert re.search(r"^# .*(minutes|seconds|s), .*test", header, re.MULTILINE)

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -235,26 +234,15 @@ def test_a_sweep_leaves_its_tables(tmp_path: Path) -> None:
     assert (folder / "results.csv").read_bytes() == before
 
 
-def test_a_sweep_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    settings = ("optimizer=sgd,adam", "reg=none,dropout", "seed=0,1", "trainer.max_epochs=60")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert sweep(whole, *settings)[0] == 0
-    chance = random.Random(0)
-    for _ in range(3):
-        process = start(broken, *settings)
-        while not list(broken.glob("*/status.json")) and process.poll() is None:
-            time.sleep(0.1)
-        time.sleep(chance.uniform(0.5, 6.0))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        time.sleep(0.5)
-    code, _, errors = sweep(broken, *settings)
-    assert code == 0, errors
-    for name in ("results.csv", "summary.csv"):
-        assert (broken / name).read_bytes() == (whole / name).read_bytes()
-    for number in range(8):
-        for name in ("metrics.csv", "metrics.json"):
-            assert (broken / str(number) / name).read_bytes() == (whole / str(number) / name).read_bytes()
+@pytest.mark.parametrize(
+    "more", [(), ("search=qmc", "search.trials=8", "optimizer.lr=interval(0.01,0.1)")], ids=["grid", "qmc"]
+)
+def test_a_sweep_killed_again_and_again_ends_as_an_unbroken_one(more: Sequence[str], tmp_path: Path) -> None:
+    settings = ("optimizer=sgd,adam", "reg=none,dropout", "trainer.max_epochs=60", *(more or ("seed=0,1",)))
+    command = [sys.executable, "scripts/prove_resume.py", "--kills=2", "--seconds=5", f"--folder={tmp_path}", *SMALL, *settings]
+    proof = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+    assert "18 files compared, 0 differ" in proof.stdout
 
 
 def test_another_sweep_in_the_folder_is_refused_with_the_difference(tmp_path: Path) -> None:

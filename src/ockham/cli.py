@@ -122,7 +122,7 @@ class CheckCallback(Callback):
                 task = stored_config(folder, config.hydra.overrides.task, trust=config.trust)
             elif folder.last_checkpoint.exists():
                 _check_same(read_config(folder), task, folder)
-            schema.check(task)
+            schema.check(schema.container(task))
         except ValueError as error:
             # Hydra turns what a callback raises into a warning, but lets an exit pass.
             _leave(MISTAKE, str(error))
@@ -178,7 +178,7 @@ def _for_jobs_only(argument: str) -> str:
 
 def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:
     """Raises ValueError where the folder holds the beginning of a run with other settings."""
-    before, after = dict(schema.leaves(stored)), dict(schema.leaves(new))
+    before, after = (dict(schema.leaves(schema.container(config))) for config in (stored, new))
     differing = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key != "trust"]
     if differing:
         lines = "".join(f"\n  {key}: {before.get(key)} there, {after.get(key)} now" for key in differing[:10])
@@ -242,4 +242,4 @@ def _known_settings(key: str, arguments: list[str]) -> list[str]:
             config = hydra.compose("train", simple)
     except (HydraException, OmegaConfBaseException):
         return []
-    return [path for path, _ in schema.leaves(config) if "_target_" not in path]
+    return [path for path, _ in schema.leaves(schema.container(config)) if "_target_" not in path]

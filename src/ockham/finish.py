@@ -11,7 +11,7 @@ from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
 from ockham.record import FINAL_METRICS, RunFolder, gaps
 from ockham.reg import total_penalty
-from ockham.schema import SWEEP_SETTINGS, leaves
+from ockham.schema import SWEEP_SETTINGS, container, leaves
 
 
 def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None) -> None:
@@ -74,7 +74,7 @@ def _show(
 def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:
     """The settings as the HParams tab takes them: numbers and flags as they are, everything else as text."""
     shown: dict[str, str | float | bool] = {}
-    for path, value in leaves(config):
+    for path, value in leaves(container(config)):
         if path.split(".")[0] not in (*SWEEP_SETTINGS, "resume", "trust", "logger") and path != "data.root":
             shown[path] = value if isinstance(value, (int, float, bool)) else "null" if value is None else str(value)
     return shown

@@ -52,7 +52,7 @@ def run(config: DictConfig) -> float:
     if config.resume is not None:
         config, choices = stored_config(folder, overrides, trust=config.trust), stored_choices(folder)
     check_resumable(folder)
-    for warning in schema.check(config):
+    for warning in schema.check(schema.container(config)):
         log.warning("warning: %s", warning)
     return execute(Job(config, choices, overrides, folder))
 

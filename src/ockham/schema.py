@@ -209,40 +209,45 @@ def field_of(path: str) -> str:
     return f"reg.*.{rest.partition('.')[2]}" if group == "reg" else path
 
 
-def leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All settings as (dotted path, value); a list counts as a value."""
-    for key in config:
-        if key == RANGES:
-            continue
-        path = f"{prefix}{key!s}"
-        try:
-            value = config[key]
-        except OmegaConfBaseException as error:
-            raise ValueError(f"{path} cannot be resolved: {str(error).splitlines()[0]}") from error
-        if isinstance(value, DictConfig):
-            yield from leaves(value, f"{path}.")
-        else:
-            yield path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
+Content = Mapping[str, Any]
+"""A configuration, or a part of one, in plain containers."""
 
 
 def container(config: DictConfig) -> dict[str, Any]:
-    """The settings as plain nested containers."""
-    content = OmegaConf.to_container(config, resolve=True)
+    """The settings in plain nested containers. Raises ValueError for an interpolation that leads nowhere."""
+    return without_ranges(resolved(config))
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The same with the ranges that options declare."""
+    try:
+        content = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}") from error
     assert isinstance(content, dict)
-    return _without_ranges(content)
+    return {str(key): value for key, value in content.items()}
 
 
-def _without_ranges(content: Mapping[Any, Any]) -> dict[str, Any]:
+def without_ranges(content: Mapping[Any, Any]) -> dict[str, Any]:
     return {
-        str(key): _without_ranges(value) if isinstance(value, Mapping) else value
+        str(key): without_ranges(value) if isinstance(value, Mapping) else value
         for key, value in content.items()
         if key != RANGES
     }
 
 
-def check(config: DictConfig) -> list[str]:
+def leaves(content: Content, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings as (dotted path, value); a list counts as a value."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def check(content: Content) -> list[str]:
     """Raises ValueError for a setting that cannot be right; returns warnings about those that probably are not."""
-    for path, value in leaves(config):
+    for path, value in leaves(content):
         own = FIELDS.get(field_of(path))
         if own is None and path.partition(".")[0] not in OPEN_GROUPS:
             near = difflib.get_close_matches(path, FIELDS, n=1)
@@ -250,67 +255,67 @@ def check(config: DictConfig) -> list[str]:
         meaning = own(value) if own else None
         if meaning is not None:
             raise ValueError(f"{path}={_shown(value)} is not possible: it must be {meaning}")
-    _check_length(config)
-    _check_fold(config)
-    _check_full_batch(config)
-    _check_input(config)
-    _check_activation(config)
-    return [*_decay_warnings(config)]
+    _check_length(content)
+    _check_fold(content)
+    _check_full_batch(content)
+    _check_input(content)
+    _check_activation(content)
+    return [*_decay_warnings(content)]
 
 
 def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _target(config: DictConfig, group: str) -> str:
+def _target(content: Content, group: str) -> str:
     """The last part of a group's _target_: the name of the class."""
-    return str(OmegaConf.select(config, f"{group}._target_", default="")).rpartition(".")[2]
+    return str(content[group].get("_target_", "")).rpartition(".")[2]
 
 
-def _check_length(config: DictConfig) -> None:
-    if config.trainer.max_epochs is None and config.trainer.max_steps is None:
+def _check_length(content: Content) -> None:
+    if content["trainer"]["max_epochs"] is None and content["trainer"]["max_steps"] is None:
         raise ValueError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
 
 
-def _check_fold(config: DictConfig) -> None:
-    if config.fold is not None and (config.cv is None or config.fold >= config.cv):
-        raise ValueError(f"fold={config.fold} is one of cv folds, but cv={_shown(config.cv)}: set cv above {config.fold}")
+def _check_fold(content: Content) -> None:
+    fold, cv = content["fold"], content["cv"]
+    if fold is not None and (cv is None or fold >= cv):
+        raise ValueError(f"fold={fold} is one of cv folds, but cv={_shown(cv)}: set cv above {fold}")
 
 
-def _check_full_batch(config: DictConfig) -> None:
-    if _target(config, "optimizer") != "LBFGS":
-        return
-    if config.data.batch_size != "full":
+def _check_full_batch(content: Content) -> None:
+    batch_size = content["data"]["batch_size"]
+    if _target(content, "optimizer") == "LBFGS" and batch_size != "full":
         raise ValueError(
-            f"optimizer=lbfgs needs the whole training split in every step, but data.batch_size={config.data.batch_size}: "
+            f"optimizer=lbfgs needs the whole training split in every step, but data.batch_size={batch_size}: "
             f"set data.batch_size=full, or optimizer=adam"
         )
 
 
-def _check_input(config: DictConfig) -> None:
-    shape = config.data.get("shape")
+def _check_input(content: Content) -> None:
+    shape = content["data"].get("shape")
     if shape is None:
         return
-    model = _target(config, "model")
+    model = _target(content, "model")
     if model in ("CNN", "LeNet", "ResNet"):
         image_shape(shape, model.lower())
     if model == "CNN":
-        check_halvings(shape, config.model.channels)
-    if len(shape) != 3 and "_target_" in config.augment:
+        check_halvings(shape, content["model"]["channels"])
+    if len(shape) != 3 and "_target_" in content["augment"]:
         raise ValueError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
 
 
-def _check_activation(config: DictConfig) -> None:
-    if "kl_sparsity" in config.reg and config.model.get("activation") != "sigmoid":
+def _check_activation(content: Content) -> None:
+    if "kl_sparsity" in content["reg"] and content["model"].get("activation") != "sigmoid":
         raise ValueError(
             "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
             "model.activation=sigmoid (with model=mlp, cnn or lenet)"
         )
 
 
-def _decay_warnings(config: DictConfig) -> Iterator[str]:
-    decays = [f"reg={name}" for name in ("l2", "elastic_net", "weight_decay") if name in config.reg]
-    if config.optimizer.get("weight_decay"):
-        decays.append(f"optimizer.weight_decay={config.optimizer.weight_decay}")
+def _decay_warnings(content: Content) -> Iterator[str]:
+    decays = [f"reg={name}" for name in ("l2", "elastic_net", "weight_decay") if name in content["reg"]]
+    if content["optimizer"].get("weight_decay"):
+        decays.append(f"optimizer.weight_decay={content['optimizer']['weight_decay']}")
     if len(decays) > 1:
         yield f"{' and '.join(decays)} shrink the same weights: their effects add up, keep one of them to study it"

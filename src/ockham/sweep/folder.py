@@ -51,13 +51,14 @@ class SweepFolder:
         Raises ValueError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
         itself name classes that are not checked against the allowlist.
         """
-        stored = [str(argument) for argument in self._plan()["arguments"]]
+        stored = [str(argument) for argument in self.stored()["arguments"]]
         for argument in stored:
             if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
                 raise ValueError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
         return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
 
-    def _plan(self) -> dict[str, Any]:
+    def stored(self) -> dict[str, Any]:
+        """The content of sweep.json. Raises ValueError where there is none that can be read."""
         try:
             plan: dict[str, Any] = json.loads(self.plan_file.read_text())
             if plan["format"] != FORMAT:
@@ -67,7 +68,7 @@ class SweepFolder:
             raise ValueError(f"{self.plan_file} is not the plan of a sweep: {error}") from error
 
     def begin(self, arguments: Sequence[str], plan: Plan) -> None:
-        """Write the plan, or check that it is the one that the folder was begun with.
+        """Write the plan; where the folder was begun already, check that it is the same plan, and take up its state.
 
         Raises ValueError with the differences where this is another sweep.
         """
@@ -75,16 +76,13 @@ class SweepFolder:
         with self.locked():
             if self.plan_file.exists():
                 self._check_same(arguments, plan)
+                plan.restore(self.stored())
             else:
                 write_json(self.plan_file, {"format": FORMAT, "arguments": list(arguments), **_content(plan)})
 
     def store(self, plan: Plan) -> None:
         """Write a plan that has grown."""
-        write_json(self.plan_file, {**self._plan(), **_content(plan)})
-
-    def stored(self, key: str) -> list[dict[str, Any]]:
-        """The jobs, or the trials, that stand in the plan."""
-        return list(self._plan()[key])
+        write_json(self.plan_file, {**self.stored(), **_content(plan)})
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -94,7 +92,7 @@ class SweepFolder:
             yield
 
     def _check_same(self, arguments: Sequence[str], plan: Plan) -> None:
-        stored = self._plan()
+        stored = self.stored()
         if stored["identity"] == plan.identity():
             return
         before, now = set(stored["arguments"]), set(arguments)

@@ -147,7 +147,7 @@ def sweep(
     settings = compose(of_sweep) if of_sweep else task_settings(config)
     is_ockham = "optimizer" in settings and "executor" in settings
     if is_ockham:
-        schema.check(settings)
+        schema.check(schema.container(settings))
     started = time.monotonic()
     line = CommandLine.parse(
         of_jobs,

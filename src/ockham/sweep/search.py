@@ -7,14 +7,13 @@ the sweep folder. So there is no second record to keep in step with the folder, 
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
 from ockham import schema
 from ockham.core.selection import maximised
@@ -117,7 +116,7 @@ class SearchSpace:
         by_choice = {}
         for combination in line.combinations:
             declared = _declared(line, combination)
-            check_values(combination.base, [*combination.fitting, *(dimension.axis for dimension in declared)], check)
+            check_values(combination.content, [*combination.fitting, *(dimension.axis for dimension in declared)], check)
             given = tuple(Dimension(axis.name, axis) for axis in combination.fitting)
             by_choice[combination.chosen] = (*given, *declared)
         space = cls(line, by_choice)
@@ -148,7 +147,7 @@ class SearchSpace:
 
     def describe(self) -> str:
         """A hash of the space: equal where a search may continue."""
-        bases = {" ".join(combination.chosen): schema.container(combination.base) for combination in self.line.combinations}
+        bases = {" ".join(combination.chosen): combination.content for combination in self.line.combinations}
         ranges = {
             " ".join(chosen): [
                 [d.name, list(d.axis.texts), vars(d.axis.interval) if d.axis.interval else None] for d in dimensions
@@ -161,13 +160,13 @@ class SearchSpace:
     def jobs(self, point: Point, replicates: Sequence[Replicate], *, first: int) -> list[Job]:
         """The jobs of the configuration at `point`; what its choices do not have is left out."""
         chosen = self.chosen(point)
-        base = next(combination.base for combination in self.line.combinations if combination.chosen == chosen)
+        content = next(combination.content for combination in self.line.combinations if combination.chosen == chosen)
         texts = {group.axis.name: text for group, text in zip(self.groups, chosen, strict=True)}
         values = {}
         for dimension in self.by_choice[chosen]:
             text, value = dimension.assigned(point.get(dimension.name, 0))
             texts[dimension.axis.name], values[dimension.axis.name] = text, value
-        return replicated(schema.container(base), values, self.line.in_order(texts), replicates, first=first)
+        return replicated(content, values, self.line.in_order(texts), replicates, first=first)
 
 
 def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:
@@ -180,7 +179,7 @@ def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:
     given = {axis.name for axis in line.axes}
     text_of = {axis.name: (axis, text) for axis, text in zip(line.groups, combination.chosen, strict=True)}
     dimensions = []
-    for key, text in _ranges(combination.base):
+    for key, text in combination.ranges:
         group = key.partition(".")[0]
         if group not in text_of or key in given:
             continue
@@ -189,16 +188,6 @@ def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:
         range_axis = Axis.parse(parser.parse_override(f"{key}={text}"), parser)
         dimensions.append(Dimension(key if shared else f"{option}: {key}", range_axis))
     return dimensions
-
-
-def _ranges(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The declared ranges of a configuration as (setting, what a command line would say)."""
-    for key in config:
-        node = config[key]
-        if key == schema.RANGES:
-            yield from ((f"{prefix}{name!s}", str(text)) for name, text in node.items())
-        elif isinstance(node, DictConfig):
-            yield from _ranges(node, f"{prefix}{key!s}.")
 
 
 @dataclass(frozen=True)
@@ -243,7 +232,8 @@ def _sobol(dimensions: int, seed: int, draw: int) -> np.ndarray:
     from scipy.stats.qmc import Sobol
 
     engine = Sobol(dimensions, scramble=True, rng=seed)
-    engine.fast_forward(draw)
+    if draw:
+        engine.fast_forward(draw)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The balance properties of Sobol")  # single points are wanted here
         return engine.random(1)[0]
@@ -379,22 +369,22 @@ class Search:
     def identity(self) -> str:
         """A hash of what makes the suggestions: equal where a search may continue."""
         content = [self.space.describe(), self.sampler, self.seed, [replicate.overrides for replicate in self.replicates]]
-        return digest({"search": content})
+        return digest({"identity": content})
 
     def state(self) -> dict[str, Any]:
         """What sweep.json keeps of the search beside its jobs."""
         return {"trials": [{"draw": trial.draw, "point": dict(trial.point)} for trial in self.trials]}
 
-    def _load(self) -> None:
+    def restore(self, stored: Mapping[str, Any]) -> None:
         """Take the trials that stand in sweep.json, also those of another process."""
-        for stored in self.folder.stored("trials")[len(self.trials) :]:
-            self.trials.append(Trial(stored["draw"], stored["point"], self._jobs_at(stored["point"])))
+        for trial in stored["trials"][len(self.trials) :]:
+            self.trials.append(Trial(trial["draw"], trial["point"], self._jobs_at(trial["point"])))
 
     def more(self) -> Sequence[Job]:
         """The jobs of the next trial, and of those that another process has added since; none when all are there."""
         with self.folder.locked():
             before = len(self.trials)
-            self._load()
+            self.restore(self.folder.stored())
             trial = self._next() if len(self.trials) < self.trial_count else None
             if trial is not None:
                 self.trials.append(trial)

@@ -1,6 +1,5 @@
 """From the overrides of a sweep to its axes, and to the jobs of a grid, which is conditional by itself."""
 
-import copy
 import difflib
 import hashlib
 import json
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ockham import schema
 
@@ -109,8 +108,10 @@ class Combination:
     """A choice of one option in each group: what it composes to, and which settings of the command line exist there."""
 
     chosen: tuple[str, ...]
-    base: DictConfig
+    content: schema.Content
     fitting: tuple[Axis, ...]
+    ranges: tuple[tuple[str, str], ...]
+    """What the options declare for a search: (setting, what a command line would say)."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class CommandLine:
         *,
         is_group: Callable[[str], bool],
         compose: Compose,
-        check: Callable[[DictConfig], object] | None,
+        check: Callable[[schema.Content], object] | None,
     ) -> "CommandLine":
         """Raises ValueError for a setting that exists for none of the choices, or a value that is not possible."""
         parser = OverridesParser.create()
@@ -137,14 +138,14 @@ class CommandLine:
         groups = tuple(axis for axis in axes if is_group(axis.name))
         settings = [axis for axis in axes if axis not in groups]
         combinations = []
-        for chosen in product(*(axis.texts for axis in groups)):
-            base = compose(chosen)
-            fitting = tuple(axis for axis in settings if axis.always or _exists(base, axis.name))
+        for chosen, base in _compose_all(groups, compose):
+            content = schema.without_ranges(base)
+            fitting = tuple(axis for axis in settings if axis.always or _exists(content, axis.name))
             if check is not None:
-                check_values(base, fitting, check)
-            combinations.append(Combination(chosen, base, fitting))
+                check_values(content, fitting, check)
+            combinations.append(Combination(chosen, content, fitting, tuple(_ranges(base))))
         applied = {axis.name for combination in combinations for axis in combination.fitting}
-        known = {path for combination in combinations for path, _ in schema.leaves(combination.base)}
+        known = {path for combination in combinations for path, _ in schema.leaves(combination.content)}
         _check_applied([axis for axis in settings if axis.name not in applied], known)
         return cls(axes, groups, tuple(combinations))
 
@@ -178,6 +179,9 @@ class Plan(Protocol):
     def state(self) -> dict[str, Any]:
         """What sweep.json keeps beside the jobs."""
 
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Take up the state that stands in sweep.json."""
+
     def more(self) -> Sequence[Job]:
         """Further jobs to run; none where all are there."""
 
@@ -201,6 +205,9 @@ class Grid:
     def state(self) -> dict[str, Any]:
         return {}
 
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        pass
+
     def more(self) -> Sequence[Job]:
         """No jobs but those known from the start."""
         return ()
@@ -219,12 +226,11 @@ def grid(line: CommandLine, replicates: Sequence[Replicate]) -> Grid:
     seen: dict[str, Job] = {}
     total = 0
     for combination in line.combinations:
-        plain = schema.container(combination.base)
         chosen = {axis.name: text for axis, text in zip(line.groups, combination.chosen, strict=True)}
         for picked in product(*(list(zip(axis.texts, axis.values, strict=True)) for axis in combination.fitting)):
             texts = {axis.name: text for axis, (text, _) in zip(combination.fitting, picked, strict=True)}
             values = {axis.name: value for axis, (_, value) in zip(combination.fitting, picked, strict=True)}
-            for job in replicated(plain, values, line.in_order(chosen | texts), replicates):
+            for job in replicated(combination.content, values, line.in_order(chosen | texts), replicates):
                 total += 1
                 seen.setdefault(job.key, replace(job, number=len(seen)))
     return Grid(tuple(seen.values()), with_replicates(line.swept, replicates), total - len(seen))
@@ -253,40 +259,117 @@ def with_replicates(swept: Sequence[str], replicates: Sequence[Replicate]) -> tu
     return tuple(dict.fromkeys([*swept, *(key for replicate in replicates for key in replicate.values)]))
 
 
-def _exists(config: DictConfig, path: str) -> bool:
-    marker = object()
-    return OmegaConf.select(config, path, default=marker) is not marker or _is_null(config, path)
+Leaves = dict[tuple[str, ...], Any]
+"""Settings by path; an empty mapping counts as a value."""
 
 
-def _is_null(config: DictConfig, path: str) -> bool:
-    """Whether the path exists and holds null, which select() cannot tell from an absent one."""
-    parent, _, key = path.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent else config
-    return isinstance(node, DictConfig) and key in node
+def _compose_all(groups: Sequence[Axis], compose: Compose) -> Iterator[tuple[tuple[str, ...], schema.Content]]:
+    """What every combination of group options composes to, with the ranges that the options declare.
+
+    Hydra takes a tenth of a second and more for each. Where options of different groups change different settings, as they
+    do unless one overrides another, each option is composed once and the combinations are put together from their changes.
+    """
+    combinations = list(product(*(axis.texts for axis in groups)))
+    if len(combinations) <= 2 + sum(len(axis.texts) - 1 for axis in groups):
+        yield from ((chosen, schema.resolved(compose(chosen))) for chosen in combinations)
+        return
+    first, last = combinations[0], combinations[-1]
+    baseline = _leaves(compose(first))
+    changes = [
+        {text: _changes(baseline, _leaves(compose((*first[:place], text, *first[place + 1 :])))) for text in axis.texts[1:]}
+        for place, axis in enumerate(groups)
+    ]
+    composed_last = compose(last)
+    apart = _disjoint([{path for change in own.values() for path in change} for own in changes])
+    if not apart or _put_together(baseline, changes, last) != _leaves(composed_last):
+        yield from ((chosen, schema.resolved(compose(chosen))) for chosen in combinations)
+        return
+    for chosen in combinations:
+        yield chosen, _nested(_put_together(baseline, changes, chosen))
 
 
-def check_values(base: DictConfig, axes: Sequence[Axis], check: Callable[[DictConfig], object]) -> None:
-    """Every value of every axis by itself, which is linear in their number where the jobs are not."""
-    first = [(axis.name, axis.values[0]) for axis in axes]
-    for axis in axes:
-        for value in axis.values:
-            changed = copy.deepcopy(base)
-            OmegaConf.set_struct(changed, False)
-            for name, own in [*first, (axis.name, value)]:
-                OmegaConf.update(changed, name, own, merge=False)
-            check(changed)
+_ABSENT = object()
 
 
-def with_values(plain: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the nested settings with values put at dotted paths."""
-    content: dict[str, Any] = copy.deepcopy(dict(plain))
-    for path, value in values.items():
-        *parents, last = path.split(".")
+def _leaves(config: DictConfig) -> Leaves:
+    def walk(node: Mapping[Any, Any], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for key, value in node.items():
+            if isinstance(value, Mapping) and value:
+                yield from walk(value, (*prefix, key))
+            else:
+                yield (*prefix, key), value
+
+    return dict(walk(schema.resolved(config), ()))
+
+
+def _changes(before: Leaves, after: Leaves) -> Leaves:
+    """What leads from one to the other; what disappears is marked."""
+    gone = {path: _ABSENT for path in before if path not in after}
+    return gone | {path: value for path, value in after.items() if path not in before or before[path] != value}
+
+
+def _disjoint(touched: Sequence[set[tuple[str, ...]]]) -> bool:
+    """Whether no path of one set is, or lies above, a path of another."""
+    above = [{path[:length] for path in own for length in range(1, len(path) + 1)} for own in touched]
+    pairs = ((i, j) for i in range(len(touched)) for j in range(len(touched)) if i != j)
+    return not any(touched[i] & above[j] for i, j in pairs)
+
+
+def _put_together(baseline: Leaves, changes: Sequence[Mapping[str, Leaves]], chosen: Sequence[str]) -> Leaves:
+    leaves = dict(baseline)
+    for own, text in zip(changes, chosen, strict=True):
+        leaves |= own.get(text, {})  # the first option of each group is in the baseline
+    return {path: value for path, value in leaves.items() if value is not _ABSENT}
+
+
+def _nested(leaves: Leaves) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for (*parents, last), value in leaves.items():
         node = content
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = value
     return content
+
+
+def _exists(content: schema.Content, path: str) -> bool:
+    node: Any = content
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            return False
+        node = node[key]
+    return True
+
+
+def _ranges(content: schema.Content, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The declared ranges of a configuration as (setting, what a command line would say)."""
+    for key, node in content.items():
+        if key == schema.RANGES:
+            yield from ((f"{prefix}{name}", str(text)) for name, text in node.items())
+        elif isinstance(node, Mapping):
+            yield from _ranges(node, f"{prefix}{key}.")
+
+
+def check_values(content: schema.Content, axes: Sequence[Axis], check: Callable[[schema.Content], object]) -> None:
+    """Every value of every axis by itself, which is linear in their number where the jobs are not."""
+    first = {axis.name: axis.values[0] for axis in axes}
+    check(with_values(content, first))
+    for axis in axes:
+        for value in axis.values[1:]:
+            check(with_values(content, {**first, axis.name: value}))
+
+
+def with_values(content: schema.Content, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested settings with values put at dotted paths; what stays is shared with the original."""
+    changed = dict(content)
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        node = changed
+        for parent in parents:
+            node[parent] = dict(node.get(parent, {}))
+            node = node[parent]
+        node[last] = value
+    return changed
 
 
 def without_replicates(content: Mapping[str, Any]) -> dict[str, Any]:

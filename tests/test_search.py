@@ -1,0 +1,309 @@
+"""Searches: what is sampled, that nothing is evaluated twice, that a search continues where it was, and pruning."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from scipy.stats import qmc
+
+from conftest import ROOT, make_job
+from ockham import schema
+from ockham.prune import asha, median
+from ockham.record import EPOCH_SCALARS, FINAL_METRICS, RunFolder
+from ockham.run import execute
+from ockham.sweep.folder import SweepFolder
+from ockham.sweep.search import Search, SearchSpace, suggest
+from ockham.sweep.space import Job, replicates
+from test_sweep import command_line, sweep, table
+
+SAMPLERS = ["random", "qmc", "tpe", "gp", "cmaes"]
+GROUPS = ("optimizer=sgd,momentum,adam", "reg=none,l1,[l1,dropout]")
+
+
+@cache
+def space_of(*overrides: str) -> SearchSpace:
+    return SearchSpace.of(command_line(*overrides), schema.check)
+
+
+def search_in(folder: Path, sampler: str, *overrides: str, trials: int = 12, seeds: Any = None) -> Search:
+    search = Search(
+        space_of(*overrides),
+        SweepFolder(folder),
+        sampler=sampler,
+        trials=trials,
+        seed=3,
+        replicates=replicates(seeds, None),
+        objective="val/acc",
+    )
+    search.folder.begin(list(overrides), search)
+    return search
+
+
+def settings(job: Job) -> dict[str, str]:
+    return dict(override.split("=", 1) for override in job.overrides)
+
+
+def objective(values: Mapping[str, str]) -> float:
+    """A landscape with its best at Adam and a learning rate of 2e-3."""
+    return 1.0 - 0.1 * abs(math.log(float(values["optimizer.lr"]) / 2e-3)) - 0.1 * (values.get("optimizer") != "adam")
+
+
+def finish(search: Search, job: Job, *, state: str = "finished") -> None:
+    """Leave the folder that a run would leave."""
+    run = search.folder.run(job)
+    run.begin(device="none")
+    if state == "finished":
+        run.write_metrics({**dict.fromkeys(FINAL_METRICS, 0.0), "objective": objective(settings(job))})
+    run.end(state)  # type: ignore[arg-type]
+
+
+def run_to_the_end(search: Search) -> list[Job]:
+    jobs: list[Job] = []
+    while more := search.more():
+        for job in more:
+            finish(search, job)
+        jobs += more
+    return jobs
+
+
+# -- the space -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_over_groups_is_conditional_by_itself(sampler: str, tmp_path: Path) -> None:
+    jobs = run_to_the_end(search_in(tmp_path, sampler, *GROUPS))
+    assert len(jobs) == 12
+    assert len({job.key for job in jobs}) == 12
+    for values in map(settings, jobs):
+        assert ("optimizer.momentum" in values) == (values["optimizer"] == "momentum")
+        assert ("reg.l1.strength" in values) == ("l1" in values["reg"])
+        assert ("reg.dropout.rate" in values) == ("dropout" in values["reg"])
+        low, high = {"sgd": (1e-2, 1), "momentum": (1e-3, 0.2), "adam": (1e-4, 1e-2)}[values["optimizer"]]
+        assert low <= float(values["optimizer.lr"]) <= high
+    assert {values["reg"] for values in map(settings, jobs)} == {"none", "l1", "[l1,dropout]"}
+
+
+def test_what_the_command_gives_comes_before_what_options_declare(tmp_path: Path) -> None:
+    overrides = ("optimizer=adam,sgd", "reg=l2", "optimizer.lr=0.01", "reg.l2.strength=tag(log,interval(1e-3,1e-2))")
+    jobs = run_to_the_end(search_in(tmp_path, "random", *overrides))
+    assert {settings(job)["optimizer.lr"] for job in jobs} == {"0.01"}
+    assert all(1e-3 <= float(settings(job)["reg.l2.strength"]) <= 1e-2 for job in jobs)
+    # Groups that the command does not name are not searched, nor are their settings.
+    assert set(settings(jobs[0])) == {"optimizer", "reg", "optimizer.lr", "reg.l2.strength"}
+
+
+def test_ranges_lists_and_whole_numbers_mean_what_they_mean_in_a_grid(tmp_path: Path) -> None:
+    overrides = (
+        "data.batch_size=range(16,19)",
+        "model.hidden=[8],[8,8]",
+        "optimizer.lr=0.1",
+        "data.train_samples=int(interval(100,103))",
+    )
+    jobs = run_to_the_end(search_in(tmp_path, "random", *overrides, trials=1000))
+    found = [settings(job) for job in jobs]
+    assert {values["data.batch_size"] for values in found} == {"16", "17", "18"}
+    assert {values["model.hidden"] for values in found} == {"[8]", "[8,8]"}
+    assert {values["data.train_samples"] for values in found} == {"100", "101", "102", "103"}
+    # The space is finite: each configuration once, and then no more.
+    assert len(jobs) == 3 * 2 * 4
+    assert jobs[0].content["model"]["hidden"] in ([8], [8, 8])
+
+
+def test_a_logarithmic_interval_is_even_in_the_logarithm() -> None:
+    space = space_of("optimizer.lr=tag(log,interval(1e-4,1))", "optimizer.weight_decay=interval(0,1)")
+    points = [suggest("random", space, seed=0, draw=draw, known=()) for draw in range(400)]
+    exponents = np.log10([point["optimizer.lr"] for point in points])
+    assert np.histogram(exponents, bins=4, range=(-4, 0))[0].min() > 70
+    assert np.histogram([point["optimizer.weight_decay"] for point in points], bins=4)[0].min() > 70
+
+
+def test_qmc_is_scipys_sobol_sequence() -> None:
+    space = space_of("optimizer.lr=interval(0.5,1.5)", "optimizer.weight_decay=interval(0,1)")
+    expected = qmc.Sobol(2, scramble=True, rng=7).random(16)
+    points = [suggest("qmc", space, seed=7, draw=draw, known=()) for draw in range(16)]
+    found = [[point["optimizer.lr"] - 0.5, point["optimizer.weight_decay"]] for point in points]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("optimizer.lr=0.1",), "nothing to search"),
+        (("optimizer=sgd,adam", "seed=0,1"), "luckiest seed"),
+        (("optimizer.lr=interval(1,0.1)",), "the ends of an interval rise"),
+        (("optimizer.lr=tag(log,interval(0,1))",), "above 0 on a logarithmic scale"),
+        (("optimizer.lr=interval(-1,1)",), "optimizer.lr=-1.0 is not possible"),
+    ],
+)
+def test_a_space_that_makes_no_sense_is_a_mistake(overrides: Sequence[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        space_of(*overrides)
+
+
+def test_every_declared_range_holds_the_default_and_passes_the_schema() -> None:
+    for group in ("optimizer", "reg", "schedule", "model"):
+        options = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+        more = ["model.activation=sigmoid"] if group == "reg" else []
+        space = command_line(f"{group}={','.join(options)}", *more)
+        for combination in space.combinations:
+            for key, _ in combination.ranges:
+                path = key.split(".")
+                node: Any = combination.content
+                for part in path:
+                    node = node[part]  # the setting exists
+        SearchSpace.of(space, schema.check)
+
+
+# -- samplers ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_continues_as_if_it_had_not_been_broken_off(sampler: str, tmp_path: Path) -> None:
+    whole = run_to_the_end(search_in(tmp_path / "whole", sampler, *GROUPS, seeds=2))
+    broken: list[Job] = []
+    while len(broken) < 24:  # as by a new process for each trial
+        search = search_in(tmp_path / "broken", sampler, *GROUPS, seeds=2)
+        more = search.more()
+        for job in more[-2:]:
+            finish(search, job)
+        broken = list(search.jobs)
+    assert [job.overrides for job in broken] == [job.overrides for job in whole]
+    assert [job.number for job in broken] == list(range(24))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_searchers_learn(sampler: str, tmp_path: Path) -> None:
+    """What a search tries late is better than random draws, on a landscape that is known."""
+    space = ("optimizer=adam", "optimizer.lr=tag(log,interval(1e-6,1))", "optimizer.weight_decay=interval(0,1)")
+    trials = 16 if sampler == "gp" else 30
+    searched = run_to_the_end(search_in(tmp_path / "own", sampler, *space, trials=trials))[trials // 2 :]
+    drawn = run_to_the_end(search_in(tmp_path / "random", "random", *space, trials=100))
+    own, random_draws = (np.mean([objective(settings(job)) for job in jobs]) for jobs in (searched, drawn))
+    assert own > random_draws + 0.1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, sampler, *GROUPS)
+    states = ["finished", "diverged", "failed", "running", "finished"]
+    jobs: list[Job] = []
+    while more := search.more():
+        for job in more:
+            state = states[job.number % len(states)]
+            if state == "running":
+                search.folder.run(job).begin(device="none")
+            else:
+                finish(search, job, state=state)
+        jobs += more
+    assert len(jobs) == 12
+
+
+def test_a_diverged_trial_counts_as_the_worst(tmp_path: Path) -> None:
+    search = search_in(tmp_path, "random", *GROUPS, trials=3)
+    first, second, third = (search.more()[0] for _ in range(3))
+    finish(search, first)
+    finish(search, second)
+    finish(search, third, state="diverged")
+    costs = [known.cost for known in search._known()]
+    assert costs[2] == max(-objective(settings(job)) for job in (first, second))
+
+
+def test_a_search_from_the_command_line(tmp_path: Path) -> None:
+    arguments = ("optimizer=sgd,adam", "reg=none,l2", "search=tpe", "search.trials=4", "seeds=2")
+    code, out, errors = sweep(tmp_path / "sweep", *arguments)
+    assert (code, errors) == (0, "")
+    assert "(8 of 8)" in out
+    rows = table(tmp_path / "sweep", "summary.csv")
+    assert [row["n"] for row in rows] == ["2"] * 4
+    assert "optimizer.lr" in rows[0]
+    trials = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["trials"]
+    assert len(trials) == 4
+    code, out, _ = sweep(tmp_path / "sweep", *arguments)
+    assert code == 0
+    assert "8 of 8 jobs are finished already" in out
+    code, _, errors = sweep(tmp_path / "sweep", *arguments, "optimizer.lr=0.1")
+    assert code == 2
+    assert "+ optimizer.lr=0.1" in errors
+
+
+# -- pruning -------------------------------------------------------------------------------------------------------------
+
+
+def study_of(curves: Sequence[Sequence[float]], pruner: Any) -> tuple[Any, list[bool]]:
+    """Whether Optuna would prune the last curve at each of its epochs, after the others in turn."""
+    study = optuna.create_study(pruner=pruner)
+    decisions: list[bool] = []
+    for curve in curves:
+        trial = study.ask()
+        decisions = []
+        for epoch, value in enumerate(curve, start=1):
+            trial.report(value, epoch)
+            decisions.append(trial.should_prune())
+        study.tell(trial, min(curve))
+    return study, decisions
+
+
+def test_the_median_rule_is_optunas() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    chance = np.random.default_rng(0)
+    pruned = 0
+    for _ in range(50):
+        curves = [list(np.sort(chance.random(8))[::-1] + chance.random()) for _ in range(7)]
+        reference = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+        _, expected = study_of(curves, reference)
+        own = [median(curves[-1][:epoch], curves[:-1], min_epochs=2, min_peers=4) for epoch in range(1, 9)]
+        assert own[1:] == expected[1:]
+        pruned += any(own)
+    assert 5 < pruned < 45
+
+
+def test_successive_halving_keeps_the_best_third_at_each_rung() -> None:
+    peers = [[float(rank)] * 9 for rank in range(8)]
+    for rank in range(9):
+        own = [rank - 0.5] * 9
+        kept = not asha(own, peers, min_epochs=9, reduction=3)
+        assert kept == (sum(peer[0] < own[0] for peer in peers) < 3)
+    assert not asha([9.0] * 2, peers, min_epochs=1, reduction=3)  # between rungs
+    assert not asha([9.0], [], min_epochs=1, reduction=3)  # the first of all
+    assert asha([9.0], peers[:1], min_epochs=1, reduction=3)
+    assert asha([9.0] * 3, peers, min_epochs=1, reduction=3)
+
+
+def test_a_run_asks_those_of_the_same_seed(tmp_path: Path) -> None:
+    """A peer that is ahead prunes a run of its own seed, not that of another."""
+    jobs = [{"number": number, "replicate": [f"seed={number % 2}"]} for number in range(4)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    ahead = RunFolder(tmp_path / "0")
+    ahead.path.mkdir()
+    for epoch in range(1, 10):
+        ahead.append_epoch(epoch, epoch, {**dict.fromkeys(EPOCH_SCALARS, 0.0), "val/acc": 1.0})
+    overrides = ("prune=asha", "trainer.max_epochs=3", "data.train_samples=200", "model.hidden=[8]", "logger=csv")
+    for number, state in ((2, "pruned"), (3, "finished")):
+        job = make_job(tmp_path / str(number), *overrides, f"seed={number % 2}")
+        value = execute(job)
+        assert job.folder.state == state
+        assert len(job.folder.epochs()) == (1 if state == "pruned" else 3)
+        if state == "pruned":
+            assert value == job.folder.epochs()[0]["val/acc"]
+
+
+def test_pruned_runs_stand_in_the_tables(tmp_path: Path) -> None:
+    arguments = (
+        "optimizer=adam",
+        "optimizer.lr=0.01,0.001,1e-6,1e-7",
+        "prune=asha",
+        "executor.slots=1",
+        "trainer.max_epochs=9",
+    )
+    code, out, errors = sweep(tmp_path / "sweep", *arguments)
+    assert (code, errors) == (0, "")
+    assert [row["state"] for row in table(tmp_path / "sweep", "results.csv")] == ["finished", "pruned", "pruned", "pruned"]
+    assert "#3 pruned" in out
+    code, out, _ = sweep(tmp_path / "sweep", *arguments)
+    assert "4 of 4 jobs are finished already" in out
