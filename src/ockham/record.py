@@ -17,7 +17,8 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,9 @@ FINAL_METRICS = (
 
 #: The keys of cost.json.
 COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes")
+
+#: The worker of a sweep that was killed takes a moment to end too.
+SECONDS_FOR_THE_LOCK = 10.0
 
 VERSIONED_PACKAGES = ("ockham", "torch", "pytorch-lightning", "hydra-core", "numpy")
 
@@ -134,6 +138,18 @@ class RunFolder:
     @property
     def state(self) -> State | None:
         return self.status().get("state")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone at work in the folder, from any number of processes. Raises ValueError where another one stays in it."""
+        from filelock import FileLock, Timeout  # late: reading needs no lock
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=SECONDS_FOR_THE_LOCK):
+                yield
+        except Timeout as error:
+            raise ValueError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
     def begin(self, *, device: str) -> None:
         """Mark the run as running, in one more attempt."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.multiprocessing
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ockham import build, schema, screen
@@ -51,10 +52,14 @@ def run(config: DictConfig) -> float:
     choices = {str(group): str(option) for group, option in hydra.runtime.choices.items()}
     if config.resume is not None:
         config, choices = stored_config(folder, overrides, trust=config.trust), stored_choices(folder)
-    check_resumable(folder)
-    for warning in schema.check(schema.container(config)):
-        log.warning("warning: %s", warning)
-    return execute(Job(config, choices, overrides, folder))
+    with folder.locked():
+        if hydra.mode == RunMode.MULTIRUN and folder.state == "finished":
+            # The worker of a sweep that was killed came to the end after the next one had begun.
+            return float(folder.metrics()["objective"])
+        check_resumable(folder)
+        for warning in schema.check(schema.container(config)):
+            log.warning("warning: %s", warning)
+        return execute(Job(config, choices, overrides, folder))
 
 
 def execute(job: Job) -> float:

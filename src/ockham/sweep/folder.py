@@ -10,13 +10,14 @@ workers/         what the worker processes printed
 """
 
 import csv
-import fcntl
 import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ockham.record import COSTS, FINAL_METRICS, RunFolder, write_atomic, write_json
 from ockham.sweep.space import Job, Plan
@@ -36,7 +37,7 @@ class SweepFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._claims: dict[int, Any] = {}
+        self._claims: dict[int, BaseFileLock] = {}
 
     @property
     def plan_file(self) -> Path:
@@ -87,8 +88,7 @@ class SweepFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Alone among the processes that share the folder."""
-        with (self.path / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(self.path / ".lock"):
             yield
 
     def _check_same(self, arguments: Sequence[str], plan: Plan) -> None:
@@ -106,17 +106,16 @@ class SweepFolder:
         """Take a job for this process; False where another one has it. A claim ends with its process."""
         run = self.run(job)
         run.path.mkdir(parents=True, exist_ok=True)
-        file = (run.path / ".claim").open("w")
+        lock = FileLock(run.path / ".claim")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
+            lock.acquire(blocking=False)
+        except Timeout:
             return False
-        self._claims[job.number] = file
+        self._claims[job.number] = lock
         return True
 
     def release(self, job: Job) -> None:
-        self._claims.pop(job.number).close()
+        self._claims.pop(job.number).release()
 
     def write_tables(self, plan: Plan, *, objective: str) -> None:
         """results.csv, costs.csv and summary.csv from what the run folders hold now."""
