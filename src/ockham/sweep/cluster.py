@@ -33,7 +33,7 @@ class Ray:
         except ImportError as error:
             raise ValueError("executor=ray needs the package ray: pip install 'ockham[ray]'") from error
         self._ray = ray
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": str(threads)}
+        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         try:
             ray.init(
                 address=address,
@@ -48,6 +48,7 @@ class Ray:
         self._sign = self._folder / f".shared-{uuid.uuid4().hex}"
         self._sign.touch()
         self._timeout = timeout
+        self._threads = threads
         self._task = ray.remote(_run_on_node).options(num_cpus=threads, num_gpus=gpus_per_job, max_retries=NODE_FAILURES)
         present = ray.cluster_resources()
         room = present.get("GPU", 0) / gpus_per_job if gpus_per_job else present.get("CPU", 1) / threads
@@ -57,7 +58,7 @@ class Ray:
 
     def submit(self, number: int, payload: bytes) -> None:
         run = self._folder / str(number)
-        reference = self._task.remote(payload, os.getcwd(), str(run), str(self._sign), _packed(run))
+        reference = self._task.remote(payload, os.getcwd(), self._threads, str(run), str(self._sign), _packed(run))
         self._running[reference] = (number, time.monotonic())
 
     def wait(self, seconds: float) -> list[Done]:
@@ -97,16 +98,20 @@ class Ray:
         self._ray.shutdown()
 
 
-def _run_on_node(payload: bytes, cwd: str, run: str, sign: str, files: bytes | None) -> tuple[bytes, bytes | None]:
+def _run_on_node(
+    payload: bytes, cwd: str, threads: int, run: str, sign: str, files: bytes | None
+) -> tuple[bytes, bytes | None]:
     """A job on a node of the cluster: the outcome, and the run folder where the sweep does not see this file system."""
     shared = Path(sign).exists()
     if files is not None and not shared:
         _unpack(files, Path(run))
-    outcome = _run(payload, cwd)
+    outcome = _run(payload, cwd, threads)
     return outcome, None if shared else _packed(Path(run))
 
 
-def _run(payload: bytes, cwd: str) -> bytes:
+def _run(payload: bytes, cwd: str, threads: int) -> bytes:
+    """The pickled outcome of a job, in the working directory of the sweep; threads are set before torch is imported."""
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     os.makedirs(cwd, exist_ok=True)
     os.chdir(cwd)
     try:
@@ -168,11 +173,12 @@ class Slurm:
             slurm_account=account,
         )
         self.slots = slots
+        self._threads = threads
         self._running: dict[int, tuple[Any, float]] = {}
         self.busy_seconds = 0.0
 
     def submit(self, number: int, payload: bytes) -> None:
-        self._running[number] = (self._executor.submit(_run, payload, os.getcwd()), time.monotonic())
+        self._running[number] = (self._executor.submit(_run, payload, os.getcwd(), self._threads), time.monotonic())
 
     def wait(self, seconds: float) -> list[Done]:
         deadline = time.monotonic() + seconds

@@ -1,0 +1,83 @@
+"""The executors that reach beyond this process, and launchers of others: the results are those of the worker processes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, SMALL
+from test_sweep import start, sweep, table
+
+SETTINGS = ("optimizer=sgd,adam", "seed=0,1")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """results.csv of the sweep in worker processes."""
+    folder = tmp_path_factory.mktemp("reference") / "sweep"
+    assert sweep(folder, *SETTINGS)[0] == 0
+    return (folder / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        ("executor=inline",),
+        ("executor=slurm", "executor.cluster=local", "executor.slots=2"),
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=basic",),
+    ],
+    ids=lambda executor: executor[0],
+)
+def test_every_executor_and_launcher_gives_the_same_results(
+    executor: tuple[str, ...], reference: bytes, tmp_path: Path
+) -> None:
+    code, out, errors = sweep(tmp_path / "sweep", *SETTINGS, *executor)
+    assert code == 0, errors + out
+    assert [row["state"] for row in table(tmp_path / "sweep", "results.csv")] == ["finished"] * 4
+    if executor[0] == "executor=slurm":  # the others do not set the number of threads, on which the last bits depend
+        assert (tmp_path / "sweep" / "results.csv").read_bytes() == reference
+
+
+def test_pruning_works_in_the_process_itself(tmp_path: Path) -> None:
+    arguments = ("optimizer.lr=0.01,1e-7", "prune=asha", "executor=inline")
+    assert sweep(tmp_path / "sweep", *arguments)[0] == 0
+    assert [row["state"] for row in table(tmp_path / "sweep", "results.csv")] == ["finished", "pruned"]
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine, one core each: (cluster, the second node)."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=1)
+    yield cluster, second
+    cluster.shutdown()
+
+
+def test_a_sweep_on_ray_outlives_a_node(two_nodes: Any, tmp_path: Path) -> None:
+    cluster, second = two_nodes
+    folder = tmp_path / "sweep"
+    settings = ("seed=range(6)", "trainer.max_epochs=100", "executor=ray", f"executor.address={cluster.address}")
+    process = start(folder, *settings)
+    while len(list(folder.glob("*/checkpoints/last.ckpt"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    cluster.remove_node(second, allow_graceful=False)
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors + out
+    assert [row["state"] for row in table(folder, "results.csv")] == ["finished"] * 6
+
+
+def test_without_the_extra_a_mistake_names_it(tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['ray'] = None; sys.argv = ['train.py', *sys.argv[1:]]; import runpy; " \
+        "runpy.run_path('train.py', run_name='__main__')"  # fmt: skip
+    command = [sys.executable, "-c", blocked, "-m", *SMALL, "seed=0,1", "executor=ray", f"hydra.sweep.dir={tmp_path}/sweep"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 2, process.stderr
+    assert process.stderr == "error: executor=ray needs the package ray: pip install 'ockham[ray]'\n"
