@@ -24,9 +24,10 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
 
 def kill_at_random(folder: Path, overrides: list[str], seconds: float, chance: random.Random) -> str:
     """Start the sweep, end it at a moment of its work; tells how far it had come."""
+    began = time.time()
     process = start(folder, overrides)
     before = len(list(folder.glob("*/metrics.json")))
-    while not list(folder.glob("*/status.json")) and process.poll() is None:
+    while not any(file.stat().st_mtime > began for file in folder.glob("*/status.json")) and process.poll() is None:
         time.sleep(0.05)
     time.sleep(chance.uniform(0, seconds))
     process.send_signal(signal.SIGKILL)
