@@ -29,14 +29,31 @@ RUN_KEYS = ("shape", "num_classes", "val_samples", "train_samples", "batch_size"
 T = TypeVar("T")
 
 
-def experiment(config: DictConfig, *, rank: int = 0) -> Experiment:
-    """Everything a run consists of, in the order in which the parts depend on one another.
+def experiments(configs: Sequence[DictConfig]) -> list[Experiment]:
+    """Several runs; those that agree in it share their data in memory."""
+    shared: dict[str, tuple[Splits, Normalize]] = {}
+    made = []
+    for config in configs:
+        key = repr([container(config.data), config.seed, config.cv, config.fold])
+        if key not in shared:
+            shared[key] = data_of(config)
+        made.append(experiment(config, data=shared[key]))
+    return made
+
+
+def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
+    """The splits of a run, and how their images become a model's input."""
+    splits = splits_of(config)
+    return splits, Normalize.fit(splits.train.images, _shape(config, splits))
+
+
+def experiment(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Experiment:
+    """Everything a run consists of, in the order in which the parts depend on one another; `data` where it is there already.
 
     Raises ValueError, naming the override to change, for settings that do not fit the data or each other.
     """
     streams = Streams(config.seed, rank=rank)
-    splits = splits_of(config)
-    normalize = Normalize.fit(splits.train.images, _shape(config, splits))
+    splits, normalize = data or data_of(config)
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
     context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))

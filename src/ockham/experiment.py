@@ -4,16 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ockham.checkpoint import InputSpec
 from ockham.core.selection import maximised
 from ockham.data import Augment, Normalize, Splits
-from ockham.data.batches import steps_per_epoch
+from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
 from ockham.rng import Streams
 from ockham.schedules import Schedule
+
+#: train/* in metrics.csv is measured on this many training images, or on as many as val has if that is more.
+PROBE_SAMPLES = 5000
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ class Experiment:
     def num_epochs(self) -> int:
         """Epochs begun: the last one is shorter where max_steps ends it."""
         return -(-self.total_steps // self.steps_per_epoch)
+
+    def epoch_order(self, epoch: int) -> Tensor:
+        """The training samples in the order in which an epoch takes them; fewer where max_steps ends it."""
+        whole = order(len(self.splits.train), seed=self.settings.seed, epoch=epoch, shuffle=self.settings.shuffle)
+        return whole[: self.epoch_samples(epoch)]
+
+    def epoch_samples(self, epoch: int) -> int:
+        remaining = self.total_steps - epoch * self.steps_per_epoch
+        return min(len(self.splits.train), remaining * self.step_size)
 
     @property
     def maximise(self) -> bool:

@@ -7,8 +7,10 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 import torch.multiprocessing
@@ -22,6 +24,7 @@ from ockham.core.selection import maximised
 from ockham.events import EventWriter
 from ockham.experiment import Experiment
 from ockham.finish import finish, hparam_settings
+from ockham.fused import Member, finished_epochs_of, train_group
 from ockham.lit import fit
 from ockham.prune import pruner
 from ockham.record import RunFolder
@@ -110,6 +113,46 @@ def train(job: Job, *, rank: int) -> None:
     finally:
         if events is not None:
             events.close()
+
+
+def execute_group(jobs: Sequence[Job], checkpoint: Path) -> None:
+    """Train the jobs as one group that continues from `checkpoint` where that exists; each leaves its own run folder.
+
+    A job that has ended for good keeps its folder as it is. Whatever ends the group is told in every folder that it concerns.
+    """
+    waiting = [job for job in jobs if job.folder.state not in ("finished", "diverged", "pruned")]
+    finished_epochs = finished_epochs_of(checkpoint)
+    made = build.experiments([job.config for job in jobs])
+    members = []
+    for job, experiment in zip(jobs, made, strict=True):
+        events = None
+        if job in waiting:
+            if job.config.logger.tensorboard:
+                past_step = finished_epochs * experiment.steps_per_epoch
+                events = EventWriter(job.folder.path, hparam_settings(job.config), past_step=past_step)
+            job.folder.keep_epochs(finished_epochs)
+            job.folder.begin(device=_device_name(experiment))
+        members.append(
+            Member(
+                experiment,
+                job.folder if job in waiting else None,
+                events,
+                pruner(job.config.prune, job.folder, job.config.objective),
+                partial(finish, experiment, job.folder, events),
+            )
+        )
+    try:
+        train_group(members, checkpoint)
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error) or type(error).__name__
+        for job in waiting:
+            if job.folder.state == "running":
+                job.folder.end("failed", error=reason, overrides=job.overrides)
+        raise
+    finally:
+        for member in members:
+            if member.events is not None:
+                member.events.close()
 
 
 def _begin(job: Job, experiment: Experiment, checkpoint: Checkpoint | None) -> None:

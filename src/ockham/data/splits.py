@@ -22,6 +22,11 @@ class Split:
     def __getitem__(self, index: Tensor) -> "Split":
         return Split(self.images[index], self.labels[index])
 
+    def probe(self, size: int) -> "Split":
+        """A fixed sample of up to so many images, evenly spaced, so that it does not depend on how a seed shuffled them."""
+        count = min(len(self), size)
+        return self[torch.arange(count, device=self.labels.device) * len(self) // count]
+
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 

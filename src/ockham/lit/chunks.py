@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytorch_lightning as pl
 from torch import Tensor
 
-from ockham.data.batches import order
 from ockham.experiment import Experiment
 
 STEPS_PER_CHUNK = 32
@@ -22,19 +21,14 @@ class Chunks:
         self.experiment = experiment
         self.epoch = finished_epochs
 
-    def _samples(self) -> int:
-        """How many samples the coming epoch takes: fewer where max_steps ends it."""
-        remaining = self.experiment.total_steps - self.epoch * self.experiment.steps_per_epoch
-        return min(len(self.experiment.splits.train), remaining * self.experiment.step_size)
+    def _chunks(self) -> tuple[Tensor, ...]:
+        return self.experiment.epoch_order(self.epoch).split(STEPS_PER_CHUNK * self.experiment.step_size)
 
     def __len__(self) -> int:
-        return -(-self._samples() // (STEPS_PER_CHUNK * self.experiment.step_size))
+        return len(self._chunks())
 
     def __iter__(self) -> Iterator[Tensor]:
-        settings = self.experiment.settings
-        num_samples = len(self.experiment.splits.train)
-        indices = order(num_samples, seed=settings.seed, epoch=self.epoch, shuffle=settings.shuffle)
-        return iter(indices[: self._samples()].split(STEPS_PER_CHUNK * self.experiment.step_size))
+        return iter(self._chunks())
 
 
 class ChunkModule(pl.LightningDataModule):

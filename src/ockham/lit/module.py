@@ -14,12 +14,9 @@ from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.core.selection import Outcome, best_epoch, cost
 from ockham.data import Split, Splits
-from ockham.experiment import Experiment
+from ockham.experiment import PROBE_SAMPLES, Experiment
 from ockham.record import EPOCH_SCALARS, gaps
 from ockham.reg import Outputs, total_penalty
-
-#: train/* in metrics.csv is measured on this many training images, or on as many as val has if that is more.
-PROBE_SAMPLES = 5000
 
 
 class Classifier(pl.LightningModule):
@@ -62,10 +59,7 @@ class Classifier(pl.LightningModule):
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
-        train = self.splits.train
-        # Evenly spaced, so that the sample does not depend on the seed's shuffling of the splits' storage.
-        size = min(len(train), max(PROBE_SAMPLES, len(self.splits.val)))
-        self.probe = train[torch.arange(size, device=self.device) * len(train) // size]
+        self.probe = self.splits.train.probe(max(PROBE_SAMPLES, len(self.splits.val)))
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def on_train_epoch_start(self) -> None:

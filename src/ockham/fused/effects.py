@@ -1,0 +1,233 @@
+"""The regularizers of all members as numbers over members; a member without one has the number that changes nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ockham.experiment import Experiment
+from ockham.optim.rules import Hyper, Rule, State
+from ockham.reg import (
+    L1,
+    L2,
+    ConfidencePenalty,
+    Dropout,
+    ElasticNet,
+    GaussianDropout,
+    GroupLasso,
+    InputNoise,
+    KlSparsity,
+    LabelSmoothing,
+    MaxNorm,
+    WeightDecay,
+)
+from ockham.reg.noise import dropout, gaussian_dropout
+from ockham.reg.penalties import soft_threshold
+from ockham.reg.targets import bernoulli_kl
+
+T = TypeVar("T")
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """Numbers (members,) shaped to be broadcast against a tensor (members, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def own(experiment: Experiment, kind: type[T]) -> T | None:
+    """The member's regularizer of a kind; none has two."""
+    return next((reg for reg in experiment.regularizers if isinstance(reg, kind)), None)
+
+
+def numbers(experiments: Sequence[Experiment], kind: type[T], of: Callable[[T], float], otherwise: float = 0.0) -> np.ndarray:
+    """`of` each member's regularizer of that kind, (members,)."""
+    found = [own(experiment, kind) for experiment in experiments]
+    return np.array([otherwise if reg is None else of(reg) for reg in found], dtype=np.float64)
+
+
+# -- on weights: what an update does beside the optimizer's rule -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OnWeights:
+    """What acts on the weights at an update, each (members,): on matrices, and on all else where a bias is included."""
+
+    matrices: dict[str, np.ndarray]
+    others: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, experiments: Sequence[Experiment]) -> "OnWeights":
+        def both(
+            kind: type[T], of: Callable[[T], float], *, where: Callable[[T], bool] = lambda reg: True
+        ) -> tuple[np.ndarray, np.ndarray]:
+            on_matrices = numbers(experiments, kind, lambda reg: of(reg) if where(reg) else 0.0)
+            on_others = numbers(
+                experiments, kind, lambda reg: of(reg) if where(reg) and reg.include_bias else 0.0  # type: ignore[attr-defined]
+            )  # fmt: skip
+            return on_matrices, on_others
+
+        in_loss = lambda reg: not reg.proximal  # noqa: E731
+        proximal = lambda reg: reg.proximal  # noqa: E731
+        l2, l1 = both(L2, lambda reg: reg.factor), both(L1, lambda reg: reg.strength, where=in_loss)
+        net_l1 = both(ElasticNet, lambda reg: reg.strength * reg.l1_ratio, where=in_loss)
+        net_l2 = both(ElasticNet, lambda reg: reg.strength * (1 - reg.l1_ratio), where=in_loss)
+        pairs = {
+            "squares": (l2[0] + net_l2[0], l2[1] + net_l2[1]),
+            "magnitudes": (l1[0] + net_l1[0], l1[1] + net_l1[1]),
+            "decay": both(WeightDecay, lambda reg: reg.strength),
+            "net_l1": both(ElasticNet, lambda reg: reg.strength * reg.l1_ratio, where=proximal),
+            "net_l2": both(ElasticNet, lambda reg: reg.strength * (1 - reg.l1_ratio), where=proximal),
+            "l1": both(L1, lambda reg: reg.strength, where=proximal),
+        }
+        nothing = np.zeros(len(experiments))
+        groups = numbers(experiments, GroupLasso, lambda reg: reg.strength)
+        limits = numbers(experiments, MaxNorm, lambda reg: reg.limit, otherwise=np.inf)
+        matrices = {name: pair[0] for name, pair in pairs.items()} | {"groups": groups, "limit": limits}
+        others = {name: pair[1] for name, pair in pairs.items()} | {"groups": nothing, "limit": nothing + np.inf}
+        return cls(matrices, others)
+
+    def used(self, rows: slice) -> frozenset[str]:
+        """Which of them change anything for these members."""
+        return frozenset(
+            name
+            for name in self.matrices
+            for side in (self.matrices, self.others)
+            if (np.isfinite(side[name][rows]) if name == "limit" else side[name][rows] != 0).any()
+        )
+
+
+def update(
+    rule: Rule,
+    used: frozenset[str],
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    states: Sequence[State],
+    hyper: Hyper,
+    on_matrices: Hyper,
+    on_others: Hyper,
+) -> Tensor:
+    """One step of all members of a rule, in place: penalties in the loss, decay, the rule, proximal steps and projections.
+
+    The order is that of a single run. Hyperparameters are (members,). Returns the penalties in the loss, (members,).
+    """
+    lr = hyper["lr"]
+    penalty = torch.zeros_like(lr)
+    for p, g, state in zip(parameters, gradients, states, strict=True):
+        matrix = p.ndim > 2
+        c = {name: column(values, p) for name, values in (on_matrices if matrix else on_others).items()}
+        h = {name: column(values, p) for name, values in hyper.items()}
+        w, axes = p, tuple(range(1, p.ndim))
+        if "squares" in used:
+            penalty = penalty + (c["squares"] * w * w).sum(axes)
+            g = g + 2 * c["squares"] * w
+        if "magnitudes" in used:
+            penalty = penalty + (c["magnitudes"] * w.abs()).sum(axes)
+            g = g + c["magnitudes"] * w.sign()
+        if "decay" in used:
+            w = w * (1 - h["lr"] * c["decay"])
+        w, new = rule.update(w, g, state, h)
+        if "net_l1" in used or "net_l2" in used:
+            w = soft_threshold(w, h["lr"] * c["net_l1"]) / (1 + 2 * h["lr"] * c["net_l2"])
+        if "groups" in used and matrix:
+            norms = torch.linalg.vector_norm(w, dim=1, keepdim=True)
+            size = w.shape[1] ** 0.5
+            w = w * (1 - h["lr"] * c["groups"] * size / norms.clamp(min=torch.finfo(w.dtype).tiny)).clamp(min=0)
+        if "l1" in used:
+            w = soft_threshold(w, h["lr"] * c["l1"])
+        if "limit" in used and matrix:
+            norms = torch.linalg.vector_norm(w, dim=2, keepdim=True)
+            w = w * (c["limit"] / norms.clamp(min=torch.finfo(w.dtype).tiny)).clamp(max=1)
+        p.copy_(w)
+        for name, value in new.items():
+            state[name].copy_(value)
+    return penalty
+
+
+# -- on batches: noise, targets, penalties on outputs ----------------------------------------------------------------------
+
+
+class OnBatches:
+    """Noise on inputs and activations, targets, and penalties on outputs, of all members."""
+
+    def __init__(self, experiments: Sequence[Experiment], dtype: torch.dtype, device: torch.device) -> None:
+        self.experiments = experiments
+        self.seeds = [experiment.settings.seed for experiment in experiments]
+
+        def tensor(values: np.ndarray) -> Tensor | None:
+            return torch.tensor(values, dtype=dtype, device=device) if values.any() else None
+
+        self.std = tensor(numbers(experiments, InputNoise, lambda reg: reg.std))
+        self.smoothing = tensor(numbers(experiments, LabelSmoothing, lambda reg: reg.smoothing))
+        self.confidence = tensor(numbers(experiments, ConfidencePenalty, lambda reg: reg.strength))
+        self.sparsity = tensor(numbers(experiments, KlSparsity, lambda reg: reg.strength))
+        targets = numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5)
+        self.sparsity_target = torch.tensor(targets, dtype=dtype, device=device)
+        self.rates: dict[tuple[str, bool], Tensor] = {}
+        for kind in (Dropout, GaussianDropout):
+            for first, of in ((False, lambda reg: reg.rate), (True, lambda reg: reg.input_rate)):
+                rates = tensor(numbers(experiments, kind, of))
+                if rates is not None:
+                    self.rates[kind.__name__, first] = rates
+
+    def draw(self, purpose: str, kind: str, like: Tensor, wanted: Tensor) -> Tensor:
+        """Numbers (members or 1, n, ...) as each member draws them alone; one seed draws once.
+
+        `wanted` (members,) is zero for those that draw nothing: they take the place of any other.
+        """
+        rows = [position for position, number in enumerate(wanted.tolist()) if number]
+        first_of = {self.seeds[position]: position for position in reversed(rows)}
+        drawn: list[Tensor] = []
+        place: dict[int, int] = {}
+        for seed, position in first_of.items():
+            place[seed] = len(drawn)
+            noise = self.experiments[position].streams.stream(purpose)
+            drawn.append(noise.uniform_like(like) if kind == "uniform" else noise.normal_like(like))
+        if len(drawn) == 1:
+            return drawn[0].unsqueeze(0)
+        return torch.stack(drawn)[[place.get(seed, 0) for seed in self.seeds]]
+
+    def noisy(self, x: Tensor) -> Tensor:
+        """The inputs (members, n, ...) with input noise."""
+        if self.std is None:
+            return x
+        return x + column(self.std, x) * self.draw("InputNoise", "normal", x[0], self.std)
+
+    def disturb(self, first: str) -> Callable[[str, Tensor], Tensor] | None:
+        """Dropout and its Gaussian kin on the inputs of dense layers; `first` names the layer with a rate of its own."""
+        if not self.rates:
+            return None
+
+        def disturb(layer: str, x: Tensor) -> Tensor:
+            for kind, numbers_of, apply in (
+                ("Dropout", "uniform", dropout),
+                ("GaussianDropout", "normal", gaussian_dropout),
+            ):
+                rates = self.rates.get((kind, layer == first))
+                if rates is not None:
+                    x = apply(x, self.draw(f"{kind}/{layer}", numbers_of, x[0], rates), column(rates, x))
+            return x
+
+        return disturb
+
+    def targets(self, y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+        """Classes or probabilities (members or 1, n[, C]) -> what the loss compares with."""
+        if self.smoothing is None:
+            return y
+        probabilities = torch.nn.functional.one_hot(y, num_classes).to(dtype) if y.ndim == 2 else y
+        smoothing = column(self.smoothing, torch.empty(0, 0, 0))
+        return (1 - smoothing) * probabilities + smoothing / num_classes
+
+    def penalty(self, logits: Tensor, activations: Mapping[str, Tensor]) -> Tensor | None:
+        """Penalties on outputs, (members,); None where no member has one."""
+        total: Tensor | None = None
+        if self.confidence is not None:
+            log_probabilities = logits.log_softmax(dim=2)
+            entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=2).mean(dim=1)
+            total = -self.confidence * entropy
+        if self.sparsity is not None:
+            target = self.sparsity_target[:, None]
+            divergence = torch.stack([bernoulli_kl(target, a.mean(dim=1)).sum(dim=1) for a in activations.values()]).sum(dim=0)
+            total = self.sparsity * divergence if total is None else total + self.sparsity * divergence
+        return total

@@ -1,0 +1,467 @@
+"""Training a group: many runs in lockstep, each leaving the record that it would leave alone."""
+
+import io
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ockham.checkpoint import Checkpoint
+from ockham.core.metrics import scores
+from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
+from ockham.core.selection import Outcome, best_epoch, cost
+from ockham.cost import peak_memory_bytes
+from ockham.data import Split
+from ockham.events import EventWriter
+from ockham.experiment import PROBE_SAMPLES, Experiment
+from ockham.fused.effects import OnBatches, OnWeights, update
+from ockham.fused.program import compiled
+from ockham.fused.stack import Stack
+from ockham.optim.rules import Rule, State, mu_product, rule_of
+from ockham.record import RunFolder, gaps, write_atomic
+from ockham.reg import total_penalty
+
+log = logging.getLogger("ockham")
+
+#: A group's checkpoint holds all its members and takes its time.
+SECONDS_BETWEEN_CHECKPOINTS = 5.0
+EVALUATION_BATCH = 1024
+
+
+@dataclass
+class Member:
+    """One run of a group. `finish` is called once when it has come to its end, with its checkpoints written.
+
+    One that ended for good in an earlier attempt has no folder: it is computed again with the others, since the last bits
+    of a group may depend on its size, and leaves nothing.
+    """
+
+    experiment: Experiment
+    folder: RunFolder | None
+    events: EventWriter | None
+    prune: Callable[[Sequence[float]], bool] | None
+    finish: Callable[[], None]
+    history: list[Outcome] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def costs(self) -> list[float]:
+        """The objective of every epoch as a number to be minimised."""
+        return [cost(outcome, maximise=self.experiment.maximise)[0] for outcome in self.history]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The members, next to each other, that one rule updates; their hyperparameters are (members,)."""
+
+    rule: Rule
+    rows: slice
+    hyper: dict[str, np.ndarray]
+    used: frozenset[str]
+    update: Callable[..., Tensor]
+
+
+def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
+    """What the member's optimizer does, read from the optimizer itself."""
+    optimizer = experiment.make_optimizer(experiment.model)
+    (group,) = optimizer.param_groups
+    return rule_of(type(optimizer).__name__, group)
+
+
+def finished_epochs_of(checkpoint: Path) -> int:
+    """After how many epochs a group continues; 0 where it has no checkpoint."""
+    return int(torch.load(checkpoint, weights_only=True)["epoch"]) if checkpoint.exists() else 0
+
+
+def train_group(members: Sequence[Member], checkpoint: Path) -> None:
+    """Train all members to their ends; a group that was killed continues from `checkpoint`, which is gone at the end.
+
+    Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
+    pruned ends at its epoch and changes nothing for the others.
+    """
+    group = Group(members, checkpoint)
+    group.train()
+    checkpoint.unlink(missing_ok=True)
+
+
+class Group:
+    """The stacked state of the members that still train, and the loop over epochs and steps."""
+
+    def __init__(self, members: Sequence[Member], checkpoint: Path) -> None:
+        first = members[0].experiment
+        self.settings = first.settings
+        self.device = torch.device(self.settings.accelerator)
+        self.dtype = torch.float64 if self.settings.precision == "64-true" else torch.float32
+        self.checkpoint = checkpoint
+        self.all = list(members)
+        self.epoch, self.step = 0, 0
+        self.train_seconds = 0.0
+        self.started = self.last_written = time.monotonic()
+        for member in members:
+            member.experiment.model.to(device=self.device, dtype=self.dtype)
+        rules = [rule_and_hyper(member.experiment) for member in members]
+        names = {id(rule): position for position, (rule, _) in enumerate(rules)}
+        order = sorted(range(len(members)), key=lambda position: (names[id(rules[position][0])], position))
+        self._take([members[position] for position in order])
+        self.state = [
+            {name: torch.zeros_like(p[family.rows]) for name in family.rule.state}
+            for family in self.families
+            for p in self.stack.parameters.values()
+        ]
+        self.best = self._copies()
+        if checkpoint.exists():
+            self._load()
+
+    def _take(self, members: list[Member]) -> None:
+        """Make these the members that train, with all that follows from who they are."""
+        self.members = members
+        experiments = [member.experiment for member in members]
+        self.stack = Stack([experiment.model for experiment in experiments])
+        self.on_batches = OnBatches(experiments, self.dtype, self.device)
+        on_weights = OnWeights.of(experiments)
+        self.on_matrices, self.on_others = (self._tensors(side) for side in (on_weights.matrices, on_weights.others))
+        self.families = []
+        rules = [rule_and_hyper(experiment) for experiment in experiments]
+        start = 0
+        for stop in range(1, len(members) + 1):
+            if stop == len(members) or rules[stop][0] is not rules[start][0]:
+                rule, rows = rules[start][0], slice(start, stop)
+                hyper = {name: np.array([own[name] for _, own in rules[rows]], dtype=np.float64) for name in rule.defaults}
+                used = on_weights.used(rows)
+                steps = experiments[0].total_steps - self.step
+                sizes = stop - start, experiments[0].num_parameters
+                self.families.append(Family(rule, rows, hyper, used, compiled(update, steps=steps, elements=math.prod(sizes))))
+                start = stop
+        # Members of one cohort see the same batches.
+        keys = [(id(e.splits), e.settings.seed) for e in experiments]
+        self.cohorts = list(dict.fromkeys(keys))
+        self.cohort_of = [self.cohorts.index(key) for key in keys]
+        self.leaders = [experiments[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]
+        for leader in self.leaders:
+            leader.normalize.for_model(self.dtype, leader.memory_format, self.device)
+        self.data = [leader.splits.to(self.device) for leader in self.leaders]
+        self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
+
+    def _tensors(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        return {name: torch.tensor(values, dtype=self.dtype, device=self.device) for name, values in arrays.items()}
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in (self.stack.parameters | self.stack.buffers).items()}
+
+    # -- training --------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        experiment = self.all[0].experiment
+        while self.epoch < experiment.num_epochs and any(not member.ended for member in self.members):
+            self._train_epoch()
+            self._end_epoch()
+
+    def _train_epoch(self) -> None:
+        began = time.monotonic()
+        for member in self.members:
+            member.experiment.streams.begin(self.epoch)
+        orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
+        sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
+        lrs = self._learning_rates(len(orders[0]))
+        size = self.settings.batch_size
+        for index, begin in enumerate(range(0, len(orders[0]), size)):
+            batches = [order[begin : begin + size] for order in orders]
+            sums += self._step(batches, lrs[index]) * len(batches[0])
+        self.epoch_samples = len(orders[0])
+        self.objectives = (sums / self.epoch_samples).tolist()
+        self.lrs = lrs[-1]
+        self.epoch_seconds = time.monotonic() - began
+
+    def _learning_rates(self, samples: int) -> np.ndarray:
+        """The learning rate of every step of the coming epoch and every member, (steps, members)."""
+        steps = -(-samples // self.settings.batch_size)
+        base = np.concatenate([family.hyper["lr"] for family in self.families])
+        total = self.members[0].experiment.total_steps
+        factors = [[m.experiment.schedule(self.step + s, total) for m in self.members] for s in range(steps)]
+        return np.array(factors) * base
+
+    def _step(self, batches: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
+        """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
+        x, y = self._inputs(batches)
+        leaves = {name: p.detach().requires_grad_() for name, p in self.stack.parameters.items()}
+        activations: dict[str, Tensor] | None = {} if self.on_batches.sparsity is not None else None
+        disturb = self.on_batches.disturb(self.stack.layers[0].name)
+        logits = self.stack.forward(leaves, self.stack.buffers, x, training=True, disturb=disturb, activations=activations)
+        losses = self._losses(logits, y)
+        penalty = self.on_batches.penalty(logits, activations or {})
+        if penalty is not None:
+            losses = losses + penalty
+        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
+        self.step += 1
+        return losses.detach() + self._update(gradients, lrs)
+
+    def _inputs(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Inputs (members, n, pixels) and targets (members or 1, n) or (members or 1, n, classes)."""
+        xs, ys = [], []
+        for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
+            y = data.train.labels.index_select(0, batch)
+            x = leader.normalize(data.train.images.index_select(0, batch))
+            if leader.augment is not None:
+                noise = leader.streams.stream("augment").on(x.device)
+                classes = len(data.classes)
+                x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
+            xs.append(x)
+            ys.append(y)
+        if len(xs) == 1:
+            x, y = xs[0].expand(len(self.members), *xs[0].shape), ys[0].unsqueeze(0)
+        else:
+            x, y = torch.stack(xs)[self.cohort_of], torch.stack(ys)[self.cohort_of]
+        x = self.on_batches.noisy(x)
+        return x.flatten(2), self.on_batches.targets(y, len(self.data[0].classes), self.dtype)
+
+    def _losses(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The mean cross-entropy of each member, (members,)."""
+        log_probabilities = F.log_softmax(logits, dim=2)
+        if y.ndim == 3:
+            return -(y * log_probabilities).sum(dim=2).mean(dim=1)
+        chosen = y.expand(logits.shape[:2]).unsqueeze(2)
+        return -log_probabilities.gather(2, chosen).squeeze(2).mean(dim=1)
+
+    @torch.no_grad()
+    def _update(self, gradients: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
+        penalties = []
+        parameters = list(self.stack.parameters.values())
+        for index, family in enumerate(self.families):
+            rows = family.rows
+            hyper = {**family.hyper, "lr": lrs[rows]}
+            if family.rule.corrections is not None:
+                hyper |= family.rule.corrections(hyper, self.step)
+            stacked = torch.from_numpy(np.stack(list(hyper.values()))).to(dtype=self.dtype, device=self.device)
+            penalties.append(
+                family.update(
+                    family.rule,
+                    family.used,
+                    [p[rows] for p in parameters],
+                    [g[rows] for g in gradients],
+                    self.state[index * len(parameters) : (index + 1) * len(parameters)],
+                    dict(zip(hyper, stacked, strict=True)),
+                    {name: values[rows] for name, values in self.on_matrices.items() if name in family.used},
+                    {name: values[rows] for name, values in self.on_others.items() if name in family.used},
+                )
+            )
+        return torch.cat(penalties)
+
+    # -- after an epoch --------------------------------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        self.train_seconds += self.epoch_seconds
+        measured = self._measure()
+        self.epoch += 1
+        ending = []
+        for position, member in enumerate(self.members):
+            if not member.ended and self._record(position, member, measured[position]):
+                ending.append(member)
+        for member in ending:
+            self._end(member)
+        shown = [m[f"{self.settings.objective}"] for m, member in zip(measured, self.members, strict=True) if not member.ended]
+        if shown:
+            log.info(
+                "epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, self.all[0].experiment.num_epochs, len(shown),
+                self.settings.objective, min(shown), max(shown),
+            )  # fmt: skip
+        self._shrink()
+        if time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
+            self._save()
+
+    def _measure(self) -> list[dict[str, float]]:
+        """The scalars of metrics.csv for every member."""
+        evaluated: dict[str, list[tuple[float, float]]] = {}
+        for name in ("train", "val"):
+            evaluated[name] = [(math.nan, math.nan)] * len(self.members)
+            for cohort, data in enumerate(self.data):
+                rows = self._rows(cohort)
+                split = self.probes[cohort] if name == "train" else data.val
+                for row, logits in zip(rows, self._logits(rows, split, cohort), strict=True):
+                    evaluated[name][row] = scores(logits, split.labels)
+        return [self._scalars(position, evaluated) for position in range(len(self.members))]
+
+    def _rows(self, cohort: int) -> list[int]:
+        return [position for position, own in enumerate(self.cohort_of) if own == cohort]
+
+    def _logits(self, rows: list[int], split: Split, cohort: int) -> Tensor:
+        """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
+        normalize = self.leaders[cohort].normalize
+        forward = self.stack.evaluation(None if len(rows) == len(self.members) else rows)
+        return torch.cat([forward(normalize(part)) for part in split.images.split(EVALUATION_BATCH)], dim=1)
+
+    def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+        experiment = self.members[position].experiment
+        leader = self.leaders[self.cohort_of[position]]
+        parameters = named_parameters(experiment.model)
+        scalars: dict[str, float] = {}
+        for name in ("train", "val"):
+            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), evaluated[name][position], strict=True))
+        probe = self.probes[self.cohort_of[position]]
+        own = {
+            "train/objective": self.objectives[position],
+            "penalty": total_penalty(experiment.regularizers, experiment.model, probe.images, leader.normalize),
+            "weight_norm": weight_norm(parameters),
+            "zero_fraction": zero_fraction(parameters),
+            "lr": float(self.lrs[position]),
+        }
+        return scalars | gaps(scalars) | own
+
+    def _record(self, position: int, member: Member, scalars: dict[str, float]) -> bool:
+        """Write the member's epoch; whether it has come to its end."""
+        experiment = member.experiment
+        member.history.append(Outcome(scalars[self.settings.objective], scalars["val/loss"]))
+        if member.folder is not None:
+            member.folder.append_epoch(self.epoch, self.step, scalars)
+        if member.events is not None:
+            throughput = {"samples_per_second": self.epoch_samples / self.epoch_seconds}
+            member.events.scalars(self.step, scalars | throughput)
+        for what in ("train/objective", "val/loss"):
+            if not math.isfinite(scalars[what]):
+                if member.folder is not None:
+                    self._write_cost(member.folder)
+                    member.folder.end("diverged", error=f"{what} is {scalars[what]} after epoch {self.epoch}")
+                member.ended = True
+                return False
+        if best_epoch(member.history, maximise=experiment.maximise) == len(member.history) - 1:
+            for name, value in (self.stack.parameters | self.stack.buffers).items():
+                self.best[name][position].copy_(value[position])
+        done = self.epoch == experiment.num_epochs or any(reg.stop(member.costs) for reg in experiment.regularizers)
+        if not done and member.prune is not None and member.prune(member.costs):
+            if member.folder is not None:
+                self._write_checkpoints(position, member, member.folder)
+                member.folder.end("pruned")
+            member.ended = True
+            return False
+        if done and member.folder is not None:
+            self._write_checkpoints(position, member, member.folder)
+        return done
+
+    def _end(self, member: Member) -> None:
+        if member.folder is not None:
+            member.finish()
+        member.ended = True
+
+    def _write_cost(self, folder: RunFolder) -> None:
+        samples = self.step * self.settings.batch_size * len(self.all)
+        folder.write_cost(
+            {
+                "samples_per_second": samples / max(self.train_seconds, 1e-9) / len(self.all),
+                "train_seconds": self.train_seconds / len(self.all),
+                "wall_seconds": (time.monotonic() - self.started) / len(self.all),
+                "peak_memory_bytes": peak_memory_bytes(self.device),
+            }
+        )
+
+    def _write_checkpoints(self, position: int, member: Member, folder: RunFolder) -> None:
+        """The checkpoints of the single run."""
+        self._write_cost(folder)
+        experiment, history = member.experiment, member.history
+        best = best_epoch(history, maximise=experiment.maximise) + 1
+        names = list(experiment.model.state_dict())
+        Checkpoint(
+            epoch=best,
+            step=min(best * experiment.steps_per_epoch, experiment.total_steps),
+            samples=self._samples_until(best),
+            history=history[:best],
+            model={name: self.best[name][position].clone() for name in names},
+            optimizer=None,
+            input=experiment.input,
+        ).save(folder.best_checkpoint)
+        Checkpoint(
+            epoch=self.epoch,
+            step=self.step,
+            samples=self._samples_until(self.epoch),
+            history=list(history),
+            model={name: value.clone() for name, value in experiment.model.state_dict().items()},
+            optimizer=self._optimizer_state(position),
+            input=experiment.input,
+        ).save(folder.last_checkpoint)
+
+    def _samples_until(self, epoch: int) -> int:
+        experiment = self.all[0].experiment
+        return (epoch - 1) * len(experiment.splits.train) + experiment.epoch_samples(epoch - 1)
+
+    def _optimizer_state(self, position: int) -> dict[str, Any]:
+        """The state of torch's optimizer after the same steps."""
+        member = self.members[position]
+        optimizer = member.experiment.make_optimizer(member.experiment.model)
+        index, family = next((i, f) for i, f in enumerate(self.families) if f.rows.start <= position < f.rows.stop)
+        row = position - family.rows.start
+        parameters = list(member.experiment.model.parameters())
+        for number, parameter in enumerate(parameters):
+            stacked: State = self.state[index * len(parameters) + number]
+            own: dict[str, Any] = {}
+            if family.rule.counts_steps:
+                own["step"] = torch.tensor(float(self.step), dtype=torch.get_default_dtype())
+            if type(optimizer).__name__ == "NAdam":
+                product = mu_product({name: values[row : row + 1] for name, values in family.hyper.items()}, self.step)
+                own["mu_product"] = torch.tensor(float(product[0]), dtype=torch.get_default_dtype())
+            own |= {name: stacked[name][row].clone() for name in family.rule.state}
+            if own:
+                optimizer.state[parameter] = own
+        for group in optimizer.param_groups:
+            group["lr"] = float(self.lrs[position])
+        return optimizer.state_dict()
+
+    # -- leaving, and continuing -----------------------------------------------------------------------------------------
+
+    def _shrink(self) -> None:
+        """Leave the ended members behind once they are half of those that are computed."""
+        rows = [position for position, member in enumerate(self.members) if not member.ended]
+        if not rows or 2 * len(rows) > len(self.members):
+            return
+        self._keep(rows)
+
+    def _keep(self, rows: list[int]) -> None:
+        state = []
+        for index, family in enumerate(self.families):
+            inside = [row - family.rows.start for row in rows if family.rows.start <= row < family.rows.stop]
+            count = len(self.stack.parameters)
+            for own in self.state[index * count : (index + 1) * count]:
+                if inside:
+                    state.append({name: value[inside].clone() for name, value in own.items()})
+        self.state = state
+        self.best = {name: value[rows].clone() for name, value in self.best.items()}
+        self._take([self.members[row] for row in rows])
+
+    def _save(self) -> None:
+        buffer = io.BytesIO()
+        content = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "train_seconds": self.train_seconds,
+            "members": [self.all.index(member) for member in self.members],
+            "ended": [member.ended for member in self.all],
+            "histories": [[list(outcome) for outcome in member.history] for member in self.all],
+            "stack": self.stack.parameters | self.stack.buffers,
+            "state": self.state,
+            "best": self.best,
+        }
+        for member in self.members:
+            if member.events is not None and not member.ended:
+                member.events.flush()
+        torch.save(content, buffer)
+        write_atomic(self.checkpoint, buffer.getvalue())
+        self.last_written = time.monotonic()
+
+    def _load(self) -> None:
+        content = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.epoch, self.step = content["epoch"], content["step"]
+        self.train_seconds = content["train_seconds"]
+        for member, ended, history in zip(self.all, content["ended"], content["histories"], strict=True):
+            member.ended = ended
+            member.history = [Outcome(*pair) for pair in history]
+        kept = [self.all[index] for index in content["members"]]
+        if kept != self.members:
+            self._keep([self.members.index(member) for member in kept])
+        for name, value in (self.stack.parameters | self.stack.buffers).items():
+            value.copy_(content["stack"][name])
+        self.state, self.best = content["state"], content["best"]

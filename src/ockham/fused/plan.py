@@ -1,0 +1,127 @@
+"""Which jobs of a sweep train together. A pure function of the job list, without torch.
+
+Jobs can share one program when they agree in everything that fixes shapes and lengths; optimizer, schedule, regularizers,
+seed and fold may differ.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+Content = Mapping[str, Any]
+
+MODELS = ("ockham.models.MLP", "ockham.models.Linear")
+OPTIMIZERS: dict[str, set[str]] = {
+    "torch.optim.SGD": {"lr", "momentum", "nesterov", "weight_decay"},
+    "torch.optim.Adagrad": {"lr", "eps", "weight_decay"},
+    "torch.optim.Adadelta": {"lr", "rho", "eps", "weight_decay"},
+    "torch.optim.RMSprop": {"lr", "alpha", "eps", "weight_decay"},
+    "torch.optim.Adam": {"lr", "betas", "eps", "weight_decay"},
+    "torch.optim.AdamW": {"lr", "betas", "eps", "weight_decay"},
+    "torch.optim.NAdam": {"lr", "betas", "eps", "weight_decay", "momentum_decay"},
+}
+REGULARIZERS = (
+    "ConfidencePenalty",
+    "Dropout",
+    "EarlyStopping",
+    "ElasticNet",
+    "GaussianDropout",
+    "GroupLasso",
+    "InputNoise",
+    "KlSparsity",
+    "L1",
+    "L2",
+    "LabelSmoothing",
+    "MaxNorm",
+    "WeightDecay",
+)
+PRECISIONS = ("32-true", "64-true")
+
+#: What members of a group have in common.
+COMMON = ("data", "augment", "model", "trainer", "objective", "logger", "cv", "trust")
+
+#: A group's parameters, gradients and two moments should stay in the cache of its slot; calibrated by
+#: scripts/bench_sweep.py --case sizes (docs/benchmarks.md).
+CACHE_BYTES = 16 * 2**20
+BYTES_PER_PARAMETER = 16
+SMALLEST_CAP, LARGEST_CAP = 4, 64
+
+#: Pixels of an image by data set; of others a guess, which only the size of groups depends on.
+PIXELS = {"Mnist5k": 784, "Mnist": 784, "FashionMnist": 784, "Cifar10": 3072, "Cifar100": 3072}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Positions in the job list: groups that train together, and the others with the reason."""
+
+    groups: tuple[tuple[int, ...], ...]
+    alone: Mapping[int, str]
+
+
+def plan(jobs: Sequence[Content], *, slots: int) -> Plan:
+    """Each job exactly once. Groups are as few as their cap allows, of nearly equal size, and as many as there are slots to
+    work on them where that leaves two members to each; members of one seed stand together, since they share batches.
+    """
+    alone: dict[int, str] = {}
+    classes: dict[str, list[int]] = {}
+    for position, job in enumerate(jobs):
+        reason = why_alone(job)
+        if reason is None:
+            classes.setdefault(json.dumps([job[key] for key in COMMON], sort_keys=True), []).append(position)
+        else:
+            alone[position] = reason
+    groups: list[tuple[int, ...]] = []
+    for members in classes.values():
+        if len(members) == 1:
+            alone[members[0]] = "no other job of its shape"
+            continue
+        members.sort(key=lambda position: (jobs[position]["seed"], jobs[position]["fold"] or 0, position))
+        number = max(math.ceil(len(members) / cap(jobs[members[0]])), min(slots, len(members) // 2))
+        bounds = [len(members) * index // number for index in range(number + 1)]
+        groups += [tuple(members[low:high]) for low, high in pairwise(bounds)]
+    return Plan(tuple(groups), alone)
+
+
+def why_alone(job: Content) -> str | None:
+    """Why a job cannot be a member of a group; None where it can."""
+    model, optimizer = job["model"].get("_target_"), job["optimizer"].get("_target_")
+    trainer = job["trainer"]
+    if model not in MODELS:
+        return f"{_name(model)} trains faster in a slot of its own than fused"
+    if optimizer not in OPTIMIZERS:
+        return f"{_name(optimizer)} has no rule over members"
+    unknown = sorted(set(job["optimizer"]) - OPTIMIZERS[optimizer] - {"_target_"})
+    if unknown:
+        return f"optimizer.{unknown[0]} has no rule over members"
+    schedule = str(job["schedule"].get("_target_"))
+    if not schedule.startswith("ockham.schedules.") or schedule.endswith(".Plateau"):
+        return f"schedule {_name(schedule)} depends on results"
+    for name, settings in job["reg"].items():
+        package, _, cls = str(settings.get("_target_")).rpartition(".")
+        if package != "ockham.reg" or cls not in REGULARIZERS:
+            return f"reg={name} has no form over members"
+    if trainer["devices"] != 1 or trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None:
+        return "several devices, accumulation and clipping are done in single runs"
+    if trainer["precision"] not in PRECISIONS:
+        return f"trainer.precision={trainer['precision']} is done in single runs"
+    return None
+
+
+def _name(target: Any) -> str:
+    return str(target).rpartition(".")[2]
+
+
+def num_parameters(job: Content) -> int:
+    """Weights and biases of a job's dense layers, its image size guessed where the data set is not known by name."""
+    data = job["data"]
+    pixels = PIXELS.get(_name(data["_target_"]), 3 * data.get("size", 32) ** 2)
+    widths = [pixels, *job["model"].get("hidden", []), 10]
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+
+
+def cap(job: Content) -> int:
+    """How many members a group may have."""
+    return max(min(CACHE_BYTES // (BYTES_PER_PARAMETER * num_parameters(job)), LARGEST_CAP), SMALLEST_CAP)
