@@ -1,6 +1,5 @@
 """Fused groups: every member is the run that it would have been alone."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 

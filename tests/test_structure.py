@@ -30,7 +30,8 @@ ALLOWED = {
     "screen": {"record", "schema"},
     "resume": {"record"},
     "prune": {"core", "record"},
-    "sweep": {"core", "schema", "record", "screen", "build", "cost"},
+    "sweep": {"core", "schema", "record", "screen", "build", "cost", "fused", "run"},
+    "fused": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record"},
     "cli": {"schema", "record", "resume", "screen", "sweep"},
 }
 

@@ -59,6 +59,7 @@ Sweeps (with -m; any setting may be a list a,b,c):
   search=tpe search.trials=64     instead of a grid; random, qmc, tpe, gp or cmaes
   prune=asha                      end runs that fall behind; asha or median
   sweep=<name>                    outputs/sweeps/<name>; the same command again continues it
+  fuse=off                        each run by itself; auto trains equal shapes together
   dry_run=true                    print the jobs and stop
 
 Look at runs:  tensorboard --logdir outputs

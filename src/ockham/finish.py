@@ -14,8 +14,8 @@ from ockham.reg import total_penalty
 from ockham.schema import SWEEP_SETTINGS, container, leaves
 
 
-def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None) -> None:
-    """Write metrics.json and, into `events`, the final pictures; mark the run as finished."""
+def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None, *, pictures: bool) -> None:
+    """Write metrics.json and, into `events`, the final figures and pictures; mark the run as finished."""
     last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
     device = torch.device(experiment.settings.accelerator)
     dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
@@ -45,30 +45,24 @@ def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None
     }
     metrics = {key: measured[key] for key in FINAL_METRICS}
     if events is not None:
-        _show(events, experiment, metrics, model, logits["test"].cpu(), last.step)
+        events.scalars(last.step, {name: metrics[name] for name in HPARAM_METRICS})
+        if pictures:
+            _draw(events, experiment, model, logits["test"].cpu(), last.step)
+        events.finish()
     folder.write_metrics(metrics)
     folder.end("finished")
 
 
-def _show(
-    events: EventWriter,
-    experiment: Experiment,
-    metrics: dict[str, float],
-    model: torch.nn.Module,
-    logits: torch.Tensor,
-    step: int,
-) -> None:
-    """The final figures and pictures in TensorBoard; `logits` (N, C) are those of the test images."""
+def _draw(events: EventWriter, experiment: Experiment, model: torch.nn.Module, logits: torch.Tensor, step: int) -> None:
+    """The final pictures in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham import pictures  # late: Matplotlib is no part of training
 
-    events.scalars(step, {name: metrics[name] for name in HPARAM_METRICS})
     test, classes = experiment.splits.test, experiment.splits.classes
     events.picture("test/confusion", pictures.confusion(logits.argmax(dim=1), test.labels, classes), step)
     events.picture("test/confidently_wrong", pictures.confidently_wrong(logits, test, classes), step)
     filters = pictures.first_filters(model, experiment.normalize.shape)
     if filters is not None:
         events.picture("model/first_layer", filters, step)
-    events.finish()
 
 
 def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:

@@ -24,13 +24,16 @@ from ockham.core.selection import maximised
 from ockham.events import EventWriter
 from ockham.experiment import Experiment
 from ockham.finish import finish, hparam_settings
-from ockham.fused import Member, finished_epochs_of, train_group
+from ockham.fused.group import Member, finished_epochs_of, train_group
 from ockham.lit import fit
 from ockham.prune import pruner
 from ockham.record import RunFolder
 from ockham.resume import check_resumable, stored_choices, stored_config
 
 log = logging.getLogger("ockham")
+
+#: Of train.log, as in conf/hydra/job_logging.
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,22 @@ def run(config: DictConfig) -> float:
         check_resumable(folder)
         for warning in schema.check(schema.container(config)):
             log.warning("warning: %s", warning)
-        return execute(Job(config, choices, overrides, folder))
+        return execute(Job(config, choices, overrides, folder), pictures=hydra.mode == RunMode.RUN)
 
 
-def execute(job: Job) -> float:
-    """Run the job to its end, in this process or in one process per device; whatever happens is told in status.json."""
+def execute(job: Job, *, pictures: bool = True) -> float:
+    """Run the job to its end, in this process or in one process per device; whatever happens is told in status.json.
+
+    The final `pictures` take a second, which the many runs of a sweep do without.
+    """
     try:
         devices = build.settings_of(job.config, num_samples=1).devices
         if devices > 1:
             # Spawned, since a process that has used CUDA cannot be forked; told their places as by torchrun.
-            torch.multiprocessing.start_processes(_worker, (job, devices, _free_port()), nprocs=devices, start_method="spawn")
+            arguments = (job, devices, _free_port(), pictures)
+            torch.multiprocessing.start_processes(_worker, arguments, nprocs=devices, start_method="spawn")
         else:
-            train(job, rank=0)
+            train(job, rank=0, pictures=pictures)
     except BaseException as error:
         # Whatever ends the run, the folder must say so; the error itself goes on.
         if job.folder.state == "running":
@@ -95,7 +102,7 @@ def execute(job: Job) -> float:
     return float(job.folder.metrics()["objective"])
 
 
-def train(job: Job, *, rank: int) -> None:
+def train(job: Job, *, rank: int, pictures: bool) -> None:
     """What one process does: build, fit from the last checkpoint on, and on rank 0 the final figures."""
     experiment = build.experiment(job.config, rank=rank)
     folder = job.folder
@@ -109,7 +116,7 @@ def train(job: Job, *, rank: int) -> None:
         prune = pruner(job.config.prune, folder, job.config.objective)
         fit(experiment, folder, checkpoint, events=events, prune=prune)
         if rank == 0 and folder.state == "running":
-            finish(experiment, folder, events)
+            finish(experiment, folder, events, pictures=pictures)
     finally:
         if events is not None:
             events.close()
@@ -131,14 +138,19 @@ def execute_group(jobs: Sequence[Job], checkpoint: Path) -> None:
                 past_step = finished_epochs * experiment.steps_per_epoch
                 events = EventWriter(job.folder.path, hparam_settings(job.config), past_step=past_step)
             job.folder.keep_epochs(finished_epochs)
-            job.folder.begin(device=_device_name(experiment))
+            device = _device_name(experiment)
+            job.folder.begin(device=device)
+            facts = _facts(experiment, device)
+            _note(
+                job.folder, "in a group of %d runs\n%s", len(jobs), screen.summary(job.config, job.choices, facts, job.folder)
+            )
         members.append(
             Member(
                 experiment,
                 job.folder if job in waiting else None,
                 events,
                 pruner(job.config.prune, job.folder, job.config.objective),
-                partial(finish, experiment, job.folder, events),
+                partial(_finish_member, job, experiment, events),
             )
         )
     try:
@@ -153,6 +165,18 @@ def execute_group(jobs: Sequence[Job], checkpoint: Path) -> None:
         for member in members:
             if member.events is not None:
                 member.events.close()
+
+
+def _finish_member(job: Job, experiment: Experiment, events: EventWriter | None) -> None:
+    finish(experiment, job.folder, events, pictures=False)
+    _note(job.folder, "\n%s", screen.result(job.folder))
+
+
+def _note(folder: RunFolder, message: str, *arguments: object) -> None:
+    """A line in the train.log of one run of several in this process."""
+    record = logging.LogRecord(log.name, logging.INFO, __file__, 0, message, arguments, None)
+    with folder.log_file.open("a") as file:
+        file.write(logging.Formatter(LOG_FORMAT).format(record) + "\n")
 
 
 def _begin(job: Job, experiment: Experiment, checkpoint: Checkpoint | None) -> None:
@@ -193,7 +217,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _worker(rank: int, job: Job, devices: int, port: int) -> None:
+def _worker(rank: int, job: Job, devices: int, port: int, pictures: bool) -> None:
     """One process of several, on device `rank`."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices}
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "ockham"}
@@ -201,7 +225,7 @@ def _worker(rank: int, job: Job, devices: int, port: int) -> None:
     torch.set_num_threads(max(torch.get_num_threads() // devices, 1))
     _log_in_worker(job.folder, rank)
     try:
-        train(job, rank=rank)
+        train(job, rank=rank, pictures=pictures)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -214,6 +238,6 @@ def _log_in_worker(folder: RunFolder, rank: int) -> None:
         warnings.simplefilter("ignore")
         return
     file = logging.FileHandler(folder.log_file)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stdout)])
     logging.getLogger().addHandler(file)

@@ -400,10 +400,10 @@ class Group:
             stacked: State = self.state[index * len(parameters) + number]
             own: dict[str, Any] = {}
             if family.rule.counts_steps:
-                own["step"] = torch.tensor(float(self.step), dtype=torch.get_default_dtype())
+                own["step"] = torch.tensor(float(self.step), dtype=self.dtype)
             if type(optimizer).__name__ == "NAdam":
                 product = mu_product({name: values[row : row + 1] for name, values in family.hyper.items()}, self.step)
-                own["mu_product"] = torch.tensor(float(product[0]), dtype=torch.get_default_dtype())
+                own["mu_product"] = torch.tensor(float(product[0]), dtype=self.dtype)
             own |= {name: stacked[name][row].clone() for name in family.rule.state}
             if own:
                 optimizer.state[parameter] = own

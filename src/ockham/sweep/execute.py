@@ -1,15 +1,18 @@
 """Executing the jobs of a sweep: what is missing, in order, on free slots, whatever happens to single jobs."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
 from ockham.sweep.executors import Done, Executor
 from ockham.sweep.folder import SweepFolder
+from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.space import Job, Plan
 
 log = logging.getLogger("ockham")
@@ -31,32 +34,33 @@ class Policy:
 
 
 class Sweep:
-    """The execution of a plan in its folder. `payload_of` makes what an executor runs for a job."""
+    """The execution of a plan in its folder. `payload_of` makes what an executor runs for a task."""
 
     def __init__(
         self,
         plan: Plan,
         folder: SweepFolder,
         executor: Executor,
-        payload_of: Callable[[Job], bytes],
+        fusion: Fusion,
+        payload_of: Callable[[Task], bytes],
         policy: Policy,
         objective: str,
     ) -> None:
-        self.plan, self.folder, self.executor, self.payload_of = plan, folder, executor, payload_of
+        self.plan, self.folder, self.executor, self.fusion, self.payload_of = plan, folder, executor, fusion, payload_of
         self.policy, self.objective = policy, objective
-        self.waiting: deque[Job] = deque()
+        self.waiting: deque[Task] = deque()
         self.stopped = False
-        self.running: dict[int, Job] = {}
+        self.running: dict[int, Task] = {}
         self.returned: dict[int, JobReturn] = {}
         self.failures: dict[int, str] = {}
         self.attempts: dict[int, int] = {}
-        self.elsewhere: list[Job] = []
+        self.elsewhere: list[Task] = []
         self.last_tables = time.monotonic()
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
         self._take(self.plan.jobs)
-        present = len(self.plan.jobs) - len(self.waiting)
+        present = sum(self._is_final(job) for job in self.plan.jobs)
         if present:
             log.info("%d of %d jobs are finished already", present, self.plan.total)
         try:
@@ -73,8 +77,20 @@ class Sweep:
             self.executor.close()
             self._tables()
 
+    def _is_final(self, job: Job) -> bool:
+        return self.folder.run(job).state in FINAL
+
     def _take(self, jobs: Sequence[Job]) -> None:
-        self.waiting.extend(job for job in jobs if self.folder.run(job).state not in FINAL)
+        """Queue what is missing. A group comes back whole, since its last bits may depend on its size."""
+        for task in self.fusion.tasks(jobs):
+            missing = [job for job in task if not self._is_final(job)]
+            begun_alone = not self.folder.group_checkpoint(task[0]).exists() and any(
+                self.folder.run(job).last_checkpoint.exists() for job in missing
+            )
+            if len(task) > 1 and begun_alone:
+                self.waiting.extend((job,) for job in missing)
+            elif missing:
+                self.waiting.append(task)
 
     def _fill(self) -> None:
         while len(self.running) < self.executor.slots:
@@ -82,19 +98,32 @@ class Sweep:
                 self._take(more)
             if not self.waiting:
                 return
-            job = self.waiting.popleft()
-            if not self.folder.claim(job):
-                self.elsewhere.append(job)
-            elif self.folder.run(job).state in FINAL:  # another process was faster
-                self.folder.release(job)
+            task = self.waiting.popleft()
+            if not self._claim(task):
+                self.elsewhere.append(task)
+            elif all(self._is_final(job) for job in task):  # another process was faster
+                self._release(task)
             else:
-                self.running[job.number] = job
-                self.attempts[job.number] = self.attempts.get(job.number, 0) + 1
-                self.executor.submit(job.number, self.payload_of(job))
+                number = task[0].number
+                self.running[number] = task
+                self.attempts[number] = self.attempts.get(number, 0) + 1
+                self.executor.submit(number, self.payload_of(task))
+
+    def _claim(self, task: Task) -> bool:
+        """All jobs of the task, or none."""
+        for position, job in enumerate(task):
+            if not self.folder.claim(job):
+                self._release(task[:position])
+                return False
+        return True
+
+    def _release(self, task: Task) -> None:
+        for job in task:
+            self.folder.release(job)
 
     def _taken_over(self) -> bool:
-        """Whether jobs that another process had claimed are left; those that it did not finish wait here again."""
-        left = [job for job in self.elsewhere if self.folder.run(job).state not in FINAL]
+        """Whether tasks that another process had claimed are left; those that it did not finish wait here again."""
+        left = [task for task in self.elsewhere if not all(self._is_final(job) for job in task)]
         self.elsewhere.clear()
         if left:
             time.sleep(0.5)
@@ -103,30 +132,31 @@ class Sweep:
 
     def _collect(self, seconds: float) -> None:
         for done in self.executor.wait(seconds):
-            job = self.running.pop(done.number)
-            self.folder.release(job)
-            self._judge(job, done)
+            task = self.running.pop(done.number)
+            self._release(task)
+            self._judge(task, done)
             if time.monotonic() - self.last_tables > SECONDS_BETWEEN_TABLES:
                 self._tables()
 
-    def _judge(self, job: Job, done: Done) -> None:
+    def _judge(self, task: Task, done: Done) -> None:
         outcome = done.outcome
+        error = None if isinstance(outcome, JobReturn) and outcome.status == JobStatus.COMPLETED else outcome
+        if isinstance(error, JobReturn):
+            error = error._return_value
+        if len(task) > 1:
+            self._judge_group(task, error)
+            return
+        (job,) = task
         if isinstance(outcome, JobReturn):
             self.returned[job.number] = outcome
-            error = None if outcome.status == JobStatus.COMPLETED else outcome._return_value
-        else:
-            error = outcome
         if error is None:
             self._tell(job)
             return
-        run = self.folder.run(job)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        if run.state == "running":  # the process died before it could say so
-            run.end("failed", error=reason, overrides=job.overrides)
-        log.error("#%d failed: %s\n  %s\n  log: %s", job.number, reason, " ".join(job.overrides), run.log_file)
+        reason = self._failed(job, error)
+        log.error("#%d failed: %s\n  %s\n  log: %s", job.number, reason, " ".join(job.overrides), self.folder.run(job).log_file)
         if self.attempts[job.number] <= self.policy.retries:
             log.info("#%d is tried again", job.number)
-            self.waiting.append(job)
+            self.waiting.append(task)
             return
         self.failures[job.number] = reason
         limit = self.policy.max_failures
@@ -134,6 +164,30 @@ class Sweep:
             log.error("the sweep stops: %d failed", len(self.failures))
             self.waiting.clear()
             self.stopped = True
+
+    def _judge_group(self, task: Task, error: Any) -> None:
+        """What a failed group leaves unfinished runs again one by one, so that one job cannot take others with it."""
+        for job in task:
+            if self._is_final(job):
+                value = self.folder.run(job).metrics().get("objective", math.nan)
+                self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
+                self._tell(job)
+        if error is None:
+            return
+        left = [job for job in task if not self._is_final(job)]
+        reasons = {self._failed(job, error) for job in left}
+        log.error("a group of %d failed, its jobs run one by one: %s", len(task), "; ".join(reasons))
+        self.folder.group_checkpoint(task[0]).unlink(missing_ok=True)
+        self.attempts[task[0].number] = 0
+        self.waiting.extend((job,) for job in left)
+
+    def _failed(self, job: Job, error: Any) -> str:
+        """The last line of the error, which the run folder has too, also where the process died before it could say so."""
+        run = self.folder.run(job)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if run.state == "running":
+            run.end("failed", error=reason, overrides=job.overrides)
+        return reason
 
     def _tell(self, job: Job) -> None:
         run = self.folder.run(job)
@@ -143,17 +197,18 @@ class Sweep:
         log.info("#%d %s  (%d of %d)  %s", job.number, shown, self._ended(), self.plan.total, " ".join(varied))
 
     def _ended(self) -> int:
-        return len(self.plan.jobs) - len(self.waiting) - len(self.running)
+        return len(self.plan.jobs) - sum(map(len, self.waiting)) - sum(map(len, self.running.values()))
 
     def _stop(self) -> None:
         """After Ctrl-C running jobs write their state; a second one ends them at once."""
-        log.info("stopping: %d running jobs write their state, again Ctrl-C to end at once", len(self.running))
+        running = sum(map(len, self.running.values()))
+        log.info("stopping: %d running jobs write their state, again Ctrl-C to end at once", running)
         self.executor.interrupt()
         deadline = time.monotonic() + SECONDS_TO_STOP
         try:
             while self.running and time.monotonic() < deadline:
                 for done in self.executor.wait(0.5):
-                    self.folder.release(self.running.pop(done.number))
+                    self._release(self.running.pop(done.number))
         except KeyboardInterrupt:
             return
 

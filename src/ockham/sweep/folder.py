@@ -5,6 +5,7 @@ multirun.yaml    what Hydra composed for the sweep as a whole
 results.csv      a row a job: swept values, metrics.json, state; nothing that the clock decides
 costs.csv        a row a job: cost.json
 summary.csv      a row a configuration: n, mean and 95% interval over seeds and folds
+groups/          checkpoints of groups that train now
 workers/         what the worker processes printed
 <number>/        run folders
 """
@@ -57,6 +58,15 @@ class SweepFolder:
             if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
                 raise ValueError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
         return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
+
+    def add_groups(self, groups: Sequence[Sequence[int]]) -> None:
+        """Keep which jobs train together, by number."""
+        stored = self.stored()
+        write_json(self.plan_file, {**stored, "groups": [*stored.get("groups", []), *groups]})
+
+    def group_checkpoint(self, first: Job) -> Path:
+        """What a group continues from, by its first job."""
+        return self.path / "groups" / f"{first.number}.ckpt"
 
     def stored(self) -> dict[str, Any]:
         """The content of sweep.json. Raises ValueError where there is none that can be read."""

@@ -1,9 +1,11 @@
 """A sweep from the command line to its last table: what the sweeper and launcher plugins of Hydra call."""
 
+import copy
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -13,16 +15,18 @@ import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ockham import schema
+from ockham.record import RunFolder, write_atomic
 from ockham.screen import sweep_result
 from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import FINAL, Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
+from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.space import CommandLine, Job, Plan, digest, grid, plain_text, replicates
 
 log = logging.getLogger("ockham")
@@ -89,6 +93,53 @@ def _run_in_worker(
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
+
+
+def group_payload(
+    jobs: Task, folder: SweepFolder, common: Mapping[str, Any], *, context: HydraContext, config: DictConfig
+) -> bytes:
+    """What a worker runs for a group; `common` are settings of the sweep that its jobs have too."""
+    entries = [(job.number, job.overrides, {**job.content, **common}) for job in jobs]
+    checkpoint = folder.group_checkpoint(jobs[0])
+    return cloudpickle.dumps(
+        partial(_run_group_in_worker, entries, folder.path, checkpoint, context, config, Singleton.get_state())
+    )
+
+
+def _run_group_in_worker(
+    entries: Sequence[tuple[int, Sequence[str], Mapping[str, Any]]],
+    folder: Path,
+    checkpoint: Path,
+    context: HydraContext,
+    config: DictConfig,
+    singletons: Any,
+) -> JobReturn:
+    """A group in place of Hydra's run_job: the same files, from one composition."""
+    setup_globals()
+    Singleton.set_state(singletons)
+    first = context.config_loader.load_sweep_config(config, list(entries[0][1]))
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    from ockham import run  # late: the worker imports torch with the first job
+
+    jobs = []
+    for number, overrides, content in entries:
+        hydra = copy.deepcopy(first.hydra)
+        chosen = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+        with open_dict(hydra):
+            hydra.job.id, hydra.job.num = str(number), number
+            hydra.overrides.task = list(overrides)
+            hydra.runtime.output_dir = str((folder / str(number)).absolute())
+            hydra.runtime.choices.update({group: chosen[group] for group in hydra.runtime.choices if group in chosen})
+        files = RunFolder(folder / str(number))
+        task_config = OmegaConf.create(dict(content))
+        written = {"config": task_config, "hydra": OmegaConf.create({"hydra": hydra}), "overrides": list(overrides)}
+        for name, node in written.items():
+            write_atomic(files.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node).encode())
+        choices = {str(group): str(option) for group, option in hydra.runtime.choices.items()}
+        jobs.append(run.Job(task_config, choices, tuple(overrides), files))
+    run.execute_group(jobs, checkpoint)
+    return JobReturn(status=JobStatus.COMPLETED)
 
 
 def launch(
@@ -172,7 +223,11 @@ def sweep(
         batch = launch_batch or partial(launch, context=context, config=config, task=task)
         return _in_batches(planned, folder, batch, for_jobs, tables=is_ockham, objective=str(settings.get("objective")))
 
-    def payload_of(job: Job) -> bytes:
+    def payload_of(jobs: Task) -> bytes:
+        if len(jobs) > 1:
+            common = schema.container(settings.prune)
+            return group_payload(jobs, folder, {"prune": common}, context=context, config=config)
+        (job,) = jobs
         return payload(job.number, [*job.overrides, *for_jobs], context=context, config=config, task=task)
 
     return _in_executor(planned, folder, settings, payload_of)
@@ -229,12 +284,13 @@ def _in_batches(
 
 
 def _in_executor(
-    planned: Plan, folder: SweepFolder, settings: DictConfig, payload_of: Callable[[Job], bytes]
+    planned: Plan, folder: SweepFolder, settings: DictConfig, payload_of: Callable[[Task], bytes]
 ) -> list[Sequence[JobReturn]]:
     executor = make_executor(settings.executor, folder.path)
     policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
     started = time.monotonic()
-    running = Sweep(planned, folder, executor, payload_of, policy, settings.objective)
+    fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots)
+    running = Sweep(planned, folder, executor, fusion, payload_of, policy, settings.objective)
     running.run()
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started

@@ -1,0 +1,48 @@
+"""What trains together in a sweep: the plan of ockham.fused, kept in sweep.json."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from ockham.fused.plan import plan
+from ockham.sweep.folder import SweepFolder
+from ockham.sweep.space import Job
+
+log = logging.getLogger("ockham")
+
+Task = tuple[Job, ...]
+"""Jobs that one slot works on at a time: a group, or a single job."""
+
+
+class Fusion:
+    """Makes tasks of jobs; a restart makes the same ones, so that a group repeats the same bits."""
+
+    def __init__(self, folder: SweepFolder, *, mode: str, slots: int) -> None:
+        """`mode`: auto fuses what can be, on refuses what cannot (a ValueError with the reason), off fuses nothing."""
+        self.folder, self.mode, self.slots = folder, mode, slots
+
+    def tasks(self, jobs: Sequence[Job]) -> list[Task]:
+        """The groups, the largest part of the work, before the single jobs; each in the order of its first job."""
+        if self.mode == "off":
+            return [(job,) for job in jobs]
+        by_number = {job.number: job for job in jobs}
+        with self.folder.locked():
+            groups = [group for group in self.folder.stored().get("groups", []) if group[0] in by_number]
+            if not groups:
+                groups = self._plan(jobs)
+                self.folder.add_groups(groups)
+        tasks = [tuple(by_number[number] for number in group) for group in groups]
+        fused = {number for group in groups for number in group}
+        return [*tasks, *((job,) for job in jobs if job.number not in fused)]
+
+    def _plan(self, jobs: Sequence[Job]) -> list[list[int]]:
+        made = plan([job.content for job in jobs], slots=self.slots)
+        reasons = Counter(made.alone.values())
+        if self.mode == "on" and reasons:
+            told = "".join(f"\n  {count} jobs: {reason}" for reason, count in reasons.most_common())
+            raise ValueError(f"fuse=on, but not all jobs can train in groups: set fuse=auto{told}")
+        if made.groups:
+            log.info("%d jobs train in %d groups", sum(map(len, made.groups)), len(made.groups))
+        for reason, count in reasons.most_common() if made.groups else []:
+            log.info("%d alone: %s", count, reason)
+        return [[jobs[position].number for position in group] for group in made.groups]
