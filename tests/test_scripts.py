@@ -89,7 +89,7 @@ def test_a_hostile_configuration_runs_nothing(small_run: RunSmall, setting: str,
     ["hydra/launcher=basic", "+hydra.callbacks.x._target_=os.system", "data.root=${oc.env:HOME}", "--config-dir=/tmp"],
 )
 def test_a_hostile_sweep_folder_is_refused(tmp_path: Path, argument: str) -> None:
-    plan = {"format": 1, "arguments": ["seed=0,1", argument], "swept": [], "jobs": []}
+    plan = {"format": 2, "arguments": ["seed=0,1", argument], "swept": [], "jobs": []}
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     command = [sys.executable, "train.py", f"resume={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -98,7 +98,7 @@ def test_a_hostile_sweep_folder_is_refused(tmp_path: Path, argument: str) -> Non
 
 
 def test_a_sweep_folder_does_not_widen_the_allowlist(tmp_path: Path) -> None:
-    plan = {"format": 1, "arguments": ["trust=[os]", "+trust=[os]", "seed=0"], "swept": [], "jobs": []}
+    plan = {"format": 2, "arguments": ["trust=[os]", "+trust=[os]", "seed=0"], "swept": [], "jobs": []}
     (tmp_path / "sweep.json").write_text(json.dumps(plan))
     assert SweepFolder(tmp_path).arguments() == ["seed=0"]
 

@@ -1,13 +1,14 @@
 """Training a group: many runs in lockstep, each leaving the record that it would leave alone."""
 
+import copy
 import io
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +23,9 @@ from ockham.cost import peak_memory_bytes
 from ockham.data import Split
 from ockham.events import EventWriter
 from ockham.experiment import PROBE_SAMPLES, Experiment
-from ockham.fused.effects import OnBatches, OnWeights, update
-from ockham.fused.program import compiled
+from ockham.fused.effects import OnBatches
 from ockham.fused.stack import Stack
-from ockham.optim.rules import Rule, State, mu_product, rule_of
+from ockham.fused.updates import make_updates, order, rule_and_hyper
 from ockham.record import RunFolder, gaps, write_atomic
 from ockham.reg import total_penalty
 
@@ -58,24 +58,6 @@ class Member:
         return [cost(outcome, maximise=self.experiment.maximise)[0] for outcome in self.history]
 
 
-@dataclass(frozen=True)
-class Family:
-    """The members, next to each other, that one rule updates; their hyperparameters are (members,)."""
-
-    rule: Rule
-    rows: slice
-    hyper: dict[str, np.ndarray]
-    used: frozenset[str]
-    update: Callable[..., Tensor]
-
-
-def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
-    """What the member's optimizer does, read from the optimizer itself."""
-    optimizer = experiment.make_optimizer(experiment.model)
-    (group,) = optimizer.param_groups
-    return rule_of(type(optimizer).__name__, group)
-
-
 def finished_epochs_of(checkpoint: Path) -> int:
     """After how many epochs a group continues; 0 where it has no checkpoint."""
     return int(torch.load(checkpoint, weights_only=True)["epoch"]) if checkpoint.exists() else 0
@@ -87,19 +69,31 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
     pruned ends at its epoch and changes nothing for the others.
     """
-    group = Group(members, checkpoint)
-    group.train()
+    double = members[0].experiment.settings.precision == "64-true"
+    with _default_dtype(torch.float64 if double else torch.float32) as dtype:
+        Group(members, checkpoint, dtype).train()
     checkpoint.unlink(missing_ok=True)
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[torch.dtype]:
+    """torch's optimizers count steps in it, as in a single run of that precision."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield dtype
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Group:
     """The stacked state of the members that still train, and the loop over epochs and steps."""
 
-    def __init__(self, members: Sequence[Member], checkpoint: Path) -> None:
+    def __init__(self, members: Sequence[Member], checkpoint: Path, dtype: torch.dtype) -> None:
         first = members[0].experiment
         self.settings = first.settings
         self.device = torch.device(self.settings.accelerator)
-        self.dtype = torch.float64 if self.settings.precision == "64-true" else torch.float32
+        self.dtype = dtype
         self.checkpoint = checkpoint
         self.all = list(members)
         self.epoch, self.step = 0, 0
@@ -107,15 +101,7 @@ class Group:
         self.started = self.last_written = time.monotonic()
         for member in members:
             member.experiment.model.to(device=self.device, dtype=self.dtype)
-        rules = [rule_and_hyper(member.experiment) for member in members]
-        names = {id(rule): position for position, (rule, _) in enumerate(rules)}
-        order = sorted(range(len(members)), key=lambda position: (names[id(rules[position][0])], position))
-        self._take([members[position] for position in order])
-        self.state = [
-            {name: torch.zeros_like(p[family.rows]) for name in family.rule.state}
-            for family in self.families
-            for p in self.stack.parameters.values()
-        ]
+        self._take([members[position] for position in order([member.experiment for member in members])])
         self.best = self._copies()
         if checkpoint.exists():
             self._load()
@@ -126,20 +112,8 @@ class Group:
         experiments = [member.experiment for member in members]
         self.stack = Stack([experiment.model for experiment in experiments])
         self.on_batches = OnBatches(experiments, self.dtype, self.device)
-        on_weights = OnWeights.of(experiments)
-        self.on_matrices, self.on_others = (self._tensors(side) for side in (on_weights.matrices, on_weights.others))
-        self.families = []
-        rules = [rule_and_hyper(experiment) for experiment in experiments]
-        start = 0
-        for stop in range(1, len(members) + 1):
-            if stop == len(members) or rules[stop][0] is not rules[start][0]:
-                rule, rows = rules[start][0], slice(start, stop)
-                hyper = {name: np.array([own[name] for _, own in rules[rows]], dtype=np.float64) for name in rule.defaults}
-                used = on_weights.used(rows)
-                steps = experiments[0].total_steps - self.step
-                sizes = stop - start, experiments[0].num_parameters
-                self.families.append(Family(rule, rows, hyper, used, compiled(update, steps=steps, elements=math.prod(sizes))))
-                start = stop
+        self.updates = make_updates(self.stack, experiments, steps=experiments[0].total_steps - self.step)
+        self.base_lrs = np.array([rule_and_hyper(experiment)[1]["lr"] for experiment in experiments])
         # Members of one cohort see the same batches.
         keys = [(id(e.splits), e.settings.seed) for e in experiments]
         self.cohorts = list(dict.fromkeys(keys))
@@ -149,9 +123,6 @@ class Group:
             leader.normalize.for_model(self.dtype, leader.memory_format, self.device)
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
         self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
-
-    def _tensors(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        return {name: torch.tensor(values, dtype=self.dtype, device=self.device) for name, values in arrays.items()}
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in (self.stack.parameters | self.stack.buffers).items()}
@@ -183,10 +154,9 @@ class Group:
     def _learning_rates(self, samples: int) -> np.ndarray:
         """The learning rate of every step of the coming epoch and every member, (steps, members)."""
         steps = -(-samples // self.settings.batch_size)
-        base = np.concatenate([family.hyper["lr"] for family in self.families])
         total = self.members[0].experiment.total_steps
         factors = [[m.experiment.schedule(self.step + s, total) for m in self.members] for s in range(steps)]
-        return np.array(factors) * base
+        return np.array(factors) * self.base_lrs
 
     def _step(self, batches: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
@@ -201,7 +171,8 @@ class Group:
             losses = losses + penalty
         gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
         self.step += 1
-        return losses.detach() + self._update(gradients, lrs)
+        with torch.no_grad():
+            return losses.detach() + self.updates.step(gradients, lrs, self.step)
 
     def _inputs(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Inputs (members, n, pixels) and targets (members or 1, n) or (members or 1, n, classes)."""
@@ -229,30 +200,6 @@ class Group:
             return -(y * log_probabilities).sum(dim=2).mean(dim=1)
         chosen = y.expand(logits.shape[:2]).unsqueeze(2)
         return -log_probabilities.gather(2, chosen).squeeze(2).mean(dim=1)
-
-    @torch.no_grad()
-    def _update(self, gradients: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
-        penalties = []
-        parameters = list(self.stack.parameters.values())
-        for index, family in enumerate(self.families):
-            rows = family.rows
-            hyper = {**family.hyper, "lr": lrs[rows]}
-            if family.rule.corrections is not None:
-                hyper |= family.rule.corrections(hyper, self.step)
-            stacked = torch.from_numpy(np.stack(list(hyper.values()))).to(dtype=self.dtype, device=self.device)
-            penalties.append(
-                family.update(
-                    family.rule,
-                    family.used,
-                    [p[rows] for p in parameters],
-                    [g[rows] for g in gradients],
-                    self.state[index * len(parameters) : (index + 1) * len(parameters)],
-                    dict(zip(hyper, stacked, strict=True)),
-                    {name: values[rows] for name, values in self.on_matrices.items() if name in family.used},
-                    {name: values[rows] for name, values in self.on_others.items() if name in family.used},
-                )
-            )
-        return torch.cat(penalties)
 
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
@@ -381,35 +328,13 @@ class Group:
             samples=self._samples_until(self.epoch),
             history=list(history),
             model={name: value.clone() for name, value in experiment.model.state_dict().items()},
-            optimizer=self._optimizer_state(position),
+            optimizer=self.updates.state(position),
             input=experiment.input,
         ).save(folder.last_checkpoint)
 
     def _samples_until(self, epoch: int) -> int:
         experiment = self.all[0].experiment
         return (epoch - 1) * len(experiment.splits.train) + experiment.epoch_samples(epoch - 1)
-
-    def _optimizer_state(self, position: int) -> dict[str, Any]:
-        """The state of torch's optimizer after the same steps."""
-        member = self.members[position]
-        optimizer = member.experiment.make_optimizer(member.experiment.model)
-        index, family = next((i, f) for i, f in enumerate(self.families) if f.rows.start <= position < f.rows.stop)
-        row = position - family.rows.start
-        parameters = list(member.experiment.model.parameters())
-        for number, parameter in enumerate(parameters):
-            stacked: State = self.state[index * len(parameters) + number]
-            own: dict[str, Any] = {}
-            if family.rule.counts_steps:
-                own["step"] = torch.tensor(float(self.step), dtype=self.dtype)
-            if type(optimizer).__name__ == "NAdam":
-                product = mu_product({name: values[row : row + 1] for name, values in family.hyper.items()}, self.step)
-                own["mu_product"] = torch.tensor(float(product[0]), dtype=self.dtype)
-            own |= {name: stacked[name][row].clone() for name in family.rule.state}
-            if own:
-                optimizer.state[parameter] = own
-        for group in optimizer.param_groups:
-            group["lr"] = float(self.lrs[position])
-        return optimizer.state_dict()
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 
@@ -421,16 +346,11 @@ class Group:
         self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
-        state = []
-        for index, family in enumerate(self.families):
-            inside = [row - family.rows.start for row in rows if family.rows.start <= row < family.rows.stop]
-            count = len(self.stack.parameters)
-            for own in self.state[index * count : (index + 1) * count]:
-                if inside:
-                    state.append({name: value[inside].clone() for name, value in own.items()})
-        self.state = state
+        states = [copy.deepcopy(self.updates.state(row)) for row in rows]
         self.best = {name: value[rows].clone() for name, value in self.best.items()}
         self._take([self.members[row] for row in rows])
+        for position, state in enumerate(states):
+            self.updates.load(position, state)
 
     def _save(self) -> None:
         buffer = io.BytesIO()
@@ -442,7 +362,7 @@ class Group:
             "ended": [member.ended for member in self.all],
             "histories": [[list(outcome) for outcome in member.history] for member in self.all],
             "stack": self.stack.parameters | self.stack.buffers,
-            "state": self.state,
+            "optimizers": [self.updates.state(position) for position in range(len(self.members))],
             "best": self.best,
         }
         for member in self.members:
@@ -464,4 +384,6 @@ class Group:
             self._keep([self.members.index(member) for member in kept])
         for name, value in (self.stack.parameters | self.stack.buffers).items():
             value.copy_(content["stack"][name])
-        self.state, self.best = content["state"], content["best"]
+        for position, state in enumerate(content["optimizers"]):
+            self.updates.load(position, state)
+        self.best = content["best"]

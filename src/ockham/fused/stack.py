@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,26 @@ class Layer:
     name: str
     norm: str | None
     activation: nn.Module | None
+
+
+class Dense(torch.autograd.Function):
+    """x (members, n, in), weight (members, out, in), bias (members, out) or None -> (members, n, out).
+
+    Its own backward, so that the gradient of the weights comes in their layout, which the update reads at twice the speed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        out = torch.bmm(x, weight.transpose(1, 2))
+        return out if bias is None else out.add_(bias.unsqueeze(1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        on_x = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
+        on_bias = grad.sum(dim=1) if ctx.needs_input_grad[2] else None
+        return on_x, torch.bmm(grad.transpose(1, 2), x), on_bias
 
 
 class Stack:
@@ -61,9 +82,7 @@ class Stack:
         for layer in self.layers:
             if disturb is not None:
                 x = disturb(layer.name, x)
-            weight, bias = parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias")
-            product = weight.transpose(1, 2)
-            x = torch.bmm(x, product) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, product)
+            x = Dense.apply(x, parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias"))
             if layer.norm is not None:
                 x = _normalized(parameters, buffers, layer.norm, x, training=training)
             if layer.activation is not None:
