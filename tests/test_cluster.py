@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 
 from conftest import ROOT, SMALL
+from ockham.sweep.cluster import _packed, _run_on_node, _unpack
 from test_sweep import start, sweep, table
 
 SETTINGS = ("optimizer=sgd,adam", "seed=0,1")
@@ -72,6 +75,28 @@ def test_a_sweep_on_ray_outlives_a_node(two_nodes: Any, tmp_path: Path) -> None:
     out, errors = process.communicate()
     assert process.returncode == 0, errors + out
     assert [row["state"] for row in table(folder, "results.csv")] == ["finished"] * 6
+
+
+def test_without_a_shared_folder_run_folders_travel(tmp_path: Path) -> None:
+    """What a node does that does not see the sweep's file system: it gets what is there and returns what it made."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    (here / "3").mkdir(parents=True)
+    (here / "3" / "begun").write_text("before")
+    (here / "sweep.json").write_text("{}")
+
+    def job() -> JobReturn:
+        assert (there / "3" / "begun").read_text() == "before"
+        (there / "3" / "metrics.json").write_text("made")
+        return JobReturn(status=JobStatus.COMPLETED)
+
+    files = _packed(here, ["sweep.json", "3", "4"])
+    outcome, made = _run_on_node(cloudpickle.dumps(job), str(ROOT), 1, [3, 4], str(there), str(tmp_path / "unseen"), files)
+    assert cloudpickle.loads(outcome).status == JobStatus.COMPLETED
+    assert made is not None
+    (here / "sweep.json").write_text("grown")
+    _unpack(made, here)
+    assert (here / "3" / "metrics.json").read_text() == "made"
+    assert (here / "sweep.json").read_text() == "grown"
 
 
 def test_without_the_extra_a_mistake_names_it(tmp_path: Path) -> None:

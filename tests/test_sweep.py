@@ -148,7 +148,7 @@ def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dic
         while waiting or running:
             while waiting and running < executor.slots:
                 number, job = waiting.pop()
-                executor.submit(number, cloudpickle.dumps(job))
+                executor.submit([number], cloudpickle.dumps(job))
                 running += 1
             for done in executor.wait(1.0):
                 running -= 1

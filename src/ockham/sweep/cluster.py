@@ -7,6 +7,7 @@ import sys
 import tarfile
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ class Ray:
         self._running: dict[Any, tuple[int, float]] = {}
         self.busy_seconds = 0.0
 
-    def submit(self, number: int, payload: bytes) -> None:
-        run = self._folder / str(number)
-        reference = self._task.remote(payload, os.getcwd(), self._threads, str(run), str(self._sign), _packed(run))
-        self._running[reference] = (number, time.monotonic())
+    def submit(self, numbers: Sequence[int], payload: bytes) -> None:
+        files = _packed(self._folder, ["sweep.json", *map(str, numbers)])  # pruning reads sweep.json
+        reference = self._task.remote(payload, os.getcwd(), self._threads, numbers, str(self._folder), str(self._sign), files)
+        self._running[reference] = (numbers[0], time.monotonic())
 
     def wait(self, seconds: float) -> list[Done]:
         ready, others = self._ray.wait(list(self._running), timeout=seconds)
@@ -79,7 +80,7 @@ class Ray:
         except Exception as error:  # whatever Ray says of a task that it lost or that was cancelled
             return Done(number, RuntimeError(str(error)))
         if files is not None:
-            _unpack(files, self._folder / str(number))
+            _unpack(files, self._folder)
         return Done(number, cloudpickle.loads(outcome))
 
     def _end(self, reference: Any) -> int:
@@ -99,14 +100,14 @@ class Ray:
 
 
 def _run_on_node(
-    payload: bytes, cwd: str, threads: int, run: str, sign: str, files: bytes | None
+    payload: bytes, cwd: str, threads: int, numbers: Sequence[int], folder: str, sign: str, files: bytes
 ) -> tuple[bytes, bytes | None]:
-    """A job on a node of the cluster: the outcome, and the run folder where the sweep does not see this file system."""
+    """A task on a node of the cluster: the outcome, and the run folders where the sweep does not see this file system."""
     shared = Path(sign).exists()
-    if files is not None and not shared:
-        _unpack(files, Path(run))
+    if not shared:
+        _unpack(files, Path(folder))
     outcome = _run(payload, cwd, threads)
-    return outcome, None if shared else _packed(Path(run))
+    return outcome, None if shared else _packed(Path(folder), [str(number) for number in numbers])
 
 
 def _run(payload: bytes, cwd: str, threads: int) -> bytes:
@@ -120,13 +121,13 @@ def _run(payload: bytes, cwd: str, threads: int) -> bytes:
         return cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def _packed(folder: Path) -> bytes | None:
-    """The folder as an archive; None where there is none."""
-    if not folder.is_dir():
-        return None
+def _packed(folder: Path, names: Sequence[str]) -> bytes:
+    """What of these is in the folder, as an archive."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        archive.add(folder, arcname=".", filter=lambda member: None if member.name.endswith(".claim") else member)
+        for name in names:
+            if (folder / name).exists():
+                archive.add(folder / name, arcname=name, filter=lambda m: None if m.name.endswith((".claim", ".lock")) else m)
     return content.getvalue()
 
 
@@ -177,8 +178,8 @@ class Slurm:
         self._running: dict[int, tuple[Any, float]] = {}
         self.busy_seconds = 0.0
 
-    def submit(self, number: int, payload: bytes) -> None:
-        self._running[number] = (self._executor.submit(_run, payload, os.getcwd(), self._threads), time.monotonic())
+    def submit(self, numbers: Sequence[int], payload: bytes) -> None:
+        self._running[numbers[0]] = (self._executor.submit(_run, payload, os.getcwd(), self._threads), time.monotonic())
 
     def wait(self, seconds: float) -> list[Done]:
         deadline = time.monotonic() + seconds

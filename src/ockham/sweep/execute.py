@@ -107,7 +107,7 @@ class Sweep:
                 number = task[0].number
                 self.running[number] = task
                 self.attempts[number] = self.attempts.get(number, 0) + 1
-                self.executor.submit(number, self.payload_of(task))
+                self.executor.submit([job.number for job in task], self.payload_of(task))
 
     def _claim(self, task: Task) -> bool:
         """All jobs of the task, or none."""

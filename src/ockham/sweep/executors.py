@@ -23,7 +23,7 @@ class WorkerDiedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Done:
-    """A job that ended: what run_job returned, or the error that kept it from returning."""
+    """A task that ended, by the number of its first job: what run_job returned, or the error that kept it from returning."""
 
     number: int
     outcome: JobReturn | BaseException
@@ -38,8 +38,8 @@ class Executor(Protocol):
     def busy_seconds(self) -> float:
         """Seconds in which slots had a job, summed over slots."""
 
-    def submit(self, number: int, payload: bytes) -> None:
-        """Start a job; there is a free slot."""
+    def submit(self, numbers: Sequence[int], payload: bytes) -> None:
+        """Start a task of jobs with these numbers, and known by the first; there is a free slot."""
 
     def wait(self, seconds: float) -> list[Done]:
         """The jobs that ended; waits up to so many seconds for the first."""
@@ -60,9 +60,9 @@ class Inline:
         self._done: list[Done] = []
         self.busy_seconds = 0.0
 
-    def submit(self, number: int, payload: bytes) -> None:
+    def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         started = time.monotonic()
-        self._done.append(Done(number, cloudpickle.loads(payload)()))
+        self._done.append(Done(numbers[0], cloudpickle.loads(payload)()))
         self.busy_seconds += time.monotonic() - started
 
     def wait(self, seconds: float) -> list[Done]:
@@ -102,12 +102,12 @@ class Processes:
         self._timeout = timeout
         self._context = multiprocessing.get_context("spawn")
 
-    def submit(self, number: int, payload: bytes) -> None:
+    def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         slot = next(slot for slot in self._slots if slot.number is None)
         if slot.process is None:
             self._start(slot)
         assert slot.connection is not None
-        slot.number, slot.started = number, time.monotonic()
+        slot.number, slot.started = numbers[0], time.monotonic()
         slot.connection.send_bytes(payload)
 
     def _start(self, slot: Slot) -> None:

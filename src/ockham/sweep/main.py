@@ -158,7 +158,7 @@ def launch(
         while waiting or running:
             while waiting and running < executor.slots:
                 number, own = waiting.pop()
-                executor.submit(number, payload(number, own, context=context, config=config, task=task))
+                executor.submit([number], payload(number, own, context=context, config=config, task=task))
                 running += 1
             for done in executor.wait(1.0):
                 running -= 1
