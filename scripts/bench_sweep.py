@@ -63,7 +63,9 @@ def sweep(grid: list[str], data_root: Path, epochs: int, *more: str) -> tuple[fl
 
 def sizes(epochs: int) -> None:
     """Milliseconds a member and step of one group in this process with one thread, and its memory."""
+    import hydra
     import torch
+    from omegaconf import DictConfig
 
     from bench_step import machine
     from ockham import build
@@ -71,8 +73,9 @@ def sizes(epochs: int) -> None:
     from ockham.fused import updates
     from ockham.fused.group import Group, Member
 
-    sys.path.insert(0, str(ROOT / "tests"))
-    from conftest import compose
+    def compose(*overrides: str) -> DictConfig:
+        with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return hydra.compose("train", list(overrides))
 
     torch.set_num_threads(1)
     print(machine())
