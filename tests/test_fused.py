@@ -66,7 +66,7 @@ def run_both(folder: Path, members: Sequence[Sequence[str]]) -> tuple[list[Job],
     alone, fused = jobs
     for job in alone:
         execute(job)
-    execute_group(fused, folder / "group.ckpt")
+    execute_group(fused, folder / "group")
     return alone, fused
 
 
@@ -115,7 +115,7 @@ def test_members_equal_single_runs_for_every_regularizer(
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
     ruled = [make_job(tmp_path / "rules" / str(n), *BASE, *own) for n, own in enumerate(members)]
-    execute_group(ruled, tmp_path / "rules.ckpt")
+    execute_group(ruled, tmp_path / "rules-group")
     for one, native, rule in zip(alone, fused, ruled, strict=True):
         assert_close(one.folder, native.folder)
         assert_close(one.folder, rule.folder)
@@ -154,6 +154,14 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path) -> 
         assert_close(one.folder, other.folder)
 
 
+def test_folds_of_unequal_size_make_a_group(tmp_path: Path) -> None:
+    """4,000 images in three folds: two trainings of 2,667 images and one of 2,666."""
+    base = ["trainer.precision=64-true", "data.train_samples=null", "trainer.max_epochs=1", "cv=3"]
+    alone, fused = run_both(tmp_path, [[*base, f"fold={fold}", "reg=dropout"] for fold in range(3)])
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
+
+
 def test_in_single_precision_accuracies_agree(tmp_path: Path) -> None:
     base = ("data.train_samples=1000", "model.hidden=[64]")
     members = [
@@ -176,7 +184,7 @@ def test_the_update_compiles_to_what_it_is(tmp_path: Path, monkeypatch: pytest.M
     for form in ("compiled", "rules"):
         use(form, monkeypatch)
         jobs[form] = [make_job(tmp_path / form / str(n), *BASE, *own) for n, own in enumerate(members)]
-        execute_group(jobs[form], tmp_path / f"{form}.ckpt")
+        execute_group(jobs[form], tmp_path / f"{form}-group")
     for one, other in zip(*jobs.values(), strict=True):
         assert_close(one.folder, other.folder, rtol=1e-3)
 
@@ -195,7 +203,7 @@ def test_a_member_that_diverges_changes_not_a_bit_of_its_neighbours(tmp_path: Pa
     def group(name: str, lr: str) -> list[Job]:
         own = [["optimizer=sgd", f"optimizer.lr={rate}"] for rate in ("0.1", lr, "0.05", "0.02", "0.01")]
         jobs = [make_job(tmp_path / name / str(n), *BASE, *settings) for n, settings in enumerate(own)]
-        execute_group(jobs, tmp_path / f"{name}.ckpt")
+        execute_group(jobs, tmp_path / f"{name}-group")
         return jobs
 
     calm, wild = group("calm", "0.1"), group("wild", "1e30")
@@ -226,7 +234,7 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
     whole, broken = (
         [make_job(tmp_path / name / str(n), *BASE, *longer, *own) for n, own in enumerate(members)] for name in "ab"
     )
-    execute_group(whole, tmp_path / "a.ckpt")
+    execute_group(whole, tmp_path / "a-group")
     save = group_module.Group._save
 
     def save_and_die(self: Any) -> None:
@@ -234,13 +242,13 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         raise Killed
 
     attempts = 0
-    while (tmp_path / "b.ckpt").exists() or not attempts:
+    while (tmp_path / "b-group").exists() or not attempts:
         attempts += 1
         with monkeypatch.context() as dying:
             if attempts < 5:
                 dying.setattr(group_module.Group, "_save", save_and_die)
             with contextlib.suppress(Killed):
-                execute_group(broken, tmp_path / "b.ckpt")
+                execute_group(broken, tmp_path / "b-group")
     assert attempts == 5
     for one, other in zip(whole, broken, strict=True):
         assert one.folder.state == other.folder.state

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shutil
 import socket
 import sys
 import traceback
@@ -122,16 +123,27 @@ def train(job: Job, *, rank: int, pictures: bool) -> None:
             events.close()
 
 
-def execute_group(jobs: Sequence[Job], checkpoint: Path) -> None:
-    """Train the jobs as one group that continues from `checkpoint` where that exists; each leaves its own run folder.
+def execute_group(jobs: Sequence[Job], checkpoints: Path) -> None:
+    """Train the jobs as one group that continues from the folder `checkpoints`; each leaves its own run folder.
 
-    A job that has ended for good keeps its folder as it is. Whatever ends the group is told in every folder that it concerns.
+    A job that has ended for good keeps its folder as it is. Folds of unequal size take turns, since batches are shared.
     """
+    checkpoints.mkdir(parents=True, exist_ok=True)  # tells a group that was killed from jobs that began alone
+    made = build.experiments([job.config for job in jobs])
+    sizes = dict.fromkeys(len(experiment.splits.train) for experiment in made)
+    for size in sizes:
+        part = [(job, one) for job, one in zip(jobs, made, strict=True) if len(one.splits.train) == size]
+        _execute_members(part, checkpoints / f"{size}.ckpt")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _execute_members(made: Sequence[tuple[Job, Experiment]], checkpoint: Path) -> None:
+    """Whatever ends the group is told in every folder that it concerns."""
+    jobs = [job for job, _ in made]
     waiting = [job for job in jobs if job.folder.state not in ("finished", "diverged", "pruned")]
     finished_epochs = finished_epochs_of(checkpoint)
-    made = build.experiments([job.config for job in jobs])
     members = []
-    for job, experiment in zip(jobs, made, strict=True):
+    for job, experiment in made:
         events = None
         if job in waiting:
             if job.config.logger.tensorboard:

@@ -156,7 +156,11 @@ class OnBatches:
         self.seeds = [experiment.settings.seed for experiment in experiments]
 
         def tensor(values: np.ndarray) -> Tensor | None:
-            return torch.tensor(values, dtype=dtype, device=device) if values.any() else None
+            if not values.any():
+                return None
+            made = torch.tensor(values, dtype=dtype, device=device)
+            self._rows[id(made)] = np.flatnonzero(values).tolist()
+            return made
 
         self.std = tensor(numbers(experiments, InputNoise, lambda reg: reg.std))
         self.smoothing = tensor(numbers(experiments, LabelSmoothing, lambda reg: reg.smoothing))
@@ -165,6 +169,7 @@ class OnBatches:
         targets = numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5)
         self.sparsity_target = torch.tensor(targets, dtype=dtype, device=device)
         self.rates: dict[tuple[str, bool], Tensor] = {}
+        self._rows: dict[int, list[int]] = {}
         for kind in (Dropout, GaussianDropout):
             for first, of in ((False, lambda reg: reg.rate), (True, lambda reg: reg.input_rate)):
                 rates = tensor(numbers(experiments, kind, of))
@@ -174,9 +179,9 @@ class OnBatches:
     def draw(self, purpose: str, kind: str, like: Tensor, wanted: Tensor) -> Tensor:
         """Numbers (members or 1, n, ...) as each member draws them alone; one seed draws once.
 
-        `wanted` (members,) is zero for those that draw nothing: they take the place of any other.
+        `wanted`, one of the tensors made here, is zero for those that draw nothing: they take the place of any other.
         """
-        rows = [position for position, number in enumerate(wanted.tolist()) if number]
+        rows = self._rows[id(wanted)]
         first_of = {self.seeds[position]: position for position in reversed(rows)}
         drawn: list[Tensor] = []
         place: dict[int, int] = {}

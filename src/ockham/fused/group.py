@@ -25,7 +25,7 @@ from ockham.events import EventWriter
 from ockham.experiment import PROBE_SAMPLES, Experiment
 from ockham.fused.effects import OnBatches
 from ockham.fused.stack import Stack
-from ockham.fused.updates import make_updates, order, rule_and_hyper
+from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, rule_and_hyper
 from ockham.record import RunFolder, gaps, write_atomic
 from ockham.reg import total_penalty
 
@@ -64,7 +64,7 @@ def finished_epochs_of(checkpoint: Path) -> int:
 
 
 def train_group(members: Sequence[Member], checkpoint: Path) -> None:
-    """Train all members to their ends; a group that was killed continues from `checkpoint`, which is gone at the end.
+    """Train all members to their ends; a group that was killed continues from `checkpoint`.
 
     Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
     pruned ends at its epoch and changes nothing for the others.
@@ -72,7 +72,6 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     double = members[0].experiment.settings.precision == "64-true"
     with _default_dtype(torch.float64 if double else torch.float32) as dtype:
         Group(members, checkpoint, dtype).train()
-    checkpoint.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -101,6 +100,8 @@ class Group:
         self.started = self.last_written = time.monotonic()
         for member in members:
             member.experiment.model.to(device=self.device, dtype=self.dtype)
+        # Once for all, so that a group that continues takes the same form.
+        self.form = Compiled if pays_to_compile([member.experiment for member in members]) else Native
         self._take([members[position] for position in order([member.experiment for member in members])])
         self.best = self._copies()
         if checkpoint.exists():
@@ -112,7 +113,7 @@ class Group:
         experiments = [member.experiment for member in members]
         self.stack = Stack([experiment.model for experiment in experiments])
         self.on_batches = OnBatches(experiments, self.dtype, self.device)
-        self.updates = make_updates(self.stack, experiments, steps=experiments[0].total_steps - self.step)
+        self.updates: Updates = self.form(self.stack, experiments)
         self.base_lrs = np.array([rule_and_hyper(experiment)[1]["lr"] for experiment in experiments])
         # Members of one cohort see the same batches.
         keys = [(id(e.splits), e.settings.seed) for e in experiments]

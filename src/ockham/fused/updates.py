@@ -44,15 +44,15 @@ class Updates(Protocol):
     def load(self, position: int, state: Mapping[str, Any]) -> None: ...
 
 
-def make_updates(stack: Stack, experiments: Sequence[Experiment], *, steps: int) -> Updates:
-    """The form that is faster for so many steps, where a compiler is there."""
-    rules = [rule_and_hyper(experiment)[0] for experiment in experiments]
-    families = len({id(rule) for rule in rules})
-    saved = steps * len(stack) * experiments[0].num_parameters * SECONDS_SAVED
+def pays_to_compile(experiments: Sequence[Experiment]) -> bool:
+    """Whether the compiled form is faster for a whole run of these members, where a compiler is there."""
+    families = len({id(rule_and_hyper(experiment)[0]) for experiment in experiments})
+    steps = experiments[0].total_steps
+    saved = steps * len(experiments) * experiments[0].num_parameters * SECONDS_SAVED
     if saved < families * SECONDS_TO_COMPILE or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
-        return Native(experiments)
+        return False
     log.info("compiling %d updates, which saves about %.0f s over %d steps", families, saved, steps)
-    return Compiled(stack, experiments)
+    return True
 
 
 def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
@@ -65,7 +65,7 @@ def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
 class Native:
     """Each member's own optimizer and regularizers, as in a single run."""
 
-    def __init__(self, experiments: Sequence[Experiment]) -> None:
+    def __init__(self, stack: Stack, experiments: Sequence[Experiment]) -> None:
         self.regularizers = [experiment.regularizers for experiment in experiments]
         self.parameters = [named_parameters(experiment.model) for experiment in experiments]
         self.optimizers = [experiment.make_optimizer(experiment.model) for experiment in experiments]

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ class Sweep:
         """Queue what is missing. A group comes back whole, since its last bits may depend on its size."""
         for task in self.fusion.tasks(jobs):
             missing = [job for job in task if not self._is_final(job)]
-            begun_alone = not self.folder.group_checkpoint(task[0]).exists() and any(
+            begun_alone = not self.folder.group_checkpoints(task[0]).exists() and any(
                 self.folder.run(job).last_checkpoint.exists() for job in missing
             )
             if len(task) > 1 and begun_alone:
@@ -177,7 +178,7 @@ class Sweep:
         left = [job for job in task if not self._is_final(job)]
         reasons = {self._failed(job, error) for job in left}
         log.error("a group of %d failed, its jobs run one by one: %s", len(task), "; ".join(reasons))
-        self.folder.group_checkpoint(task[0]).unlink(missing_ok=True)
+        shutil.rmtree(self.folder.group_checkpoints(task[0]), ignore_errors=True)
         self.attempts[task[0].number] = 0
         self.waiting.extend((job,) for job in left)
 

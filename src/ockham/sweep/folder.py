@@ -64,9 +64,9 @@ class SweepFolder:
         stored = self.stored()
         write_json(self.plan_file, {**stored, "groups": [*stored.get("groups", []), *groups]})
 
-    def group_checkpoint(self, first: Job) -> Path:
-        """What a group continues from, by its first job."""
-        return self.path / "groups" / f"{first.number}.ckpt"
+    def group_checkpoints(self, first: Job) -> Path:
+        """The folder of what a group continues from, by its first job."""
+        return self.path / "groups" / str(first.number)
 
     def stored(self) -> dict[str, Any]:
         """The content of sweep.json. Raises ValueError where there is none that can be read."""

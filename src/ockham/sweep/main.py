@@ -100,16 +100,16 @@ def group_payload(
 ) -> bytes:
     """What a worker runs for a group; `common` are settings of the sweep that its jobs have too."""
     entries = [(job.number, job.overrides, {**job.content, **common}) for job in jobs]
-    checkpoint = folder.group_checkpoint(jobs[0])
+    checkpoints = folder.group_checkpoints(jobs[0])
     return cloudpickle.dumps(
-        partial(_run_group_in_worker, entries, folder.path, checkpoint, context, config, Singleton.get_state())
+        partial(_run_group_in_worker, entries, folder.path, checkpoints, context, config, Singleton.get_state())
     )
 
 
 def _run_group_in_worker(
     entries: Sequence[tuple[int, Sequence[str], Mapping[str, Any]]],
     folder: Path,
-    checkpoint: Path,
+    checkpoints: Path,
     context: HydraContext,
     config: DictConfig,
     singletons: Any,
@@ -138,7 +138,7 @@ def _run_group_in_worker(
             write_atomic(files.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node).encode())
         choices = {str(group): str(option) for group, option in hydra.runtime.choices.items()}
         jobs.append(run.Job(task_config, choices, tuple(overrides), files))
-    run.execute_group(jobs, checkpoint)
+    run.execute_group(jobs, checkpoints)
     return JobReturn(status=JobStatus.COMPLETED)
 
 
