@@ -83,7 +83,7 @@ class Sweep:
 
     def _take(self, jobs: Sequence[Job]) -> None:
         """Queue what is missing. A group comes back whole, since its last bits may depend on its size."""
-        for task in self.fusion.tasks(jobs):
+        for task in [task for batch in self.plan.batches(jobs) for task in self.fusion.tasks(batch)]:
             missing = [job for job in task if not self._is_final(job)]
             begun_alone = not self.folder.group_checkpoints(task[0]).exists() and any(
                 self.folder.run(job).last_checkpoint.exists() for job in missing

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -379,6 +380,10 @@ class Search:
         """Take the trials that stand in sweep.json, also those of another process."""
         for trial in stored["trials"][len(self.trials) :]:
             self.trials.append(Trial(trial["draw"], trial["point"], self._jobs_at(trial["point"])))
+
+    def batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        """By trial."""
+        return [list(own) for _, own in groupby(jobs, key=lambda job: job.number // len(self.replicates))]
 
     def more(self) -> Sequence[Job]:
         """The jobs of the next trial, and of those that another process has added since; none when all are there."""

@@ -182,6 +182,9 @@ class Plan(Protocol):
     def restore(self, stored: Mapping[str, Any]) -> None:
         """Take up the state that stands in sweep.json."""
 
+    def batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        """These jobs by what became known together: only such jobs may train together, or a restart would differ."""
+
     def more(self) -> Sequence[Job]:
         """Further jobs to run; none where all are there."""
 
@@ -207,6 +210,9 @@ class Grid:
 
     def restore(self, stored: Mapping[str, Any]) -> None:
         pass
+
+    def batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        return [jobs]
 
     def more(self) -> Sequence[Job]:
         """No jobs but those known from the start."""
