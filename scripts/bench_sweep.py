@@ -43,7 +43,10 @@ def processes(side: str, number: int, threads: int) -> float:
     """Milliseconds a run and step with so many processes of the side at once."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__, "--side", side]
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(number)]
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(number)
+    ]
     return max(float(process.communicate()[0].splitlines()[-1]) for process in running) / number
 
 

@@ -120,7 +120,7 @@ def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
         *("model=linear", "optimizer=lbfgs", "reg=l2", f"reg.l2.strength={strength}", f"data.train_samples={samples}"),
         *(
             "schedule=constant",
-            "trainer.max_epochs=60",
+            "trainer.max_epochs=30",
             "optimizer.max_iter=100",
             "+optimizer.tolerance_change=0",
             "+optimizer.tolerance_grad=1e-10",
