@@ -154,6 +154,7 @@ class OnBatches:
     def __init__(self, experiments: Sequence[Experiment], dtype: torch.dtype, device: torch.device) -> None:
         self.experiments = experiments
         self.seeds = [experiment.settings.seed for experiment in experiments]
+        self._rows: dict[int, list[int]] = {}
 
         def tensor(values: np.ndarray) -> Tensor | None:
             if not values.any():
@@ -169,7 +170,6 @@ class OnBatches:
         targets = numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5)
         self.sparsity_target = torch.tensor(targets, dtype=dtype, device=device)
         self.rates: dict[tuple[str, bool], Tensor] = {}
-        self._rows: dict[int, list[int]] = {}
         for kind in (Dropout, GaussianDropout):
             for first, of in ((False, lambda reg: reg.rate), (True, lambda reg: reg.input_rate)):
                 rates = tensor(numbers(experiments, kind, of))
