@@ -25,13 +25,14 @@ ALLOWED = {
     "events": set(),
     "pictures": {"data"},
     "experiment": {"core", "rng", "data", "reg", "schedules", "checkpoint"},
-    "lit": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record"},
+    "lit": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record", "measure"},
+    "measure": {"core", "reg"},
     "schema": {"core"},
     "screen": {"record", "schema"},
     "resume": {"record"},
     "prune": {"core", "record"},
     "sweep": {"core", "schema", "record", "screen", "build", "cost", "fused", "run"},
-    "fused": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record"},
+    "fused": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record", "measure"},
     "cli": {"schema", "record", "resume", "screen", "sweep"},
 }
 

@@ -1,6 +1,6 @@
 """What one run consists of, as objects: made by build.py, executed by lit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ockham.checkpoint import InputSpec
-from ockham.core.selection import maximised
+from ockham.core.selection import Outcome, best_epoch, cost, maximised
 from ockham.data import Augment, Normalize, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
@@ -90,6 +90,19 @@ class Experiment:
     @property
     def maximise(self) -> bool:
         return maximised(self.settings.objective)
+
+    def costs(self, history: Sequence[Outcome]) -> list[float]:
+        """The objective of every epoch as a number to be minimised."""
+        return [cost(outcome, maximise=self.maximise)[0] for outcome in history]
+
+    def is_best(self, history: Sequence[Outcome]) -> bool:
+        """Whether the last epoch is the best so far."""
+        return best_epoch(history, maximise=self.maximise) == len(history) - 1
+
+    def stops(self, history: Sequence[Outcome]) -> bool:
+        """Whether a regularizer ends the run after these epochs."""
+        costs = self.costs(history)
+        return any(reg.stop(costs) for reg in self.regularizers)
 
     @property
     def input(self) -> InputSpec:

@@ -5,12 +5,11 @@ from omegaconf import DictConfig
 
 from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import logits_of, scores
-from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.cost import flops_per_sample
 from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
+from ockham.measure import weight_scalars
 from ockham.record import FINAL_METRICS, RunFolder, gaps
-from ockham.reg import total_penalty
 from ockham.schema import SWEEP_SETTINGS, container, leaves
 
 
@@ -21,7 +20,6 @@ def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None
     dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
     model = experiment.model.to(device=device, dtype=dtype)
     model.load_state_dict(best.model)
-    parameters = named_parameters(model)
     normalize = experiment.normalize
     normalize.for_model(dtype, experiment.memory_format, device)
     splits = experiment.splits.to(device)
@@ -36,9 +34,7 @@ def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None
         "objective": measured[experiment.settings.objective],
         "best_epoch": best.epoch,
         "last_epoch": last.epoch,
-        "penalty": total_penalty(experiment.regularizers, model, splits.train.images, normalize),
-        "weight_norm": weight_norm(parameters),
-        "zero_fraction": zero_fraction(parameters),
+        **weight_scalars(experiment.regularizers, model, splits.train.images, normalize),
         "parameters": experiment.num_parameters,
         "steps": last.step,
         "flops": flops_per_sample(model, normalize.shape) * last.samples,

@@ -13,6 +13,7 @@ checkpoints/{last,best}.ckpt
 import csv
 import io
 import json
+import math
 import os
 import platform
 import socket
@@ -24,6 +25,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["running", "finished", "failed", "diverged", "pruned"]
+
+#: States of a run that is not continued.
+FINAL = ("finished", "diverged", "pruned")
 
 #: Scalars of one epoch, measured with its final weights: the columns of metrics.csv after `epoch` and `step`, and the
 #: TensorBoard tags. train/* is measured on a fixed sample of the training split, train/objective is what was minimised.
@@ -77,6 +81,14 @@ def gaps(scalars: Mapping[str, float]) -> dict[str, float]:
         "gap/loss": scalars["val/loss"] - scalars["train/loss"],
         "gap/acc": scalars["train/acc"] - scalars["val/acc"],
     }
+
+
+def divergence(scalars: Mapping[str, float]) -> str | None:
+    """Which scalar of an epoch tells that the run diverged; None where all is finite."""
+    for name in ("train/objective", "val/loss"):
+        if not math.isfinite(scalars[name]):
+            return f"{name} is {scalars[name]}"
+    return None
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -8,7 +8,8 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from ockham.finish import finish, hparam_settings
 from ockham.fused.group import Member, finished_epochs_of, train_group
 from ockham.lit import fit
 from ockham.prune import pruner
-from ockham.record import RunFolder
+from ockham.record import FINAL, RunFolder
 from ockham.resume import check_resumable, stored_choices, stored_config
 
 log = logging.getLogger("ockham")
@@ -74,7 +75,7 @@ def execute(job: Job, *, pictures: bool = True) -> float:
 
     The final `pictures` take a second, which the many runs of a sweep do without.
     """
-    try:
+    with _failure_told([job]):
         devices = build.settings_of(job.config, num_samples=1).devices
         if devices > 1:
             # Spawned, since a process that has used CUDA cannot be forked; told their places as by torchrun.
@@ -82,14 +83,6 @@ def execute(job: Job, *, pictures: bool = True) -> float:
             torch.multiprocessing.start_processes(_worker, arguments, nprocs=devices, start_method="spawn")
         else:
             train(job, rank=0, pictures=pictures)
-    except BaseException as error:
-        # Whatever ends the run, the folder must say so; the error itself goes on.
-        if job.folder.state == "running":
-            reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error)
-            job.folder.end("failed", error=reason or type(error).__name__, overrides=job.overrides)
-        with job.folder.log_file.open("a") as file:
-            traceback.print_exc(file=file)
-        raise
     if job.folder.state == "diverged":
         log.info("diverged: %s", job.folder.status()["error"]["message"])
         log.info("  everything until then is in %s", job.folder.path)
@@ -101,6 +94,21 @@ def execute(job: Job, *, pictures: bool = True) -> float:
         return best(row[job.config.objective] for row in epochs)
     log.info("%s", screen.result(job.folder))
     return float(job.folder.metrics()["objective"])
+
+
+@contextmanager
+def _failure_told(jobs: Sequence[Job]) -> Iterator[None]:
+    """Whatever ends the jobs inside the block, their folders say so; the error itself goes on."""
+    try:
+        yield
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error)
+        for job in jobs:
+            if job.folder.state == "running":
+                job.folder.end("failed", error=reason or type(error).__name__, overrides=job.overrides)
+            with job.folder.log_file.open("a") as file:
+                traceback.print_exc(file=file)
+        raise
 
 
 def train(job: Job, *, rank: int, pictures: bool) -> None:
@@ -128,55 +136,46 @@ def execute_group(jobs: Sequence[Job], checkpoints: Path) -> None:
 
     A job that has ended for good keeps its folder as it is. Folds of unequal size take turns, since batches are shared.
     """
-    checkpoints.mkdir(parents=True, exist_ok=True)  # tells a group that was killed from jobs that began alone
-    made = build.experiments([job.config for job in jobs])
-    sizes = dict.fromkeys(len(experiment.splits.train) for experiment in made)
-    for size in sizes:
-        part = [(job, one) for job, one in zip(jobs, made, strict=True) if len(one.splits.train) == size]
-        _execute_members(part, checkpoints / f"{size}.ckpt")
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with ExitStack() as locks:
+        for job in jobs:
+            locks.enter_context(job.folder.locked())
+        checkpoints.mkdir(parents=True, exist_ok=True)  # tells a group that was killed from jobs that began alone
+        made = build.experiments([job.config for job in jobs])
+        sizes = dict.fromkeys(len(experiment.splits.train) for experiment in made)
+        for size in sizes:
+            part = [(job, one) for job, one in zip(jobs, made, strict=True) if len(one.splits.train) == size]
+            _execute_members(part, checkpoints / f"{size}.ckpt")
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _execute_members(made: Sequence[tuple[Job, Experiment]], checkpoint: Path) -> None:
-    """Whatever ends the group is told in every folder that it concerns."""
-    jobs = [job for job, _ in made]
-    waiting = [job for job in jobs if job.folder.state not in ("finished", "diverged", "pruned")]
-    finished_epochs = finished_epochs_of(checkpoint)
-    members = []
-    for job, experiment in made:
-        events = None
-        if job in waiting:
-            if job.config.logger.tensorboard:
-                past_step = finished_epochs * experiment.steps_per_epoch
+    """The members of a group that share their batches; those that have ended for good are computed and leave nothing."""
+    waiting = [job for job, _ in made if job.folder.state not in FINAL]
+    epochs = finished_epochs_of(checkpoint)
+    with ExitStack() as writers, _failure_told(waiting):
+        members = []
+        for job, experiment in made:
+            events = None
+            if job in waiting and job.config.logger.tensorboard:
+                past_step = epochs * experiment.steps_per_epoch
                 events = EventWriter(job.folder.path, hparam_settings(job.config), past_step=past_step)
-            job.folder.keep_epochs(finished_epochs)
-            device = _device_name(experiment)
-            job.folder.begin(device=device)
-            facts = _facts(experiment, device)
-            _note(
-                job.folder, "in a group of %d runs\n%s", len(jobs), screen.summary(job.config, job.choices, facts, job.folder)
-            )
-        members.append(
-            Member(
-                experiment,
-                job.folder if job in waiting else None,
-                events,
-                pruner(job.config.prune, job.folder, job.config.objective),
-                partial(_finish_member, job, experiment, events),
-            )
-        )
-    try:
+                writers.callback(events.close)
+            if job in waiting:
+                _begin_member(job, experiment, epochs, group_size=len(made))
+            prune = pruner(job.config.prune, job.folder, job.config.objective)
+            finish_member = partial(_finish_member, job, experiment, events)
+            members.append(Member(experiment, job.folder if job in waiting else None, events, prune, finish_member))
         train_group(members, checkpoint)
-    except BaseException as error:
-        reason = "interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else str(error) or type(error).__name__
-        for job in waiting:
-            if job.folder.state == "running":
-                job.folder.end("failed", error=reason, overrides=job.overrides)
-        raise
-    finally:
-        for member in members:
-            if member.events is not None:
-                member.events.close()
+
+
+def _begin_member(job: Job, experiment: Experiment, finished_epochs: int, *, group_size: int) -> None:
+    device = _device_name(experiment)
+    summary = screen.summary(job.config, job.choices, _facts(experiment, device), job.folder)
+    _note(job.folder, "in a group of %d runs\n%s", group_size, summary)
+    for warning in schema.check(schema.container(job.config)):
+        _note(job.folder, "warning: %s", warning)
+    job.folder.keep_epochs(finished_epochs)
+    job.folder.begin(device=device)
 
 
 def _finish_member(job: Job, experiment: Experiment, events: EventWriter | None) -> None:

@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ockham.checkpoint import Checkpoint
-from ockham.core.metrics import scores
-from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
-from ockham.core.selection import Outcome, best_epoch, cost
+from ockham.core.metrics import evaluation_batch, scores
+from ockham.core.selection import Outcome, best_epoch
 from ockham.cost import peak_memory_bytes
 from ockham.data import Split
 from ockham.events import EventWriter
@@ -26,14 +25,13 @@ from ockham.experiment import PROBE_SAMPLES, Experiment
 from ockham.fused.effects import OnBatches
 from ockham.fused.stack import Stack
 from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, rule_and_hyper
-from ockham.record import RunFolder, gaps, write_atomic
-from ockham.reg import total_penalty
+from ockham.measure import weight_scalars
+from ockham.record import RunFolder, divergence, gaps, write_atomic
 
 log = logging.getLogger("ockham")
 
 #: A group's checkpoint holds all its members and takes its time.
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
-EVALUATION_BATCH = 1024
 
 
 @dataclass
@@ -51,11 +49,6 @@ class Member:
     finish: Callable[[], None]
     history: list[Outcome] = field(default_factory=list)
     ended: bool = False
-
-    @property
-    def costs(self) -> list[float]:
-        """The objective of every epoch as a number to be minimised."""
-        return [cost(outcome, maximise=self.experiment.maximise)[0] for outcome in self.history]
 
 
 def finished_epochs_of(checkpoint: Path) -> int:
@@ -96,7 +89,7 @@ class Group:
         self.checkpoint = checkpoint
         self.all = list(members)
         self.epoch, self.step = 0, 0
-        self.train_seconds = 0.0
+        self.train_seconds = self.past_seconds = 0.0
         self.started = self.last_written = time.monotonic()
         for member in members:
             member.experiment.model.to(device=self.device, dtype=self.dtype)
@@ -241,56 +234,59 @@ class Group:
 
     def _logits(self, rows: list[int], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
-        normalize = self.leaders[cohort].normalize
+        leader = self.leaders[cohort]
+        size = evaluation_batch(leader.model, self.device)
         forward = self.stack.evaluation(None if len(rows) == len(self.members) else rows)
-        return torch.cat([forward(normalize(part)) for part in split.images.split(EVALUATION_BATCH)], dim=1)
+        return torch.cat([forward(leader.normalize(part)) for part in split.images.split(size)], dim=1)
 
     def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         experiment = self.members[position].experiment
         leader = self.leaders[self.cohort_of[position]]
-        parameters = named_parameters(experiment.model)
         scalars: dict[str, float] = {}
         for name in ("train", "val"):
             scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), evaluated[name][position], strict=True))
         probe = self.probes[self.cohort_of[position]]
-        own = {
+        return {
+            **scalars,
+            **gaps(scalars),
             "train/objective": self.objectives[position],
-            "penalty": total_penalty(experiment.regularizers, experiment.model, probe.images, leader.normalize),
-            "weight_norm": weight_norm(parameters),
-            "zero_fraction": zero_fraction(parameters),
+            **weight_scalars(experiment.regularizers, experiment.model, probe.images, leader.normalize),
             "lr": float(self.lrs[position]),
         }
-        return scalars | gaps(scalars) | own
 
     def _record(self, position: int, member: Member, scalars: dict[str, float]) -> bool:
         """Write the member's epoch; whether it has come to its end."""
-        experiment = member.experiment
         member.history.append(Outcome(scalars[self.settings.objective], scalars["val/loss"]))
         if member.folder is not None:
             member.folder.append_epoch(self.epoch, self.step, scalars)
         if member.events is not None:
             throughput = {"samples_per_second": self.epoch_samples / self.epoch_seconds}
             member.events.scalars(self.step, scalars | throughput)
-        for what in ("train/objective", "val/loss"):
-            if not math.isfinite(scalars[what]):
-                if member.folder is not None:
-                    self._write_cost(member.folder)
-                    member.folder.end("diverged", error=f"{what} is {scalars[what]} after epoch {self.epoch}")
-                member.ended = True
-                return False
-        if best_epoch(member.history, maximise=experiment.maximise) == len(member.history) - 1:
-            for name, value in (self.stack.parameters | self.stack.buffers).items():
-                self.best[name][position].copy_(value[position])
-        done = self.epoch == experiment.num_epochs or any(reg.stop(member.costs) for reg in experiment.regularizers)
-        if not done and member.prune is not None and member.prune(member.costs):
-            if member.folder is not None:
-                self._write_checkpoints(position, member, member.folder)
-                member.folder.end("pruned")
-            member.ended = True
-            return False
+        member.ended, done = self._judge(position, member, scalars)
         if done and member.folder is not None:
             self._write_checkpoints(position, member, member.folder)
         return done
+
+    def _judge(self, position: int, member: Member, scalars: dict[str, float]) -> tuple[bool, bool]:
+        """(whether the member ends without being finished, whether it has come to its end); keeps its best weights."""
+        experiment, folder = member.experiment, member.folder
+        diverged = divergence(scalars)
+        if diverged is not None:
+            if folder is not None:
+                self._write_cost(folder)
+                folder.end("diverged", error=f"{diverged} after epoch {self.epoch}")
+            return True, False
+        if experiment.is_best(member.history):
+            for name, value in (self.stack.parameters | self.stack.buffers).items():
+                self.best[name][position].copy_(value[position])
+        if self.epoch == experiment.num_epochs or experiment.stops(member.history):
+            return False, True
+        if member.prune is None or not member.prune(experiment.costs(member.history)):
+            return False, False
+        if folder is not None:
+            self._write_checkpoints(position, member, folder)
+            folder.end("pruned")
+        return True, False
 
     def _end(self, member: Member) -> None:
         if member.folder is not None:
@@ -298,12 +294,14 @@ class Group:
         member.ended = True
 
     def _write_cost(self, folder: RunFolder) -> None:
-        samples = self.step * self.settings.batch_size * len(self.all)
+        """The member's share of what the group took."""
+        share = 1 / len(self.all)
+        train_seconds = self.train_seconds * share
         folder.write_cost(
             {
-                "samples_per_second": samples / max(self.train_seconds, 1e-9) / len(self.all),
-                "train_seconds": self.train_seconds / len(self.all),
-                "wall_seconds": (time.monotonic() - self.started) / len(self.all),
+                "samples_per_second": self._samples_until(self.epoch) / max(train_seconds, 1e-9),
+                "train_seconds": train_seconds,
+                "wall_seconds": (self.past_seconds + time.monotonic() - self.started) * share,
                 "peak_memory_bytes": peak_memory_bytes(self.device),
             }
         )
@@ -359,6 +357,7 @@ class Group:
             "epoch": self.epoch,
             "step": self.step,
             "train_seconds": self.train_seconds,
+            "wall_seconds": self.past_seconds + time.monotonic() - self.started,
             "members": [self.all.index(member) for member in self.members],
             "ended": [member.ended for member in self.all],
             "histories": [[list(outcome) for outcome in member.history] for member in self.all],
@@ -376,7 +375,7 @@ class Group:
     def _load(self) -> None:
         content = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.epoch, self.step = content["epoch"], content["step"]
-        self.train_seconds = content["train_seconds"]
+        self.train_seconds, self.past_seconds = content["train_seconds"], content["wall_seconds"]
         for member, ended, history in zip(self.all, content["ended"], content["histories"], strict=True):
             member.ended = ended
             member.history = [Outcome(*pair) for pair in history]

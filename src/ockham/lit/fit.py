@@ -40,7 +40,7 @@ def fit(
     # for a GPU through the driver's library, which takes a fifth of a millisecond where there is none.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     module = Classifier(experiment, checkpoint)
-    if module.finished_epochs >= experiment.num_epochs or module.should_stop():
+    if module.finished_epochs >= experiment.num_epochs or experiment.stops(module.history):
         return
     trainer = _trainer(experiment, module, [Recorder(folder, events, prune), Progress(), *callbacks])
     chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)

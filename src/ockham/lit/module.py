@@ -11,12 +11,13 @@ from torch.optim import LBFGS, Optimizer
 from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import evaluate
 from ockham.core.objective import cross_entropy
-from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
-from ockham.core.selection import Outcome, best_epoch, cost
+from ockham.core.parameters import named_parameters
+from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
 from ockham.experiment import PROBE_SAMPLES, Experiment
+from ockham.measure import weight_scalars
 from ockham.record import EPOCH_SCALARS, gaps
-from ockham.reg import Outputs, total_penalty
+from ockham.reg import Outputs
 
 
 class Classifier(pl.LightningModule):
@@ -66,7 +67,7 @@ class Classifier(pl.LightningModule):
         self.experiment.streams.begin(self.finished_epochs)
         self.objective_sum.zero_()
         self.epoch_samples = 0
-        self.costs = self.past_costs()
+        self.costs = self.experiment.costs(self.history)
 
     def training_step(self, chunk: Tensor, chunk_index: int) -> None:
         for batch in chunk.split(self.experiment.step_size):
@@ -171,9 +172,7 @@ class Classifier(pl.LightningModule):
         scalars |= gaps(scalars)
         scalars |= {
             "train/objective": float(mean_objective),
-            "penalty": total_penalty(self.experiment.regularizers, self.model, self.probe.images, normalize),
-            "weight_norm": weight_norm(self.parameters_by_name),
-            "zero_fraction": zero_fraction(self.parameters_by_name),
+            **weight_scalars(self.experiment.regularizers, self.model, self.probe.images, normalize),
             "lr": self.lrs[0],
         }
         # Ranks differ in the statistics of batch norm; all must decide alike.
@@ -183,17 +182,6 @@ class Classifier(pl.LightningModule):
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars
-
-    def is_best(self) -> bool:
-        """Whether the epoch that just finished is the best so far."""
-        return best_epoch(self.history, maximise=self.experiment.maximise) == len(self.history) - 1
-
-    def past_costs(self) -> list[float]:
-        """The objective of every finished epoch as a number to be minimised."""
-        return [cost(outcome, maximise=self.experiment.maximise)[0] for outcome in self.history]
-
-    def should_stop(self) -> bool:
-        return any(reg.stop(self.past_costs()) for reg in self.experiment.regularizers)
 
     def state(self, *, optimizer: bool) -> Checkpoint:
         """The state at the end of the last finished epoch; its tensors are copies where `optimizer` is left out."""

@@ -1,9 +1,7 @@
 """The record of a run, written as it goes."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytorch_lightning as pl
 
@@ -11,7 +9,7 @@ from ockham.checkpoint import Checkpoint
 from ockham.cost import peak_memory_bytes
 from ockham.events import EventWriter
 from ockham.lit.module import Classifier
-from ockham.record import RunFolder
+from ockham.record import RunFolder, divergence
 
 #: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
@@ -41,21 +39,27 @@ class Recorder(pl.Callback):
         seconds = time.monotonic() - self.epoch_started
         self.train_seconds += seconds
         scalars = module.finish_epoch()
-        finite = math.isfinite(scalars["train/objective"]) and math.isfinite(scalars["val/loss"])
-        done = module.should_stop() or module.finished_epochs == module.experiment.num_epochs
-        pruned = finite and not done and self.prune is not None and self.prune(module.past_costs())
-        trainer.should_stop = not finite or done or trainer.strategy.broadcast(pruned)
+        experiment, history = module.experiment, module.history
+        diverged = divergence(scalars)
+        done = module.finished_epochs == experiment.num_epochs or experiment.stops(history)
+        # Rank 0 judges alone: what the peers of a sweep have written changes from moment to moment.
+        pruned = trainer.strategy.broadcast(
+            diverged is None and not done and self.prune is not None and self.prune(experiment.costs(history))
+        )
+        trainer.should_stop = diverged is not None or done or pruned
         if not trainer.is_global_zero:
             return
         self.folder.append_epoch(module.finished_epochs, module.finished_steps, scalars)
         if self.events is not None:
             throughput = {"samples_per_second": module.epoch_samples / seconds}
             self.events.scalars(module.finished_steps, scalars | throughput)
-        if not finite:
-            self._diverged(module, scalars)
-        elif module.is_best():
+        if diverged is not None:
+            self._write_cost(module)
+            self.folder.end("diverged", error=f"{diverged} after epoch {module.finished_epochs}")
+            return
+        if experiment.is_best(history):
             self.best = module.state(optimizer=False)
-        if finite and (trainer.should_stop or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS):
+        if trainer.should_stop or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._write(module)
         if pruned:
             self.folder.end("pruned")
@@ -82,9 +86,3 @@ class Recorder(pl.Callback):
                 "peak_memory_bytes": max(peak_memory_bytes(module.device), self.past_cost.get("peak_memory_bytes", 0)),
             }
         )
-
-    def _diverged(self, module: Classifier, scalars: dict[str, Any]) -> None:
-        what = "train/objective" if not math.isfinite(scalars["train/objective"]) else "val/loss"
-        message = f"{what} is {scalars[what]} after epoch {module.finished_epochs}"
-        self._write_cost(module)
-        self.folder.end("diverged", error=message)

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from ockham.record import FINAL
 from ockham.sweep.executors import Done, Executor
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
@@ -20,9 +21,6 @@ log = logging.getLogger("ockham")
 
 SECONDS_BETWEEN_TABLES = 5.0
 SECONDS_TO_STOP = 30.0
-
-#: States in which a job is not run again.
-FINAL = ("finished", "diverged", "pruned")
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ class Sweep:
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
-        self._take(self.plan.jobs)
         present = sum(self._is_final(job) for job in self.plan.jobs)
         if present:
             log.info("%d of %d jobs are finished already", present, self.plan.total)
         try:
+            self._take(self.plan.jobs)
             while True:
                 self._fill()
                 if self.running:
