@@ -325,7 +325,7 @@ def test_a_plan_makes_as_few_groups_as_the_cap_allows() -> None:
         (["optimizer=muon"], "Muon has no rule"),
         (["+optimizer.amsgrad=true"], "optimizer.amsgrad has no rule"),
         (["schedule=plateau"], "depends on results"),
-        (["model=cnn"], "slot of its own"),
+        (["model=cnn"], "CNN has no stacked form"),
         (["reg=dropconnect"], "reg=dropconnect has no form"),
         (["trainer.gradient_clip_val=1"], "clipping"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),

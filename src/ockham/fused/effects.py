@@ -25,8 +25,8 @@ from ockham.reg import (
     WeightDecay,
 )
 from ockham.reg.noise import dropout, gaussian_dropout
-from ockham.reg.penalties import soft_threshold
-from ockham.reg.targets import bernoulli_kl
+from ockham.reg.penalties import clip_unit_norms, elastic_net_shrink, group_soft_threshold, soft_threshold
+from ockham.reg.targets import bernoulli_kl, entropy, smooth_labels
 
 T = TypeVar("T")
 
@@ -129,16 +129,13 @@ def update(
             w = w * (1 - h["lr"] * c["decay"])
         w, new = rule.update(w, g, state, h)
         if "net_l1" in used or "net_l2" in used:
-            w = soft_threshold(w, h["lr"] * c["net_l1"]) / (1 + 2 * h["lr"] * c["net_l2"])
+            w = elastic_net_shrink(w, h["lr"] * c["net_l1"], h["lr"] * c["net_l2"])
         if "groups" in used and matrix:
-            norms = torch.linalg.vector_norm(w, dim=1, keepdim=True)
-            size = w.shape[1] ** 0.5
-            w = w * (1 - h["lr"] * c["groups"] * size / norms.clamp(min=torch.finfo(w.dtype).tiny)).clamp(min=0)
+            w = torch.vmap(group_soft_threshold)(w, lr * on_matrices["groups"])
         if "l1" in used:
             w = soft_threshold(w, h["lr"] * c["l1"])
         if "limit" in used and matrix:
-            norms = torch.linalg.vector_norm(w, dim=2, keepdim=True)
-            w = w * (c["limit"] / norms.clamp(min=torch.finfo(w.dtype).tiny)).clamp(max=1)
+            w = torch.vmap(clip_unit_norms)(w, on_matrices["limit"])
         p.copy_(w)
         for name, value in new.items():
             state[name].copy_(value)
@@ -148,40 +145,46 @@ def update(
 # -- on batches: noise, targets, penalties on outputs ----------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class NoiseStrength:
+    """How strong a noise is for each member, (members,), and which members draw it at all."""
+
+    values: Tensor
+    rows: list[int]
+
+
 class OnBatches:
     """Noise on inputs and activations, targets, and penalties on outputs, of all members."""
 
     def __init__(self, experiments: Sequence[Experiment], dtype: torch.dtype, device: torch.device) -> None:
         self.experiments = experiments
         self.seeds = [experiment.settings.seed for experiment in experiments]
-        self._rows: dict[int, list[int]] = {}
 
         def tensor(values: np.ndarray) -> Tensor | None:
-            if not values.any():
-                return None
-            made = torch.tensor(values, dtype=dtype, device=device)
-            self._rows[id(made)] = np.flatnonzero(values).tolist()
-            return made
+            return torch.tensor(values, dtype=dtype, device=device) if values.any() else None
 
-        self.std = tensor(numbers(experiments, InputNoise, lambda reg: reg.std))
+        def strength(values: np.ndarray) -> NoiseStrength | None:
+            made = tensor(values)
+            return None if made is None else NoiseStrength(made, np.flatnonzero(values).tolist())
+
+        self.std = strength(numbers(experiments, InputNoise, lambda reg: reg.std))
         self.smoothing = tensor(numbers(experiments, LabelSmoothing, lambda reg: reg.smoothing))
         self.confidence = tensor(numbers(experiments, ConfidencePenalty, lambda reg: reg.strength))
         self.sparsity = tensor(numbers(experiments, KlSparsity, lambda reg: reg.strength))
         targets = numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5)
         self.sparsity_target = torch.tensor(targets, dtype=dtype, device=device)
-        self.rates: dict[tuple[str, bool], Tensor] = {}
+        self.rates: dict[tuple[str, bool], NoiseStrength] = {}
         for kind in (Dropout, GaussianDropout):
             for first, of in ((False, lambda reg: reg.rate), (True, lambda reg: reg.input_rate)):
-                rates = tensor(numbers(experiments, kind, of))
+                rates = strength(numbers(experiments, kind, of))
                 if rates is not None:
                     self.rates[kind.__name__, first] = rates
 
-    def draw(self, purpose: str, kind: str, like: Tensor, wanted: Tensor) -> Tensor:
-        """Numbers (members or 1, n, ...) as each member draws them alone; one seed draws once.
+    def draw(self, purpose: str, kind: str, like: Tensor, rows: Sequence[int]) -> Tensor:
+        """Numbers (members or 1, n, ...) as each of the members in `rows` draws them alone; one seed draws once.
 
-        `wanted`, one of the tensors made here, is zero for those that draw nothing: they take the place of any other.
+        The others draw nothing, and get the numbers of any other.
         """
-        rows = self._rows[id(wanted)]
         first_of = {self.seeds[position]: position for position in reversed(rows)}
         drawn: list[Tensor] = []
         place: dict[int, int] = {}
@@ -197,7 +200,7 @@ class OnBatches:
         """The inputs (members, n, ...) with input noise."""
         if self.std is None:
             return x
-        return x + column(self.std, x) * self.draw("InputNoise", "normal", x[0], self.std)
+        return x + column(self.std.values, x) * self.draw("InputNoise", "normal", x[0], self.std.rows)
 
     def disturb(self, first: str) -> Callable[[str, Tensor], Tensor] | None:
         """Dropout and its Gaussian kin on the inputs of dense layers; `first` names the layer with a rate of its own."""
@@ -211,7 +214,7 @@ class OnBatches:
             ):
                 rates = self.rates.get((kind, layer == first))
                 if rates is not None:
-                    x = apply(x, self.draw(f"{kind}/{layer}", numbers_of, x[0], rates), column(rates, x))
+                    x = apply(x, self.draw(f"{kind}/{layer}", numbers_of, x[0], rates.rows), column(rates.values, x))
             return x
 
         return disturb
@@ -221,16 +224,13 @@ class OnBatches:
         if self.smoothing is None:
             return y
         probabilities = torch.nn.functional.one_hot(y, num_classes).to(dtype) if y.ndim == 2 else y
-        smoothing = column(self.smoothing, torch.empty(0, 0, 0))
-        return (1 - smoothing) * probabilities + smoothing / num_classes
+        return smooth_labels(probabilities, self.smoothing.view(-1, 1, 1), num_classes, dtype)
 
     def penalty(self, logits: Tensor, activations: Mapping[str, Tensor]) -> Tensor | None:
         """Penalties on outputs, (members,); None where no member has one."""
         total: Tensor | None = None
         if self.confidence is not None:
-            log_probabilities = logits.log_softmax(dim=2)
-            entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=2).mean(dim=1)
-            total = -self.confidence * entropy
+            total = -self.confidence * torch.vmap(entropy)(logits)
         if self.sparsity is not None:
             target = self.sparsity_target[:, None]
             divergence = torch.stack([bernoulli_kl(target, a.mean(dim=1)).sum(dim=1) for a in activations.values()]).sum(dim=0)

@@ -43,8 +43,8 @@ PRECISIONS = ("32-true", "64-true")
 #: What members of a group have in common.
 COMMON = ("data", "augment", "model", "trainer", "objective", "logger", "cv", "trust")
 
-#: A group's parameters, gradients and two moments should stay in the cache of its slot; calibrated by
-#: scripts/bench_sweep.py --case sizes (docs/benchmarks.md).
+#: A group's parameters, gradients and two moments should stay in the cache of its slot: see the table of
+#: scripts/bench_sweep.py --case sizes in docs/benchmarks.md.
 CACHE_BYTES = 16 * 2**20
 BYTES_PER_PARAMETER = 16
 SMALLEST_CAP, LARGEST_CAP = 4, 64
@@ -90,7 +90,7 @@ def why_alone(job: Content) -> str | None:
     model, optimizer = job["model"].get("_target_"), job["optimizer"].get("_target_")
     trainer = job["trainer"]
     if model not in MODELS:
-        return f"{_name(model)} trains faster in a slot of its own than fused"
+        return f"{_name(model)} has no stacked form"
     if optimizer not in OPTIMIZERS:
         return f"{_name(optimizer)} has no rule over members"
     unknown = sorted(set(job["optimizer"]) - OPTIMIZERS[optimizer] - {"_target_"})

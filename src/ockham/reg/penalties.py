@@ -40,6 +40,17 @@ def group_soft_threshold(weight: Tensor, threshold: float | Tensor) -> Tensor:
     return weight * (1 - threshold * size**0.5 / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(min=0)
 
 
+def elastic_net_shrink(weight: Tensor, l1: float | Tensor, l2: float | Tensor) -> Tensor:
+    """soft(w, l1) / (1 + 2 l2): the proximal map of l1 |w| + l2 w^2."""
+    return soft_threshold(weight, l1) / (1 + 2 * l2)
+
+
+def clip_unit_norms(weight: Tensor, limit: float | Tensor) -> Tensor:
+    """The incoming weights of every unit (out, in, ...) scaled down to a norm of at most `limit`."""
+    norms = torch.linalg.vector_norm(weight.flatten(1), dim=1).view(-1, *[1] * (weight.ndim - 1))
+    return weight * (limit / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(max=1)
+
+
 class L2(Regularizer):
     """strength * sum w^2, or with `scale=half_mean` strength / (2 m) * sum w^2, m the training samples. yaml: `reg=l2`.
 
@@ -115,7 +126,7 @@ class ElasticNet(Regularizer):
         if self.proximal:
             for name, weight in weights(parameters, include_bias=self.include_bias):
                 step = lrs[name] * self.strength
-                weight.copy_(soft_threshold(weight, step * self.l1_ratio) / (1 + 2 * step * (1 - self.l1_ratio)))
+                weight.copy_(elastic_net_shrink(weight, step * self.l1_ratio, step * (1 - self.l1_ratio)))
 
 
 class GroupLasso(Regularizer):
@@ -165,8 +176,7 @@ class MaxNorm(Regularizer):
 
     def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
         for _, weight in weights(parameters):
-            norms = torch.linalg.vector_norm(weight.flatten(1), dim=1).view(-1, *[1] * (weight.ndim - 1))
-            weight.mul_((self.limit / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(max=1))
+            weight.copy_(clip_unit_norms(weight, self.limit))
 
 
 class SpectralNorm(Regularizer):
