@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ Costs = Sequence[float]
 """The objective of each epoch of a run, to be minimised."""
 
 
-def asha(own: Costs, peers: Sequence[Costs], *, min_epochs: int, reduction: int) -> bool:
+Peers = Callable[[], Sequence[Costs]]
+"""Reads the costs of the peers, which takes a file for each: only where something is decided."""
+
+
+def asha(own: Costs, peers: Peers, *, min_epochs: int, reduction: int) -> bool:
     """Asynchronous successive halving (Li et al. 2020), without pausing runs.
 
     At the epochs min_epochs * reduction^k a run goes on if it is among the best 1 / reduction of those that came so far,
@@ -31,15 +36,17 @@ def asha(own: Costs, peers: Sequence[Costs], *, min_epochs: int, reduction: int)
         rung *= reduction
     if rung != len(own):
         return False
-    competing = sorted([min(own), *(min(peer[:rung]) for peer in peers if len(peer) >= rung)])
+    competing = sorted([min(own), *(min(peer[:rung]) for peer in peers() if len(peer) >= rung)])
     return min(own) > competing[max(len(competing) // reduction, 1) - 1]
 
 
-def median(own: Costs, peers: Sequence[Costs], *, min_epochs: int, min_peers: int) -> bool:
+def median(own: Costs, peers: Peers, *, min_epochs: int, min_peers: int) -> bool:
     """The median rule (Golovin et al. 2017, as in Optuna): the best so far is worse than the peers' median at this epoch."""
     epoch = len(own)
-    reached = [peer[epoch - 1] for peer in peers if len(peer) >= epoch]
-    return epoch >= min_epochs and len(reached) >= min_peers and min(own) > statistics.median(reached)
+    if epoch < min_epochs:
+        return False
+    reached = [peer[epoch - 1] for peer in peers() if len(peer) >= epoch]
+    return len(reached) >= min_peers and min(own) > statistics.median(reached)
 
 
 RULES: dict[str, Callable[..., bool]] = {"asha": asha, "median": median}
@@ -57,7 +64,7 @@ def pruner(settings: DictConfig, folder: RunFolder, objective: str) -> Callable[
     rule = RULES[settings.rule]
 
     def prune(costs: Costs) -> bool:
-        return rule(costs, _peers(plan, folder, objective), **options)
+        return rule(costs, partial(_peers, plan, folder, objective), **options)
 
     return prune
 

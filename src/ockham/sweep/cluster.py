@@ -77,7 +77,7 @@ class Ray:
         number = self._end(reference)
         try:
             outcome, files = self._ray.get(reference)
-        except Exception as error:  # whatever Ray says of a task that it lost or that was cancelled
+        except self._ray.exceptions.RayError as error:  # a task that it lost, or that was cancelled
             return Done(number, RuntimeError(str(error)))
         if files is not None:
             _unpack(files, self._folder)
@@ -159,6 +159,7 @@ class Slurm:
             import submitit
         except ImportError as error:
             raise ValueError("executor=slurm needs the package submitit: pip install 'ockham[slurm]'") from error
+        self._uncompleted = submitit.core.utils.UncompletedJobError
         paths = [path for path in sys.path if path]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # jobs inherit the environment
         try:
@@ -194,8 +195,8 @@ class Slurm:
         self.busy_seconds += time.monotonic() - started
         try:
             return Done(number, cloudpickle.loads(job.result()))
-        except Exception as error:  # whatever submitit says of a job that Slurm ended
-            return Done(number, RuntimeError(str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)))
+        except self._uncompleted as error:  # a job that Slurm ended
+            return Done(number, error)
 
     def interrupt(self) -> None:
         for job, _ in self._running.values():
