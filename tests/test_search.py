@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from ockham.prune import asha, median
 from ockham.record import EPOCH_SCALARS, FINAL_METRICS, RunFolder
 from ockham.run import execute
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.search import Search, SearchSpace, suggest
+from ockham.sweep.samplers import suggest
+from ockham.sweep.search import Search
+from ockham.sweep.searchspace import SearchSpace
 from ockham.sweep.space import Job, replicates
 from test_sweep import command_line, sweep, table
 
@@ -257,7 +259,8 @@ def test_the_median_rule_is_optunas() -> None:
         curves = [list(np.sort(chance.random(8))[::-1] + chance.random()) for _ in range(7)]
         reference = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
         _, expected = study_of(curves, reference)
-        own = [median(curves[-1][:epoch], curves[:-1], min_epochs=2, min_peers=4) for epoch in range(1, 9)]
+        peers = partial(list, curves[:-1])
+        own = [median(curves[-1][:epoch], peers, min_epochs=2, min_peers=4) for epoch in range(1, 9)]
         assert own[1:] == expected[1:]
         pruned += any(own)
     assert 5 < pruned < 45
@@ -267,12 +270,12 @@ def test_successive_halving_keeps_the_best_third_at_each_rung() -> None:
     peers = [[float(rank)] * 9 for rank in range(8)]
     for rank in range(9):
         own = [rank - 0.5] * 9
-        kept = not asha(own, peers, min_epochs=9, reduction=3)
+        kept = not asha(own, lambda: peers, min_epochs=9, reduction=3)
         assert kept == (sum(peer[0] < own[0] for peer in peers) < 3)
-    assert not asha([9.0] * 2, peers, min_epochs=1, reduction=3)  # between rungs
-    assert not asha([9.0], [], min_epochs=1, reduction=3)  # the first of all
-    assert asha([9.0], peers[:1], min_epochs=1, reduction=3)
-    assert asha([9.0] * 3, peers, min_epochs=1, reduction=3)
+    assert not asha([9.0] * 2, lambda: peers, min_epochs=1, reduction=3)  # between rungs
+    assert not asha([9.0], list, min_epochs=1, reduction=3)  # the first of all
+    assert asha([9.0], lambda: peers[:1], min_epochs=1, reduction=3)
+    assert asha([9.0] * 3, lambda: peers, min_epochs=1, reduction=3)
 
 
 def test_a_run_asks_those_of_the_same_seed(tmp_path: Path) -> None:

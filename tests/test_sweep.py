@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sklearn.model_selection import StratifiedKFold
 from conftest import ROOT, SMALL, compose
 from ockham import schema
 from ockham.data.splits import folds
+from ockham.sweep.composition import compose_all
 from ockham.sweep.executors import Done, Processes, WorkerDiedError
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.space import CommandLine, Grid, grid, replicates
@@ -73,6 +75,34 @@ def test_each_job_composes_to_what_its_key_says() -> None:
 
     for job in plan(*CONDITIONAL, "model.hidden=[8],[8,8]").jobs:
         assert digest(schema.container(compose(*job.overrides))) == job.key
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [
+        ((("optimizer=sgd", "optimizer=adam", "optimizer=muon"), ("reg=none", "reg=[l1,l2]", "reg=dropout")), True),
+        # gd and the data sets both set the batch size.
+        ((("optimizer=sgd", "optimizer=gd", "optimizer=adam"), ("data=mnist5k", "data=image_folder", "data=cifar10")), False),
+        # An experiment chooses in other groups.
+        (
+            (("experiment=mnist_dropout", "experiment=image_folder_cnn"), ("reg=none", "reg=l1"), ("model=mlp", "model=cnn")),
+            False,
+        ),
+    ],
+)
+def test_combinations_are_what_hydra_composes(options: Sequence[Sequence[str]], apart: bool) -> None:
+    asked: list[Sequence[str]] = []
+
+    def counted(chosen: Sequence[str]) -> Any:
+        asked.append(chosen)
+        return compose(*chosen)
+
+    found = dict(compose_all(options, counted))
+    every = list(product(*options))
+    assert list(found) == every
+    for chosen in every:
+        assert found[chosen] == schema.resolved(compose(*chosen))
+    assert (len(asked) < len(every)) == apart
 
 
 def test_duplicates_are_run_once() -> None:

@@ -20,10 +20,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ockham import schema
-from ockham.record import RunFolder, write_atomic
+from ockham.record import FINAL, RunFolder, write_atomic
 from ockham.screen import sweep_result
 from ockham.sweep import SweepFailedError
-from ockham.sweep.execute import FINAL, Policy, Sweep, report_failures
+from ockham.sweep.execute import Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
@@ -244,7 +244,8 @@ def make_plan(line: CommandLine, settings: DictConfig, folder: SweepFolder) -> P
     search = settings.get("search")
     if search is None or search.sampler == "grid":
         return grid(line, repeats)
-    from ockham.sweep.search import Search, SearchSpace  # late: SciPy and Optuna are no part of a grid
+    from ockham.sweep.search import Search  # late: SciPy and Optuna are no part of a grid
+    from ockham.sweep.searchspace import SearchSpace
 
     return Search(
         SearchSpace.of(line, schema.check),

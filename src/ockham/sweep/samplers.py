@@ -1,0 +1,144 @@
+"""Samplers of a search space: (space, seed, draw, what is known) -> point.
+
+Random and quasi-random draws, Optuna's TPE and Gaussian process, and CMA-ES. None keeps a state.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ockham.sweep.searchspace import Dimension, Point, SearchSpace
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a sampler knows of a trial: its cost, to be minimised; None while it runs."""
+
+    point: Point
+    cost: float | None
+
+
+def suggest(sampler: str, space: SearchSpace, *, seed: int, draw: int, known: Sequence[Known]) -> Point:
+    """The point that the sampler tries next; `draw` tells suggestions from the same knowledge apart."""
+    if sampler == "tpe":
+        return _tpe(space, _seed(seed, draw), known)
+    if sampler == "gp":
+        return _gp(space, _seed(seed, draw), known)
+    if sampler == "cmaes":
+        return _cmaes(space, _seed(seed, draw), known)
+    names = list(space.union)
+    units = _sobol(len(names), seed, draw) if sampler == "qmc" else np.random.default_rng(_seed(seed, draw)).random(len(names))
+    return {name: space.union[name].at(float(unit)) for name, unit in zip(names, units, strict=True)}
+
+
+def _seed(seed: int, draw: int) -> int:
+    return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+
+
+def _sobol(dimensions: int, seed: int, draw: int) -> np.ndarray:
+    """Point number `draw` of the scrambled Sobol sequence."""
+    from scipy.stats.qmc import Sobol
+
+    engine = Sobol(dimensions, scramble=True, rng=seed)
+    if draw:
+        engine.fast_forward(draw)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The balance properties of Sobol")  # single points are wanted here
+        return engine.random(1)[0]
+
+
+def _study(space: SearchSpace, sampler: Any, known: Sequence[Known], *, union: bool) -> Any:
+    """An Optuna study that holds what is known, in the order of the trials."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=sampler)
+    for trial in known:
+        names = space.union if union else _active(space, trial.point)
+        state = optuna.trial.TrialState.RUNNING if trial.cost is None else optuna.trial.TrialState.COMPLETE
+        study.add_trial(
+            optuna.create_trial(
+                state=state,
+                value=trial.cost,
+                params={name: trial.point[name] for name in names},
+                distributions={name: space.union[name].distribution() for name in names},
+            )
+        )
+    return study
+
+
+def _active(space: SearchSpace, point: Point) -> list[str]:
+    """The dimensions that matter at a point: those of the groups, and of the chosen options."""
+    dimensions = [*space.groups, *space.by_choice[space.chosen(point)]]
+    return [dimension.name for dimension in dimensions if dimension.name in space.union]
+
+
+def _tpe(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
+    """Tree-structured Parzen estimators over groups of settings that occur together; conditional by itself."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `multivariate` and `group`
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+    trial = _study(space, sampler, known, union=False).ask()
+    point: dict[str, int | float] = {}
+    for group in space.groups:
+        if group.name in space.union:
+            point[group.name] = _asked(trial, group)
+    for name in _active(space, point):
+        if name not in point:
+            point[name] = _asked(trial, space.union[name])
+    return point
+
+
+def _asked(trial: Any, dimension: Dimension) -> int | float:
+    """What an Optuna trial suggests for the dimension."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    own = dimension.distribution()
+    if isinstance(own, CategoricalDistribution):
+        return int(trial.suggest_categorical(dimension.name, own.choices))
+    if isinstance(own, IntDistribution):
+        return int(trial.suggest_int(dimension.name, own.low, own.high, log=own.log))
+    return float(trial.suggest_float(dimension.name, own.low, own.high, log=own.log))
+
+
+def _gp(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
+    """A Gaussian process over all dimensions; those that the chosen options lack have no influence."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.GPSampler(seed=seed)
+    study = _study(space, sampler, known, union=True)
+    point: Point = study.ask({name: dimension.distribution() for name, dimension in space.union.items()}).params
+    return point
+
+
+def _cmaes(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
+    """Covariance matrix adaptation over the numeric dimensions in [0, 1]; the others are drawn at random.
+
+    A generation is a population's worth of ended trials in their order, so that no state has to be kept.
+    """
+    from cmaes import CMA
+
+    numeric = [name for name, dimension in space.union.items() if dimension.is_numeric]
+    if len(numeric) < 2:
+        raise ValueError(f"search=cmaes needs two numeric settings, but finds {len(numeric)}: use search=tpe")
+    size = len(numeric)
+    strategy = CMA(np.full(size, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * size), seed=seed)
+    ended = [
+        (np.array([space.union[name].unit(trial.point[name]) for name in numeric]), trial.cost)
+        for trial in known
+        if trial.cost is not None
+    ]
+    while len(ended) >= strategy.population_size:
+        generation, ended = ended[: strategy.population_size], ended[strategy.population_size :]
+        strategy.tell(generation)
+    chance = np.random.default_rng(seed)
+    units = dict(zip(space.union, chance.random(len(space.union)), strict=True))
+    units |= dict(zip(numeric, strategy.ask(), strict=True))
+    return {name: space.union[name].at(float(unit)) for name, unit in units.items()}
