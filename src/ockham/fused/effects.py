@@ -1,6 +1,6 @@
 """The regularizers of all members as numbers over members; a member without one has the number that changes nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,20 +13,12 @@ from ockham.optim.rules import Hyper, Rule, State
 from ockham.reg import (
     L1,
     L2,
-    ConfidencePenalty,
-    Dropout,
     ElasticNet,
-    GaussianDropout,
     GroupLasso,
-    InputNoise,
-    KlSparsity,
-    LabelSmoothing,
     MaxNorm,
     WeightDecay,
 )
-from ockham.reg.noise import dropout, gaussian_dropout
 from ockham.reg.penalties import clip_unit_norms, elastic_net_shrink, group_soft_threshold, soft_threshold
-from ockham.reg.targets import bernoulli_kl, entropy, smooth_labels
 
 T = TypeVar("T")
 
@@ -45,9 +37,6 @@ def numbers(experiments: Sequence[Experiment], kind: type[T], of: Callable[[T], 
     """`of` each member's regularizer of that kind, (members,)."""
     found = [own(experiment, kind) for experiment in experiments]
     return np.array([otherwise if reg is None else of(reg) for reg in found], dtype=np.float64)
-
-
-# -- on weights: what an update does beside the optimizer's rule -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -88,13 +77,14 @@ class OnWeights:
         others = {name: pair[1] for name, pair in pairs.items()} | {"groups": nothing, "limit": nothing + np.inf}
         return cls(matrices, others)
 
-    def used(self, rows: slice) -> frozenset[str]:
-        """Which of them change anything for these members."""
+    @property
+    def used(self) -> frozenset[str]:
+        """Which of them change anything for any member."""
         return frozenset(
             name
             for name in self.matrices
             for side in (self.matrices, self.others)
-            if (np.isfinite(side[name][rows]) if name == "limit" else side[name][rows] != 0).any()
+            if (np.isfinite(side[name]) if name == "limit" else side[name] != 0).any()
         )
 
 
@@ -140,99 +130,3 @@ def update(
         for name, value in new.items():
             state[name].copy_(value)
     return penalty
-
-
-# -- on batches: noise, targets, penalties on outputs ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class NoiseStrength:
-    """How strong a noise is for each member, (members,), and which members draw it at all."""
-
-    values: Tensor
-    rows: list[int]
-
-
-class OnBatches:
-    """Noise on inputs and activations, targets, and penalties on outputs, of all members."""
-
-    def __init__(self, experiments: Sequence[Experiment], dtype: torch.dtype, device: torch.device) -> None:
-        self.experiments = experiments
-        self.seeds = [experiment.settings.seed for experiment in experiments]
-
-        def tensor(values: np.ndarray) -> Tensor | None:
-            return torch.tensor(values, dtype=dtype, device=device) if values.any() else None
-
-        def strength(values: np.ndarray) -> NoiseStrength | None:
-            made = tensor(values)
-            return None if made is None else NoiseStrength(made, np.flatnonzero(values).tolist())
-
-        self.std = strength(numbers(experiments, InputNoise, lambda reg: reg.std))
-        self.smoothing = tensor(numbers(experiments, LabelSmoothing, lambda reg: reg.smoothing))
-        self.confidence = tensor(numbers(experiments, ConfidencePenalty, lambda reg: reg.strength))
-        self.sparsity = tensor(numbers(experiments, KlSparsity, lambda reg: reg.strength))
-        targets = numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5)
-        self.sparsity_target = torch.tensor(targets, dtype=dtype, device=device)
-        self.rates: dict[tuple[str, bool], NoiseStrength] = {}
-        for kind in (Dropout, GaussianDropout):
-            for first, of in ((False, lambda reg: reg.rate), (True, lambda reg: reg.input_rate)):
-                rates = strength(numbers(experiments, kind, of))
-                if rates is not None:
-                    self.rates[kind.__name__, first] = rates
-
-    def draw(self, purpose: str, kind: str, like: Tensor, rows: Sequence[int]) -> Tensor:
-        """Numbers (members or 1, n, ...) as each of the members in `rows` draws them alone; one seed draws once.
-
-        The others draw nothing, and get the numbers of any other.
-        """
-        first_of = {self.seeds[position]: position for position in reversed(rows)}
-        drawn: list[Tensor] = []
-        place: dict[int, int] = {}
-        for seed, position in first_of.items():
-            place[seed] = len(drawn)
-            noise = self.experiments[position].streams.stream(purpose)
-            drawn.append(noise.uniform_like(like) if kind == "uniform" else noise.normal_like(like))
-        if len(drawn) == 1:
-            return drawn[0].unsqueeze(0)
-        return torch.stack(drawn)[[place.get(seed, 0) for seed in self.seeds]]
-
-    def noisy(self, x: Tensor) -> Tensor:
-        """The inputs (members, n, ...) with input noise."""
-        if self.std is None:
-            return x
-        return x + column(self.std.values, x) * self.draw("InputNoise", "normal", x[0], self.std.rows)
-
-    def disturb(self, first: str) -> Callable[[str, Tensor], Tensor] | None:
-        """Dropout and its Gaussian kin on the inputs of dense layers; `first` names the layer with a rate of its own."""
-        if not self.rates:
-            return None
-
-        def disturb(layer: str, x: Tensor) -> Tensor:
-            for kind, numbers_of, apply in (
-                ("Dropout", "uniform", dropout),
-                ("GaussianDropout", "normal", gaussian_dropout),
-            ):
-                rates = self.rates.get((kind, layer == first))
-                if rates is not None:
-                    x = apply(x, self.draw(f"{kind}/{layer}", numbers_of, x[0], rates.rows), column(rates.values, x))
-            return x
-
-        return disturb
-
-    def targets(self, y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-        """Classes or probabilities (members or 1, n[, C]) -> what the loss compares with."""
-        if self.smoothing is None:
-            return y
-        probabilities = torch.nn.functional.one_hot(y, num_classes).to(dtype) if y.ndim == 2 else y
-        return smooth_labels(probabilities, self.smoothing.view(-1, 1, 1), num_classes, dtype)
-
-    def penalty(self, logits: Tensor, activations: Mapping[str, Tensor]) -> Tensor | None:
-        """Penalties on outputs, (members,); None where no member has one."""
-        total: Tensor | None = None
-        if self.confidence is not None:
-            total = -self.confidence * torch.vmap(entropy)(logits)
-        if self.sparsity is not None:
-            target = self.sparsity_target[:, None]
-            divergence = torch.stack([bernoulli_kl(target, a.mean(dim=1)).sum(dim=1) for a in activations.values()]).sum(dim=0)
-            total = self.sparsity * divergence if total is None else total + self.sparsity * divergence
-        return total

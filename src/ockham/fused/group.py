@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ockham.checkpoint import Checkpoint
@@ -22,7 +21,7 @@ from ockham.cost import peak_memory_bytes
 from ockham.data import Split
 from ockham.events import EventWriter
 from ockham.experiment import PROBE_SAMPLES, Experiment
-from ockham.fused.effects import OnBatches
+from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
 from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, rule_and_hyper
 from ockham.measure import weight_scalars
@@ -105,7 +104,6 @@ class Group:
         self.members = members
         experiments = [member.experiment for member in members]
         self.stack = Stack([experiment.model for experiment in experiments])
-        self.on_batches = OnBatches(experiments, self.dtype, self.device)
         self.updates: Updates = self.form(self.stack, experiments)
         self.base_lrs = np.array([rule_and_hyper(experiment)[1]["lr"] for experiment in experiments])
         # Members of one cohort see the same batches.
@@ -154,22 +152,10 @@ class Group:
 
     def _step(self, batches: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
-        x, y = self._inputs(batches)
-        leaves = {name: p.detach().requires_grad_() for name, p in self.stack.parameters.items()}
-        activations: dict[str, Tensor] | None = {} if self.on_batches.sparsity is not None else None
-        disturb = self.on_batches.disturb(self.stack.layers[0].name)
-        logits = self.stack.forward(leaves, self.stack.buffers, x, training=True, disturb=disturb, activations=activations)
-        losses = self._losses(logits, y)
-        penalty = self.on_batches.penalty(logits, activations or {})
-        if penalty is not None:
-            losses = losses + penalty
-        gradients = torch.autograd.grad(losses.sum(), list(leaves.values()))
         self.step += 1
-        with torch.no_grad():
-            return losses.detach() + self.updates.step(gradients, lrs, self.step)
+        return self.updates.step(self._batch(batches), lrs, self.step)
 
-    def _inputs(self, batches: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Inputs (members, n, pixels) and targets (members or 1, n) or (members or 1, n, classes)."""
+    def _batch(self, batches: Sequence[Tensor]) -> Batch:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
             y = data.train.labels.index_select(0, batch)
@@ -178,22 +164,9 @@ class Group:
                 noise = leader.streams.stream("augment").on(x.device)
                 classes = len(data.classes)
                 x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
-            xs.append(x)
+            xs.append(x.flatten(1))
             ys.append(y)
-        if len(xs) == 1:
-            x, y = xs[0].expand(len(self.members), *xs[0].shape), ys[0].unsqueeze(0)
-        else:
-            x, y = torch.stack(xs)[self.cohort_of], torch.stack(ys)[self.cohort_of]
-        x = self.on_batches.noisy(x)
-        return x.flatten(2), self.on_batches.targets(y, len(self.data[0].classes), self.dtype)
-
-    def _losses(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The mean cross-entropy of each member, (members,)."""
-        log_probabilities = F.log_softmax(logits, dim=2)
-        if y.ndim == 3:
-            return -(y * log_probabilities).sum(dim=2).mean(dim=1)
-        chosen = y.expand(logits.shape[:2]).unsqueeze(2)
-        return -log_probabilities.gather(2, chosen).squeeze(2).mean(dim=1)
+        return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)
 
     # -- after an epoch --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Models of dense layers stacked over members: every parameter has a leading axis of members."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ockham.fused.products import product
+
 Disturb = Callable[[str, Tensor], Tensor]
-"""(name of a dense layer, its input (members, n, in)) -> the input with noise."""
+"""(name of a dense layer, its input (members or 1, n, in)) -> the input with noise, (members, n, in) where it has any."""
+
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,25 @@ class Dense(torch.autograd.Function):
         return on_x, torch.bmm(grad.transpose(1, 2), x), on_bias
 
 
+class SharedDense(torch.autograd.Function):
+    """The same for one input x (n, in) of all members, without a gradient: one product, of all weights side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x)
+        members, out, _ = weight.shape
+        y = product(x, weight.flatten(0, 1)).view(len(x), members, out)
+        return (y if bias is None else y.add_(bias)).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor | None]:
+        (x,) = ctx.saved_tensors
+        members, n, out = grad.shape
+        side_by_side = grad.transpose(1, 2).reshape(members * out, n)
+        on_weight = product(side_by_side.contiguous(), x.t().contiguous()).view(members, out, -1)
+        return None, on_weight, grad.sum(dim=1) if ctx.needs_input_grad[2] else None
+
+
 class Stack:
     """The parameters and buffers of equal models, stacked; the models' own tensors become views of the stacked ones.
 
@@ -54,6 +77,8 @@ class Stack:
         self.parameters = {
             name: torch.stack([model.get_parameter(name).detach() for model in models]) for name, _ in first.named_parameters()
         }
+        self.like = next(iter(self.parameters.values()))
+        self.widths = [self.parameters[f"{layer.name}.weight"].shape[-1] for layer in self.layers]
         self.buffers = {name: torch.stack([model.get_buffer(name) for model in models]) for name, _ in first.named_buffers()}
         for position, model in enumerate(self.models):
             for name, stacked in self.parameters.items():
@@ -65,52 +90,52 @@ class Stack:
     def __len__(self) -> int:
         return len(self.models)
 
-    def forward(
-        self,
-        parameters: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        x: Tensor,
-        *,
-        training: bool,
-        disturb: Disturb | None = None,
-        activations: dict[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Logits (members, n, classes) for inputs (members, n, pixels), with these stacked parameters.
-
-        In training batch norm uses and updates statistics of the batch. `activations` collects what follows each sigmoid.
-        """
-        for layer in self.layers:
-            if disturb is not None:
-                x = disturb(layer.name, x)
-            x = Dense.apply(x, parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias"))
-            if layer.norm is not None:
-                x = _normalized(parameters, buffers, layer.norm, x, training=training)
-            if layer.activation is not None:
-                x = layer.activation(x)
-                if activations is not None and isinstance(layer.activation, nn.Sigmoid):
-                    activations[layer.name] = x
-        return x
-
     def evaluation(self, rows: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
         """Inputs (n, ...) -> logits (rows, n, classes) in evaluation mode, of the members in `rows`, or of all."""
         parameters, buffers = self.parameters, self.buffers
         if rows is not None:
             parameters, buffers = ({name: value[rows] for name, value in own.items()} for own in (parameters, buffers))
-        count = len(self) if rows is None else len(rows)
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
-            x = x.flatten(1)
-            return self.forward(parameters, buffers, x.expand(count, *x.shape), training=False)
+            return forward(self.layers, parameters, buffers, x.flatten(1).unsqueeze(0), training=False)
 
         return logits
 
 
-def _normalized(parameters: dict[str, Tensor], buffers: dict[str, Tensor], name: str, x: Tensor, *, training: bool) -> Tensor:
+def forward(
+    layers: Sequence[Layer],
+    parameters: Tensors,
+    buffers: Tensors,
+    x: Tensor,
+    *,
+    training: bool,
+    disturb: Disturb | None = None,
+    activations: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """Logits (members, n, classes) for inputs (members, n, pixels), or (1, n, pixels) where all members see the same.
+
+    In training batch norm uses and updates statistics of the batch. `activations` collects what follows each sigmoid.
+    """
+    for layer in layers:
+        if disturb is not None:
+            x = disturb(layer.name, x)
+        weight, bias = parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias")
+        x = Dense.apply(x, weight, bias) if len(x) == len(weight) else SharedDense.apply(x[0], weight, bias)
+        if layer.norm is not None:
+            x = _normalized(parameters, buffers, layer.norm, x, training=training)
+        if layer.activation is not None:
+            x = layer.activation(x)
+            if activations is not None and isinstance(layer.activation, nn.Sigmoid):
+                activations[layer.name] = x
+    return x
+
+
+def _normalized(parameters: Tensors, buffers: Tensors, name: str, x: Tensor, *, training: bool) -> Tensor:
     """Batch norm of every member by its own batch: members and units together are the channels."""
     members, n, units = x.shape
     if training:
-        buffers[f"{name}.num_batches_tracked"] += 1
+        buffers[f"{name}.num_batches_tracked"].add_(1)
     flat = F.batch_norm(
         x.transpose(0, 1).reshape(n, members * units),
         buffers[f"{name}.running_mean"].view(-1),

@@ -1,42 +1,43 @@
-"""The optimizer step of all members, in one of two forms that take the same state.
+"""The steps of all members, in one of two forms that keep the same state.
 
-`Native` steps each member's own torch optimizer on its part of the stacked parameters; `Compiled` is one program for all
-members that a rule updates, which reads every number once, and pays where the group is long enough to repay compiling it.
+`Native` runs forward and backward pass for all members at once, then each member's own torch optimizer. `Compiled` is one
+program of everything a step does for the members that a rule updates; it pays where the group is long enough to repay
+compiling it.
 """
 
 import logging
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
 from ockham.core.parameters import named_parameters
 from ockham.experiment import Experiment
 from ockham.fused.effects import OnWeights, update
-from ockham.fused.stack import Stack
+from ockham.fused.objective import Batch, Objective
+from ockham.fused.stack import Stack, Tensors
 from ockham.optim.rules import Rule, State, mu_product, rule_of
 from ockham.reg import Outputs
 
 log = logging.getLogger("ockham")
 
-#: A compiled update saves about so many seconds for each parameter and step, and takes so many to compile for each rule
+#: A compiled step saves about so many seconds for each parameter of each member, and takes so many to compile for each rule
 #: (scripts/bench_sweep.py --case sizes: the difference of its columns).
 SECONDS_SAVED, SECONDS_TO_COMPILE = 3e-9, 8.0
 
 
 class Updates(Protocol):
-    """Steps of the members' optimizers."""
+    """Steps of the members."""
 
-    def step(self, gradients: Sequence[Tensor], lrs: np.ndarray, step: int) -> Tensor:
-        """Step number `step` (from 1) with gradients (members, ...) of the data and lrs (members,); in place.
-
-        Returns the penalties on weights that are in the loss, (members,).
-        """
+    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
+        """Step number `step` (from 1) with lrs (members,), in place; returns the members' objectives, (members,)."""
 
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
@@ -51,7 +52,7 @@ def pays_to_compile(experiments: Sequence[Experiment]) -> bool:
     saved = steps * len(experiments) * experiments[0].num_parameters * SECONDS_SAVED
     if saved < families * SECONDS_TO_COMPILE or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return False
-    log.info("compiling %d updates, which saves about %.0f s over %d steps", families, saved, steps)
+    log.info("compiling %d programs, which saves about %.0f s over %d steps", families, saved, steps)
     return True
 
 
@@ -66,13 +67,17 @@ class Native:
     """Each member's own optimizer and regularizers, as in a single run."""
 
     def __init__(self, stack: Stack, experiments: Sequence[Experiment]) -> None:
+        self.stack = stack
+        self.objective = Objective(stack.layers, stack.widths, experiments, stack.like)
         self.regularizers = [experiment.regularizers for experiment in experiments]
         self.parameters = [named_parameters(experiment.model) for experiment in experiments]
         self.optimizers = [experiment.make_optimizer(experiment.model) for experiment in experiments]
 
-    def step(self, gradients: Sequence[Tensor], lrs: np.ndarray, step: int) -> Tensor:
-        penalties = [self._step(position, gradients, float(lr)) for position, lr in enumerate(lrs)]
-        return torch.stack(penalties)
+    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
+        losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, self.objective.inputs(batch))
+        with torch.no_grad():
+            penalties = [self._step(position, gradients, float(lr)) for position, lr in enumerate(lrs)]
+        return losses + torch.stack(penalties)
 
     def _step(self, position: int, gradients: Sequence[Tensor], lr: float) -> Tensor:
         parameters, optimizer = self.parameters[position], self.optimizers[position]
@@ -105,15 +110,60 @@ class Native:
         self.optimizers[position].load_state_dict(dict(state))
 
 
-@dataclass(frozen=True)
 class Family:
-    """The members, next to each other, that one rule updates: hyperparameters (members,), a state for each parameter."""
+    """The members, next to each other, that one rule updates."""
 
-    rule: Rule
-    rows: slice
-    hyper: dict[str, np.ndarray]
-    used: frozenset[str]
-    states: list[State]
+    def __init__(self, stack: Stack, experiments: Sequence[Experiment], rows: slice) -> None:
+        own = experiments[rows]
+        rules = [rule_and_hyper(experiment) for experiment in own]
+        self.rows = rows
+        self.rule: Rule = rules[0][0]
+        self.hyper = {name: np.array([hyper[name] for _, hyper in rules], dtype=np.float64) for name in self.rule.defaults}
+        self.objective = Objective(stack.layers, stack.widths, own, stack.like)
+        self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
+        self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
+        self.states = [{name: torch.zeros_like(p) for name in self.rule.state} for p in self.parameters.values()]
+        on_weights = OnWeights.of(own)
+        self.used = on_weights.used
+        self.on_matrices, self.on_others = (
+            {name: torch.tensor(side[name], dtype=stack.like.dtype, device=stack.like.device) for name in sorted(self.used)}
+            for side in (on_weights.matrices, on_weights.others)
+        )
+        self.like = stack.like
+        self.batch_size = own[0].settings.batch_size
+
+    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
+        hyper = {**self.hyper, "lr": lrs[self.rows]}
+        if self.rule.corrections is not None:
+            hyper |= self.rule.corrections(hyper, step)
+        table = torch.from_numpy(np.stack(list(hyper.values()))).to(dtype=self.like.dtype, device=self.like.device)
+        batch = Batch(batch.x, batch.y, batch.cohorts[self.rows])
+        inputs = {
+            **self.objective.inputs(batch),
+            "hyper": dict(zip(hyper, table, strict=True)),
+            "on_matrices": self.on_matrices,
+            "on_others": self.on_others,
+        }
+        # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
+        whole = batch.x.shape[1] == self.batch_size
+        program = compiled(self.whole_step, self.identity) if whole else self.whole_step
+        return program(self.parameters, self.buffers, self.states, inputs)
+
+    @property
+    def identity(self) -> Hashable:
+        """What fixes `whole_step`, beside the names and shapes of its arguments."""
+        return self.rule.update, self.used, repr(self.objective.layers), self.objective.num_classes
+
+    def whole_step(
+        self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Tensors]
+    ) -> Tensor:
+        """Forward and backward pass and update, in place; returns the members' objectives, (members,)."""
+        losses, gradients = self.objective.gradients(parameters, buffers, inputs)
+        with torch.no_grad():
+            return losses + update(
+                self.rule, self.used, list(parameters.values()), gradients, states,
+                inputs["hyper"], inputs["on_matrices"], inputs["on_others"],
+            )  # fmt: skip
 
 
 class Compiled:
@@ -121,51 +171,16 @@ class Compiled:
 
     def __init__(self, stack: Stack, experiments: Sequence[Experiment]) -> None:
         self.experiments = experiments
-        self.parameters = list(stack.parameters.values())
-        self.like = self.parameters[0]
-        on_weights = OnWeights.of(experiments)
-        self.on_matrices, self.on_others = (self._tensors(side) for side in (on_weights.matrices, on_weights.others))
-        self.families = []
-        rules = [rule_and_hyper(experiment) for experiment in experiments]
-        start = 0
-        for stop in range(1, len(rules) + 1):
-            if stop == len(rules) or rules[stop][0] is not rules[start][0]:
-                rule, rows = rules[start][0], slice(start, stop)
-                hyper = {name: np.array([own[name] for _, own in rules[rows]], dtype=np.float64) for name in rule.defaults}
-                states = [{name: torch.zeros_like(p[rows]) for name in rule.state} for p in self.parameters]
-                self.families.append(Family(rule, rows, hyper, on_weights.used(rows), states))
-                start = stop
+        self.like = stack.like
+        rules = [rule_and_hyper(experiment)[0] for experiment in experiments]
+        starts = [row for row, rule in enumerate(rules) if row == 0 or rule is not rules[row - 1]]
+        self.families = [Family(stack, experiments, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
         self.steps = 0
         self.lrs = np.zeros(len(experiments))
-        self.program = compiled(update)
 
-    def _tensors(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        like = self.like
-        return {name: torch.tensor(values, dtype=like.dtype, device=like.device) for name, values in arrays.items()}
-
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], lrs: np.ndarray, step: int) -> Tensor:
+    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
         self.steps, self.lrs = step, lrs
-        penalties = []
-        for family in self.families:
-            rows = family.rows
-            hyper = {**family.hyper, "lr": lrs[rows]}
-            if family.rule.corrections is not None:
-                hyper |= family.rule.corrections(hyper, step)
-            numbers = torch.from_numpy(np.stack(list(hyper.values()))).to(dtype=self.like.dtype, device=self.like.device)
-            penalties.append(
-                self.program(
-                    family.rule,
-                    family.used,
-                    [p[rows] for p in self.parameters],
-                    [g[rows] for g in gradients],
-                    family.states,
-                    dict(zip(hyper, numbers, strict=True)),
-                    {name: values[rows] for name, values in self.on_matrices.items() if name in family.used},
-                    {name: values[rows] for name, values in self.on_others.items() if name in family.used},
-                )
-            )
-        return torch.cat(penalties)
+        return torch.cat([family.step(batch, lrs, step) for family in self.families])
 
     def _place(self, position: int) -> tuple[Family, int]:
         family = next(own for own in self.families if own.rows.start <= position < own.rows.stop)
@@ -204,33 +219,38 @@ def order(experiments: Sequence[Experiment]) -> list[int]:
     return sorted(range(len(rules)), key=lambda position: (first[id(rules[position])], position))
 
 
-_programs: dict[Callable[..., Any], Callable[..., Any]] = {}
+_programs: dict[Hashable, Callable[..., Any]] = {}
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled, kept for later groups of the same shapes; where it fails to compile, itself, with a warning."""
-    if function not in _programs:
-        # Each set of shapes and rules is one more program; beyond the limit torch would silently run the slow form.
-        torch._dynamo.config.recompile_limit = 256
-        torch._dynamo.config.accumulated_recompile_limit = 4096
-        torch._dynamo.config.fail_on_recompile_limit_hit = True
-        _programs[function] = _or_eager(function, torch.compile(function, dynamic=False, fullgraph=True))
-    return _programs[function]
+def compiled(function: Callable[..., Tensor], identity: Hashable) -> Callable[..., Tensor]:
+    """`function` of tensors in dicts and lists as one compiled program, made when first called.
 
+    It is kept for later groups: functions of one `identity` are the same for arguments of the same names and shapes. Where
+    it cannot be compiled it runs as it is, with a warning.
+    """
 
-def _or_eager(function: Callable[..., Any], fast: Callable[..., Any]) -> Callable[..., Any]:
-    failed = False
-
-    def call(*arguments: Any) -> Any:
-        nonlocal failed
-        if not failed:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # what the compiler thinks of torch is not the user's concern
-                    return fast(*arguments)
-            except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was updated
-                log.warning("warning: the update could not be compiled and runs slower: %s", str(error).splitlines()[0])
-                failed = True
-        return function(*arguments)
+    def call(*arguments: Any) -> Tensor:
+        flat, structure = pytree.tree_flatten(arguments)
+        key = (identity, structure, tuple((value.shape, value.dtype, value.device) for value in flat))
+        if key not in _programs:
+            _programs[key] = _program(lambda *values: function(*pytree.tree_unflatten(values, structure)), flat)
+        return _programs[key](*flat)
 
     return call
+
+
+def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor]:
+    # Beyond its limit of recompilations torch would silently run the slow form; a program has no reason for a second.
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the compiler thinks of torch is not the user's concern
+            # Traced first: the compiler takes a gradient inside of what it compiles only as the operations that it is made of.
+            traced = make_fx(function, tracing_mode="fake")(*example)
+            program = torch.compile(traced, dynamic=False, fullgraph=True)
+            # Compiled at the first call, with copies, since that changes what it is called with.
+            program(*[value.clone() for value in example])
+    except RuntimeError as error:  # what is wrong with the function itself comes again without the compiler
+        log.warning("warning: a group could not be compiled and runs slower: %s", str(error).splitlines()[0])
+        return function
+    return program

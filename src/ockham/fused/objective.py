@@ -1,0 +1,151 @@
+"""What members minimise on a batch: the loss of each, with all that its regularizers do to inputs, activations, targets
+and outputs, as numbers over members. A member without a regularizer has the number that changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ockham.experiment import Experiment
+from ockham.fused.effects import column, numbers
+from ockham.fused.stack import Layer, Tensors, forward
+from ockham.reg import ConfidencePenalty, Dropout, GaussianDropout, InputNoise, KlSparsity, LabelSmoothing
+from ockham.reg.noise import dropout, gaussian_dropout
+from ockham.reg.targets import bernoulli_kl, entropy, smooth_labels
+
+#: The noises on activations: their regularizer, and the numbers that it draws.
+DISTURBANCES = {"Dropout": (Dropout, dropout, "uniform"), "GaussianDropout": (GaussianDropout, gaussian_dropout, "normal")}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batches of the cohorts: members of one cohort share theirs.
+
+    x (cohorts, n, pixels), y (cohorts, n) or probabilities (cohorts, n, classes), cohorts (members,).
+    """
+
+    x: Tensor
+    y: Tensor
+    cohorts: Sequence[int]
+
+
+class Objective:
+    """The regularizers on batches of some members, and the noise that they draw."""
+
+    def __init__(self, layers: Sequence[Layer], widths: Sequence[int], experiments: Sequence[Experiment], like: Tensor) -> None:
+        """`widths` are the inputs of the layers; numbers are made with the dtype and on the device of `like`."""
+        self.layers = tuple(layers)
+        self.experiments = experiments
+        self.like = like
+        self.seeds = [experiment.settings.seed for experiment in experiments]
+        self.num_classes = len(experiments[0].splits.classes)
+        #: (stream, distribution, width of what is drawn, members that draw, of each member the draw that it takes)
+        self.draws: list[tuple[str, str, int, list[int]]] = []
+        #: Of each regularizer that any member has, its number for every member, (members,).
+        self.numbers: dict[str, Tensor] = {}
+        #: Of each noise of several seeds, which of the draws each member takes, (members,).
+        self.places: dict[str, Tensor] = {}
+        self._number("LabelSmoothing", numbers(experiments, LabelSmoothing, lambda reg: reg.smoothing))
+        self._number("ConfidencePenalty", numbers(experiments, ConfidencePenalty, lambda reg: reg.strength))
+        if self._number("KlSparsity", numbers(experiments, KlSparsity, lambda reg: reg.strength)):
+            self._number("KlSparsity/target", numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5))
+        self._noise("InputNoise", "normal", widths[0], numbers(experiments, InputNoise, lambda reg: reg.std))
+        for position, (layer, width) in enumerate(zip(layers, widths, strict=True)):
+            for name, (kind, _, distribution) in DISTURBANCES.items():
+                rates = numbers(experiments, kind, lambda reg: reg.rate if position else reg.input_rate)  # noqa: B023 - called at once
+                self._noise(f"{name}/{layer.name}", distribution, width, rates)
+
+    def _number(self, name: str, values: np.ndarray) -> bool:
+        if values.any():
+            self.numbers[name] = torch.tensor(values, dtype=self.like.dtype, device=self.like.device)
+        return name in self.numbers
+
+    def _noise(self, name: str, distribution: str, width: int, strengths: np.ndarray) -> None:
+        """Members of one seed share a draw; one without the noise draws nothing and gets the numbers of any other."""
+        if not self._number(name, strengths):
+            return
+        first_of = {self.seeds[row]: row for row in reversed(np.flatnonzero(strengths).tolist())}
+        self.draws.append((name, distribution, width, list(first_of.values())))
+        if len(first_of) > 1:
+            draw_of = {seed: index for index, seed in enumerate(first_of)}
+            self.places[name] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
+
+    def draw(self, n: int) -> dict[str, Tensor]:
+        """The noise of a batch of n samples as each member draws it alone: by name, (draws, n, width)."""
+        noise = {}
+        for name, distribution, width, rows in self.draws:
+            like = self.like.new_empty(n, width)
+            streams = [self.experiments[row].streams.stream(name) for row in rows]
+            drawn = [s.uniform_like(like) if distribution == "uniform" else s.normal_like(like) for s in streams]
+            noise[name] = torch.stack(drawn) if len(drawn) > 1 else drawn[0].unsqueeze(0)
+        return noise
+
+    def inputs(self, batch: Batch) -> dict[str, Mapping[str, Tensor]]:
+        """What `losses` reads beside parameters and buffers, all of it tensors."""
+        used = sorted(set(batch.cohorts))
+        if len(used) == 1:
+            data = {"x": batch.x[used[0]].unsqueeze(0), "y": batch.y[used[0]].unsqueeze(0)}
+        else:
+            data = {"x": batch.x, "y": batch.y, "cohorts": torch.tensor(list(batch.cohorts), device=batch.x.device)}
+        return {"data": data, "noise": self.draw(batch.x.shape[1]), "numbers": self.numbers, "places": self.places}
+
+    def losses(self, parameters: Tensors, buffers: Tensors, inputs: Mapping[str, Tensors]) -> Tensor:
+        """The loss of each member with its penalties on outputs, (members,); batch norm moves `buffers`.
+
+        Reads no tensor but its arguments, so that it can be traced.
+        """
+        given = inputs["numbers"]
+        x, y = inputs["data"]["x"], inputs["data"]["y"]
+        if "cohorts" in inputs["data"]:
+            x, y = x[inputs["data"]["cohorts"]], y[inputs["data"]["cohorts"]]
+
+        def noise(name: str) -> Tensor:
+            drawn = inputs["noise"][name]
+            return drawn[inputs["places"][name]] if name in inputs["places"] else drawn
+
+        def disturb(layer: str, x: Tensor) -> Tensor:
+            for kind, (_, apply, _) in DISTURBANCES.items():
+                name = f"{kind}/{layer}"
+                if name in given:
+                    x = apply(x, noise(name), column(given[name], x))
+            return x
+
+        if "InputNoise" in given:
+            x = x + column(given["InputNoise"], x) * noise("InputNoise")
+        activations: dict[str, Tensor] | None = {} if "KlSparsity" in given else None
+        logits = forward(self.layers, parameters, buffers, x, training=True, disturb=disturb, activations=activations)
+        if "LabelSmoothing" in given:
+            probabilities = F.one_hot(y, self.num_classes).to(logits.dtype) if y.ndim == 2 else y
+            y = smooth_labels(probabilities, column(given["LabelSmoothing"], logits), self.num_classes, logits.dtype)
+        losses = cross_entropies(logits, y)
+        if "ConfidencePenalty" in given:
+            losses = losses - given["ConfidencePenalty"] * torch.vmap(entropy)(logits)
+        if activations is not None:
+            targets = given["KlSparsity/target"][:, None]
+            divergences = [bernoulli_kl(targets, own.mean(dim=1)).sum(dim=1) for own in activations.values()]
+            losses = losses + given["KlSparsity"] * torch.stack(divergences).sum(dim=0)
+        return losses
+
+    def gradients(
+        self, parameters: Tensors, buffers: Tensors, inputs: Mapping[str, Tensors]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(`losses`, their gradients by each of the parameters)."""
+        leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+        losses = self.losses(leaves, buffers, inputs)
+        return losses.detach(), torch.autograd.grad(losses.sum(), list(leaves.values()))
+
+
+def cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
+    """The mean cross-entropy of each member, (members,).
+
+    logits (members, n, classes) against classes (members or 1, n) or probabilities (members or 1, n, classes).
+    """
+    log_probabilities = F.log_softmax(logits, dim=2)
+    if y.ndim == 3:
+        return -(y * log_probabilities).sum(dim=2).mean(dim=1)
+    chosen = y.expand(logits.shape[:2]).unsqueeze(2)
+    return -log_probabilities.gather(2, chosen).squeeze(2).mean(dim=1)
