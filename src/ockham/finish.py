@@ -1,10 +1,12 @@
 """The end of a run: its selected weights on all three splits, the test set for the first and only time."""
 
+from collections.abc import Mapping
+
 import torch
 from omegaconf import DictConfig
 
 from ockham.checkpoint import Checkpoint
-from ockham.core.metrics import logits_of, scores
+from ockham.core.metrics import Scores, logits_of, scores
 from ockham.cost import flops_per_sample
 from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
@@ -13,8 +15,18 @@ from ockham.record import FINAL_METRICS, RunFolder, gaps
 from ockham.schema import SWEEP_SETTINGS, container, leaves
 
 
-def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None, *, pictures: bool) -> None:
-    """Write metrics.json and, into `events`, the final figures and pictures; mark the run as finished."""
+def finish(
+    experiment: Experiment,
+    folder: RunFolder,
+    events: EventWriter | None,
+    *,
+    pictures: bool,
+    evaluated: Mapping[str, Scores] | None = None,
+) -> None:
+    """Write metrics.json and, into `events`, the final figures and pictures; mark the run as finished.
+
+    `evaluated` are the scores of the selected weights on train, val and test, where they are known already.
+    """
     last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
     device = torch.device(experiment.settings.accelerator)
     dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
@@ -23,11 +35,12 @@ def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None
     normalize = experiment.normalize
     normalize.for_model(dtype, experiment.memory_format, device)
     splits = experiment.splits.to(device)
+    logits = None
+    if evaluated is None:
+        logits = {name: logits_of(model, split.images, normalize) for name, split in splits.named().items()}
+        evaluated = {name: scores(logits[name], split.labels) for name, split in splits.named().items()}
     measured: dict[str, float] = {}
-    logits = {}
-    for name, split in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        logits[name] = logits_of(model, split.images, normalize)
-        loss, acc = scores(logits[name], split.labels)
+    for name, (loss, acc) in evaluated.items():
         measured |= {f"{name}/loss": loss, f"{name}/acc": acc}
     measured |= gaps(measured)
     measured |= {
@@ -42,7 +55,7 @@ def finish(experiment: Experiment, folder: RunFolder, events: EventWriter | None
     metrics = {key: measured[key] for key in FINAL_METRICS}
     if events is not None:
         events.scalars(last.step, {name: metrics[name] for name in HPARAM_METRICS})
-        if pictures:
+        if pictures and logits is not None:
             _draw(events, experiment, model, logits["test"].cpu(), last.step)
         events.finish()
     folder.write_metrics(metrics)

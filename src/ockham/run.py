@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
+from ockham.core.metrics import Scores
 from ockham.core.selection import maximised
 from ockham.events import EventWriter
 from ockham.experiment import Experiment
@@ -178,8 +179,8 @@ def _begin_member(job: Job, experiment: Experiment, finished_epochs: int, *, gro
     job.folder.begin(device=device)
 
 
-def _finish_member(job: Job, experiment: Experiment, events: EventWriter | None) -> None:
-    finish(experiment, job.folder, events, pictures=False)
+def _finish_member(job: Job, experiment: Experiment, events: EventWriter | None, evaluated: Mapping[str, Scores]) -> None:
+    finish(experiment, job.folder, events, pictures=False, evaluated=evaluated)
     _note(job.folder, "\n%s", screen.result(job.folder))
 
 

@@ -1,7 +1,7 @@
 """The three splits of a data set, in memory as uint8, and what a model sees of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,7 +51,10 @@ class Splits:
     classes: tuple[str, ...]
 
     def to(self, device: torch.device) -> "Splits":
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+        return Splits(**{name: split.to(device) for name, split in self.named().items()}, classes=self.classes)
+
+    def named(self) -> dict[str, Split]:
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def stratified(labels: Tensor, count: int, *, seed: int, purpose: str) -> Tensor:

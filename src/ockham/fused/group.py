@@ -5,7 +5,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ockham.checkpoint import Checkpoint
-from ockham.core.metrics import evaluation_batch, scores
+from ockham.core.metrics import Scores, evaluation_batch, scores
 from ockham.core.selection import Outcome, best_epoch
 from ockham.cost import peak_memory_bytes
 from ockham.data import Split
@@ -23,7 +23,7 @@ from ockham.events import EventWriter
 from ockham.experiment import PROBE_SAMPLES, Experiment
 from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
-from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, rule_and_hyper
+from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink, rule_and_hyper
 from ockham.measure import weight_scalars
 from ockham.record import RunFolder, divergence, gaps, write_atomic
 
@@ -32,10 +32,14 @@ log = logging.getLogger("ockham")
 #: A group's checkpoint holds all its members and takes its time.
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
+#: The logits of the whole training set are in memory for so many members.
+ROWS_EVALUATED_AT_ONCE = 16
+
 
 @dataclass
 class Member:
-    """One run of a group. `finish` is called once when it has come to its end, with its checkpoints written.
+    """One run of a group. `finish` is called once when it has come to its end, with its checkpoints written and the scores
+    of its selected weights on train, val and test.
 
     One that ended for good in an earlier attempt has no folder: it is computed again with the others, since the last bits
     of a group may depend on its size, and leaves nothing.
@@ -45,7 +49,7 @@ class Member:
     folder: RunFolder | None
     events: EventWriter | None
     prune: Callable[[Sequence[float]], bool] | None
-    finish: Callable[[], None]
+    finish: Callable[[Mapping[str, Scores]], None]
     history: list[Outcome] = field(default_factory=list)
     ended: bool = False
 
@@ -117,7 +121,7 @@ class Group:
         self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
 
     def _copies(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in (self.stack.parameters | self.stack.buffers).items()}
+        return {name: value.clone() for name, value in self.stack.state.items()}
 
     # -- training --------------------------------------------------------------------------------------------------------
 
@@ -128,10 +132,11 @@ class Group:
             self._end_epoch()
 
     def _train_epoch(self) -> None:
+        orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
+        self.updates.prepare(self._batch([order[: self.settings.batch_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.experiment.streams.begin(self.epoch)
-        orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
         sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
         lrs = self._learning_rates(len(orders[0]))
         size = self.settings.batch_size
@@ -174,12 +179,12 @@ class Group:
         self.train_seconds += self.epoch_seconds
         measured = self._measure()
         self.epoch += 1
-        ending = []
+        ending: list[int] = []
         for position, member in enumerate(self.members):
             if not member.ended and self._record(position, member, measured[position]):
-                ending.append(member)
-        for member in ending:
-            self._end(member)
+                ending.append(position)
+        for begin in range(0, len(ending), ROWS_EVALUATED_AT_ONCE):
+            self._finish(ending[begin : begin + ROWS_EVALUATED_AT_ONCE])
         shown = [m[f"{self.settings.objective}"] for m, member in zip(measured, self.members, strict=True) if not member.ended]
         if shown:
             log.info(
@@ -196,20 +201,17 @@ class Group:
         for name in ("train", "val"):
             evaluated[name] = [(math.nan, math.nan)] * len(self.members)
             for cohort, data in enumerate(self.data):
-                rows = self._rows(cohort)
+                rows = [row for row, own in enumerate(self.cohort_of) if own == cohort]
+                forward = self.stack.evaluation(self.stack.state, None if len(rows) == len(self.members) else rows)
                 split = self.probes[cohort] if name == "train" else data.val
-                for row, logits in zip(rows, self._logits(rows, split, cohort), strict=True):
+                for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
                     evaluated[name][row] = scores(logits, split.labels)
         return [self._scalars(position, evaluated) for position in range(len(self.members))]
 
-    def _rows(self, cohort: int) -> list[int]:
-        return [position for position, own in enumerate(self.cohort_of) if own == cohort]
-
-    def _logits(self, rows: list[int], split: Split, cohort: int) -> Tensor:
+    def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
         leader = self.leaders[cohort]
         size = evaluation_batch(leader.model, self.device)
-        forward = self.stack.evaluation(None if len(rows) == len(self.members) else rows)
         return torch.cat([forward(leader.normalize(part)) for part in split.images.split(size)], dim=1)
 
     def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
@@ -250,7 +252,7 @@ class Group:
                 folder.end("diverged", error=f"{diverged} after epoch {self.epoch}")
             return True, False
         if experiment.is_best(member.history):
-            for name, value in (self.stack.parameters | self.stack.buffers).items():
+            for name, value in self.stack.state.items():
                 self.best[name][position].copy_(value[position])
         if self.epoch == experiment.num_epochs or experiment.stops(member.history):
             return False, True
@@ -261,10 +263,18 @@ class Group:
             folder.end("pruned")
         return True, False
 
-    def _end(self, member: Member) -> None:
-        if member.folder is not None:
-            member.finish()
-        member.ended = True
+    def _finish(self, rows: Sequence[int]) -> None:
+        """The end of members that have come to it."""
+        told = [row for row in rows if self.members[row].folder is not None]
+        for cohort, data in enumerate(self.data):
+            own = [row for row in told if self.cohort_of[row] == cohort]
+            forward = self.stack.evaluation(self.best, own)
+            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()} if own else {}
+            for position, row in enumerate(own):
+                evaluated = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
+                self.members[row].finish(evaluated)
+        for row in rows:
+            self.members[row].ended = True
 
     def _write_cost(self, folder: RunFolder) -> None:
         """The member's share of what the group took."""
@@ -311,11 +321,12 @@ class Group:
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 
     def _shrink(self) -> None:
-        """Leave the ended members behind once they are half of those that are computed."""
+        """Leave the ended members behind once that pays."""
         rows = [position for position, member in enumerate(self.members) if not member.ended]
-        if not rows or 2 * len(rows) > len(self.members):
-            return
-        self._keep(rows)
+        experiments = [member.experiment for member in self.members]
+        kept, steps = [experiments[row] for row in rows], experiments[0].total_steps - self.step
+        if kept and pays_to_shrink(experiments, kept, steps, compile_again=self.form is Compiled):
+            self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
         states = [copy.deepcopy(self.updates.state(row)) for row in rows]
@@ -334,7 +345,7 @@ class Group:
             "members": [self.all.index(member) for member in self.members],
             "ended": [member.ended for member in self.all],
             "histories": [[list(outcome) for outcome in member.history] for member in self.all],
-            "stack": self.stack.parameters | self.stack.buffers,
+            "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
             "best": self.best,
         }
@@ -355,7 +366,7 @@ class Group:
         kept = [self.all[index] for index in content["members"]]
         if kept != self.members:
             self._keep([self.members.index(member) for member in kept])
-        for name, value in (self.stack.parameters | self.stack.buffers).items():
+        for name, value in self.stack.state.items():
             value.copy_(content["stack"][name])
         for position, state in enumerate(content["optimizers"]):
             self.updates.load(position, state)

@@ -43,9 +43,9 @@ PRECISIONS = ("32-true", "64-true")
 #: What members of a group have in common.
 COMMON = ("data", "augment", "model", "trainer", "objective", "logger", "cv", "trust")
 
-#: A group's parameters, gradients and two moments should stay in the cache of its slot: see the table of
-#: scripts/bench_sweep.py --case sizes in docs/benchmarks.md.
-CACHE_BYTES = 16 * 2**20
+#: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
+#: --case sizes in docs/benchmarks.md. A group holds its parameters, their gradients and two moments in so many bytes.
+GROUP_BYTES = 512 * 2**20
 BYTES_PER_PARAMETER = 16
 SMALLEST_CAP, LARGEST_CAP = 4, 64
 
@@ -124,4 +124,4 @@ def num_parameters(job: Content) -> int:
 
 def cap(job: Content) -> int:
     """How many members a group may have."""
-    return max(min(CACHE_BYTES // (BYTES_PER_PARAMETER * num_parameters(job)), LARGEST_CAP), SMALLEST_CAP)
+    return max(min(GROUP_BYTES // (BYTES_PER_PARAMETER * num_parameters(job)), LARGEST_CAP), SMALLEST_CAP)

@@ -90,15 +90,19 @@ class Stack:
     def __len__(self) -> int:
         return len(self.models)
 
-    def evaluation(self, rows: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
-        """Inputs (n, ...) -> logits (rows, n, classes) in evaluation mode, of the members in `rows`, or of all."""
-        parameters, buffers = self.parameters, self.buffers
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, (members, ...)."""
+        return self.parameters | self.buffers
+
+    def evaluation(self, state: Tensors, rows: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
+        """Inputs (n, ...) -> logits (rows, n, classes) in evaluation mode with a stacked state, of `rows` of it or of all."""
         if rows is not None:
-            parameters, buffers = ({name: value[rows] for name, value in own.items()} for own in (parameters, buffers))
+            state = {name: value[list(rows)] for name, value in state.items()}
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
-            return forward(self.layers, parameters, buffers, x.flatten(1).unsqueeze(0), training=False)
+            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), training=False)
 
         return logits
 

@@ -7,8 +7,10 @@ compiling it.
 
 import logging
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -28,13 +30,16 @@ from ockham.reg import Outputs
 
 log = logging.getLogger("ockham")
 
-#: A compiled step saves about so many seconds for each parameter of each member, and takes so many to compile for each rule
-#: (scripts/bench_sweep.py --case sizes: the difference of its columns).
-SECONDS_SAVED, SECONDS_TO_COMPILE = 3e-9, 8.0
+#: A compiled step takes about so many seconds for each parameter of each member and saves so many; for each rule it takes so
+#: many to compile (scripts/bench_sweep.py --case sizes: its columns, and their difference).
+SECONDS_A_STEP, SECONDS_SAVED, SECONDS_TO_COMPILE = 8e-9, 2e-9, 7.0
 
 
 class Updates(Protocol):
     """Steps of the members."""
+
+    def prepare(self, batch: Batch) -> None:
+        """What has to be done once before steps on batches of that shape."""
 
     def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
         """Step number `step` (from 1) with lrs (members,), in place; returns the members' objectives, (members,)."""
@@ -47,13 +52,25 @@ class Updates(Protocol):
 
 def pays_to_compile(experiments: Sequence[Experiment]) -> bool:
     """Whether the compiled form is faster for a whole run of these members, where a compiler is there."""
-    families = len({id(rule_and_hyper(experiment)[0]) for experiment in experiments})
     steps = experiments[0].total_steps
     saved = steps * len(experiments) * experiments[0].num_parameters * SECONDS_SAVED
-    if saved < families * SECONDS_TO_COMPILE or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+    if saved < _seconds_to_compile(experiments) or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return False
-    log.info("compiling %d programs, which saves about %.0f s over %d steps", families, saved, steps)
+    log.info("compiling, which saves about %.0f s over %d steps of %d runs", saved, steps, len(experiments))
     return True
+
+
+def pays_to_shrink(experiments: Sequence[Experiment], kept: Sequence[Experiment], steps: int, *, compile_again: bool) -> bool:
+    """Whether to leave ended members behind, for `steps` further steps: once they are half, and repay a new compilation."""
+    if 2 * len(kept) > len(experiments):
+        return False
+    leaving = len(experiments) - len(kept)
+    saved = steps * leaving * experiments[0].num_parameters * SECONDS_A_STEP
+    return not compile_again or saved > _seconds_to_compile(kept)
+
+
+def _seconds_to_compile(experiments: Sequence[Experiment]) -> float:
+    return len({id(rule_and_hyper(experiment)[0]) for experiment in experiments}) * SECONDS_TO_COMPILE
 
 
 def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
@@ -72,6 +89,9 @@ class Native:
         self.regularizers = [experiment.regularizers for experiment in experiments]
         self.parameters = [named_parameters(experiment.model) for experiment in experiments]
         self.optimizers = [experiment.make_optimizer(experiment.model) for experiment in experiments]
+
+    def prepare(self, batch: Batch) -> None:
+        pass
 
     def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
         losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, self.objective.inputs(batch))
@@ -132,7 +152,8 @@ class Family:
         self.like = stack.like
         self.batch_size = own[0].settings.batch_size
 
-    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
+    def program(self, batch: Batch, lrs: np.ndarray, step: int) -> Callable[[], Tensor]:
+        """Step number `step` with lrs (members of the group,), ready to be done."""
         hyper = {**self.hyper, "lr": lrs[self.rows]}
         if self.rule.corrections is not None:
             hyper |= self.rule.corrections(hyper, step)
@@ -145,9 +166,10 @@ class Family:
             "on_others": self.on_others,
         }
         # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
-        whole = batch.x.shape[1] == self.batch_size
-        program = compiled(self.whole_step, self.identity) if whole else self.whole_step
-        return program(self.parameters, self.buffers, self.states, inputs)
+        arguments = (self.parameters, self.buffers, self.states, inputs)
+        if batch.x.shape[1] < self.batch_size:
+            return partial(self.whole_step, *arguments)
+        return compiled(self.whole_step, self.identity, *arguments)
 
     @property
     def identity(self) -> Hashable:
@@ -178,9 +200,13 @@ class Compiled:
         self.steps = 0
         self.lrs = np.zeros(len(experiments))
 
+    def prepare(self, batch: Batch) -> None:
+        for family in self.families:
+            family.program(batch, self.lrs, 1)
+
     def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
         self.steps, self.lrs = step, lrs
-        return torch.cat([family.step(batch, lrs, step) for family in self.families])
+        return torch.cat([family.program(batch, lrs, step)() for family in self.families])
 
     def _place(self, position: int) -> tuple[Family, int]:
         family = next(own for own in self.families if own.rows.start <= position < own.rows.stop)
@@ -219,29 +245,28 @@ def order(experiments: Sequence[Experiment]) -> list[int]:
     return sorted(range(len(rules)), key=lambda position: (first[id(rules[position])], position))
 
 
-_programs: dict[Hashable, Callable[..., Any]] = {}
+_programs: dict[Hashable, Callable[..., Tensor] | None] = {}
 
 
-def compiled(function: Callable[..., Tensor], identity: Hashable) -> Callable[..., Tensor]:
-    """`function` of tensors in dicts and lists as one compiled program, made when first called.
+def compiled(function: Callable[..., Tensor], identity: Hashable, *arguments: Any) -> Callable[[], Tensor]:
+    """`function` with `arguments`, which are tensors in dicts and lists, as one compiled program.
 
-    It is kept for later groups: functions of one `identity` are the same for arguments of the same names and shapes. Where
-    it cannot be compiled it runs as it is, with a warning.
+    The program is kept for later groups: functions of one `identity` are the same for arguments of the same names and
+    shapes. What cannot be compiled runs as it is, with a warning.
     """
-
-    def call(*arguments: Any) -> Tensor:
-        flat, structure = pytree.tree_flatten(arguments)
-        key = (identity, structure, tuple((value.shape, value.dtype, value.device) for value in flat))
-        if key not in _programs:
-            _programs[key] = _program(lambda *values: function(*pytree.tree_unflatten(values, structure)), flat)
-        return _programs[key](*flat)
-
-    return call
+    flat, structure = pytree.tree_flatten(arguments)
+    key = (identity, structure, tuple((value.shape, value.dtype, value.device) for value in flat))
+    if key not in _programs:
+        _programs[key] = _program(lambda *values: function(*pytree.tree_unflatten(values, structure)), flat)
+    program = _programs[key]
+    return partial(function, *arguments) if program is None else partial(program, *flat)
 
 
-def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor]:
+def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor] | None:
+    """None, with a warning, where `function` cannot be compiled."""
     # Beyond its limit of recompilations torch would silently run the slow form; a program has no reason for a second.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
+    began = time.monotonic()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the compiler thinks of torch is not the user's concern
@@ -252,5 +277,6 @@ def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Call
             program(*[value.clone() for value in example])
     except RuntimeError as error:  # what is wrong with the function itself comes again without the compiler
         log.warning("warning: a group could not be compiled and runs slower: %s", str(error).splitlines()[0])
-        return function
+        return None
+    log.info("compiled in %.1f s", time.monotonic() - began)
     return program
