@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +103,7 @@ def use(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make groups update in that form; the rules without the time to compile them, which is another test."""
     monkeypatch.setattr(updates, "SECONDS_TO_COMPILE", 1e9 if form == "native" else 0.0)
     if form == "rules":
-        monkeypatch.setattr(updates, "compiled", lambda function, identity, *arguments: partial(function, *arguments))
+        monkeypatch.setattr(updates, "compiled", lambda function, identity, *arguments: function)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -194,7 +193,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(caplog: pytest.LogCaptureFixture)
     def impossible(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum().item() < 1 else x
 
-    results = [updates.compiled(impossible, "impossible", torch.zeros(1))().item() for _ in range(2)]
+    results = [updates.compiled(impossible, "impossible", torch.zeros(1))(torch.zeros(1)).item() for _ in range(2)]
     assert results == [1, 1]
     assert caplog.text.count("could not be compiled") == 1
 

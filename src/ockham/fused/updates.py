@@ -151,6 +151,7 @@ class Family:
         )
         self.like = stack.like
         self.batch_size = own[0].settings.batch_size
+        self.compiled_step: Callable[..., Tensor] | None = None
 
     def program(self, batch: Batch, lrs: np.ndarray, step: int) -> Callable[[], Tensor]:
         """Step number `step` with lrs (members of the group,), ready to be done."""
@@ -169,7 +170,9 @@ class Family:
         arguments = (self.parameters, self.buffers, self.states, inputs)
         if batch.x.shape[1] < self.batch_size:
             return partial(self.whole_step, *arguments)
-        return compiled(self.whole_step, self.identity, *arguments)
+        if self.compiled_step is None:
+            self.compiled_step = compiled(self.whole_step, self.identity, *arguments)
+        return partial(self.compiled_step, *arguments)
 
     @property
     def identity(self) -> Hashable:
@@ -248,8 +251,8 @@ def order(experiments: Sequence[Experiment]) -> list[int]:
 _programs: dict[Hashable, Callable[..., Tensor] | None] = {}
 
 
-def compiled(function: Callable[..., Tensor], identity: Hashable, *arguments: Any) -> Callable[[], Tensor]:
-    """`function` with `arguments`, which are tensors in dicts and lists, as one compiled program.
+def compiled(function: Callable[..., Tensor], identity: Hashable, *arguments: Any) -> Callable[..., Tensor]:
+    """`function` as one compiled program for arguments like these, which are tensors in dicts and lists.
 
     The program is kept for later groups: functions of one `identity` are the same for arguments of the same names and
     shapes. What cannot be compiled runs as it is, with a warning.
@@ -259,7 +262,7 @@ def compiled(function: Callable[..., Tensor], identity: Hashable, *arguments: An
     if key not in _programs:
         _programs[key] = _program(lambda *values: function(*pytree.tree_unflatten(values, structure)), flat)
     program = _programs[key]
-    return partial(function, *arguments) if program is None else partial(program, *flat)
+    return function if program is None else lambda *own: program(*pytree.tree_leaves(own))
 
 
 def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor] | None:
@@ -272,7 +275,9 @@ def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Call
             warnings.simplefilter("ignore")  # what the compiler thinks of torch is not the user's concern
             # Traced first: the compiler takes a gradient inside of what it compiles only as the operations that it is made of.
             traced = make_fx(function, tracing_mode="fake")(*example)
-            program = torch.compile(traced, dynamic=False, fullgraph=True)
+            # Its guards would check at every step what `compiled` knows from the key.
+            options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+            program = torch.compile(traced, dynamic=False, fullgraph=True, options=options)
             # Compiled at the first call, with copies, since that changes what it is called with.
             program(*[value.clone() for value in example])
     except RuntimeError as error:  # what is wrong with the function itself comes again without the compiler
