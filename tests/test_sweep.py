@@ -50,10 +50,21 @@ def command_line(*overrides: str) -> CommandLine:
 
 
 def plan(*overrides: str, seeds: Any = None, cv: int | None = None) -> Grid:
-    return grid(command_line(*overrides), replicates(seeds, cv))
+    return grid([command_line(*overrides)], replicates(seeds, cv))
 
 
 # -- the jobs ------------------------------------------------------------------------------------------------------------
+
+
+def test_several_grids_are_one_sweep() -> None:
+    lines = [command_line("reg=none,l2", *own) for own in (
+        ["optimizer=sgd", "optimizer.lr=0.1,0.2,0.5"], ["optimizer=adam", "optimizer.lr=1e-3,1e-2"], ["optimizer=adam"]
+    )]  # fmt: skip
+    made = grid(lines, replicates(2, None))
+    assert len(made.jobs) == 2 * 2 * (3 + 2)
+    assert made.duplicates == 2 * 2, "the default of adam is among its values"
+    assert [job.number for job in made.jobs] == list(range(20))
+    assert set(made.swept) == {"reg", "optimizer", "optimizer.lr", "seed"}
 
 
 def test_a_grid_is_conditional_by_itself() -> None:

@@ -148,7 +148,7 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
     """A sweep with a name lies in a folder of that name. Raises ValueError for sweep settings of a single run."""
     settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     if not {"-m", "--multirun"} & set(arguments):
-        of_sweeps = ("sweep", "seeds", "search", "prune", "dry_run")
+        of_sweeps = ("sweep", "seeds", "grids", "search", "prune", "dry_run")
         alone = [key for key in of_sweeps if settings.get(key, "null") not in ("null", "false")]
         if settings.get("cv", "null") != "null" and settings.get("fold", "null") == "null":
             alone.append("cv")

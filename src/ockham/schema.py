@@ -91,6 +91,7 @@ FIELDS: dict[str, Check] = {
     "resume": either(absent, text),
     "sweep": either(absent, text),
     "seeds": either(absent, integer(1), listed(integer(0), at_least=1)),
+    "grids": either(absent, listed(listed(text, at_least=1), at_least=1)),
     "cv": either(absent, integer(2)),
     "fold": either(absent, integer(0)),
     "dry_run": flag,
@@ -187,6 +188,7 @@ FIELDS: dict[str, Check] = {
 SWEEP_SETTINGS = (
     "sweep",
     "seeds",
+    "grids",
     "search",
     "prune",
     "dry_run",

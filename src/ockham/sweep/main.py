@@ -14,6 +14,7 @@ from typing import Any
 import cloudpickle
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -189,25 +190,32 @@ def sweep(
     parser = OverridesParser.create(config_loader=context.config_loader)
     parsed = parser.parse_overrides(list(arguments))
     of_sweep = [str(o.input_line) for o in parsed if o.key_or_group.partition(".")[0] in schema.SWEEP_SETTINGS]
-    of_jobs = [plain_text(o) for o in parsed if str(o.input_line) not in of_sweep]
+    parsed_jobs = [o for o in parsed if str(o.input_line) not in of_sweep]
+    of_jobs = [plain_text(o) for o in parsed_jobs]
     for_jobs = [override for override in of_sweep if override.partition("=")[0].partition(".")[0] == "prune"]
 
     def compose(overrides: Sequence[str]) -> DictConfig:
         return task_settings(context.config_loader.load_sweep_config(config, list(overrides)))
 
-    settings = compose(of_sweep) if of_sweep else task_settings(config)
+    # What does not vary, an experiment among it, may set the sweep too.
+    settings = compose([*of_sweep, *(text for text, o in zip(of_jobs, parsed_jobs, strict=True) if not _varies(o))])
     is_ockham = "optimizer" in settings and "executor" in settings
     if is_ockham:
         schema.check(schema.container(settings))
     started = time.monotonic()
-    line = CommandLine.parse(
-        of_jobs,
-        is_group=lambda key: bool(context.config_loader.get_group_options(key.partition("@")[0])),
-        compose=compose,
-        check=schema.check if is_ockham else None,
-    )
+    grids = [parser.parse_overrides(list(own)) for own in settings.get("grids") or [[]]]
+    _check_apart(parsed_jobs, grids)
+    lines = [
+        CommandLine.parse(
+            [*of_jobs, *(plain_text(override) for override in own)],
+            is_group=lambda key: bool(context.config_loader.get_group_options(key.partition("@")[0])),
+            compose=compose,
+            check=schema.check if is_ockham else None,
+        )
+        for own in grids
+    ]
     folder = SweepFolder(str(config.hydra.sweep.dir))
-    planned = make_plan(line, settings, folder)
+    planned = make_plan(lines, settings, folder)
     log.info(
         "%d jobs (%d duplicates dropped), planned in %.1f s: %s",
         planned.total, planned.duplicates, time.monotonic() - started, folder.path,
@@ -238,12 +246,27 @@ def task_settings(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
-def make_plan(line: CommandLine, settings: DictConfig, folder: SweepFolder) -> Plan:
-    """The grid, or the search, that the settings of the sweep ask for."""
+def _varies(override: Override) -> bool:
+    return override.is_sweep_override() and plain_text(override) == str(override.input_line)
+
+
+def _check_apart(overrides: Sequence[Override], grids: Sequence[Sequence[Override]]) -> None:
+    said = {override.key_or_group for override in overrides}
+    for own in grids:
+        for override in own:
+            if override.key_or_group in said:
+                raise ValueError(f"{override.key_or_group} is set by grids already: leave it out, or say grids=null")
+
+
+def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder) -> Plan:
+    """The grid of all lines, or the search on one, that the settings of the sweep ask for."""
     repeats = replicates(settings.get("seeds"), settings.get("cv"))
     search = settings.get("search")
     if search is None or search.sampler == "grid":
-        return grid(line, repeats)
+        return grid(lines, repeats)
+    if len(lines) > 1:
+        raise ValueError(f"search={search.sampler} searches one space: leave grids out, or search=grid")
+    (line,) = lines
     from ockham.sweep.search import Search  # late: SciPy and Optuna are no part of a grid
     from ockham.sweep.searchspace import SearchSpace
 

@@ -216,27 +216,38 @@ class Grid:
         return ()
 
 
-def grid(line: CommandLine, replicates: Sequence[Replicate]) -> Grid:
-    """All combinations of the overrides, in the order of the command line, groups before settings.
+def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate]) -> Grid:
+    """All combinations of the overrides of each line, in the order of the command line, groups before settings.
 
     A setting that does not exist for a job's choices of groups does not apply to that job; jobs that come out equal are run
     once. Each configuration is run once for each of the `replicates`.
     Raises ValueError for an interval, which only a search can sample.
     """
+    seen: dict[str, Job] = {}
+    total = 0
+    for line in lines:
+        for combination, texts, values in _picks(line):
+            for job in replicated(combination.content, values, texts, replicates):
+                total += 1
+                seen.setdefault(job.key, replace(job, number=len(seen)))
+    swept = dict.fromkeys(name for line in lines for name in line.swept)
+    # What each of several grids fixes at a value of its own varies among them.
+    fixed = [{axis.name: axis.texts for axis in line.axes} for line in lines]
+    swept |= dict.fromkeys(name for own in fixed for name in own if any(other.get(name) != own[name] for other in fixed))
+    return Grid(tuple(seen.values()), with_replicates(tuple(swept), replicates), total - len(seen))
+
+
+def _picks(line: CommandLine) -> Iterator[tuple[Combination, tuple[str, ...], dict[str, Any]]]:
+    """Every combination of values of a line: with the overrides of the job, and its values by setting."""
     for axis in line.axes:
         if axis.interval is not None:
             raise ValueError(f"{axis.name} is an interval, which a grid cannot list: use range or a list, or search=random")
-    seen: dict[str, Job] = {}
-    total = 0
     for combination in line.combinations:
         chosen = {axis.name: text for axis, text in zip(line.groups, combination.chosen, strict=True)}
         for picked in product(*(list(zip(axis.texts, axis.values, strict=True)) for axis in combination.fitting)):
             texts = {axis.name: text for axis, (text, _) in zip(combination.fitting, picked, strict=True)}
             values = {axis.name: value for axis, (_, value) in zip(combination.fitting, picked, strict=True)}
-            for job in replicated(combination.content, values, line.in_order(chosen | texts), replicates):
-                total += 1
-                seen.setdefault(job.key, replace(job, number=len(seen)))
-    return Grid(tuple(seen.values()), with_replicates(line.swept, replicates), total - len(seen))
+            yield combination, line.in_order(chosen | texts), values
 
 
 def replicated(
