@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check fmt bench clean
+.PHONY: help train test check fmt bench report tensorboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,12 @@ fmt: $(READY) ## format the code
 
 bench: $(READY) ## time a step against a hand-written loop and stock Lightning
 	$(VENV)/bin/python scripts/bench_step.py $(ARGS)
+
+report: $(READY) ## report on runs and sweeps: make report ARGS="outputs/sweeps/<name>"
+	$(VENV)/bin/python scripts/report.py $(or $(ARGS),outputs)
+
+tensorboard: $(READY) ## open TensorBoard on this machine only: make tensorboard ARGS="outputs/sweeps/<name>"
+	$(VENV)/bin/tensorboard --host localhost --logdir $(or $(ARGS),outputs)
 
 clean: ## remove the environment and caches, never outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

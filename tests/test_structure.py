@@ -22,7 +22,8 @@ ALLOWED = {
     "reg": {"core", "rng"},
     "checkpoint": {"core", "record"},
     "cost": set(),
-    "events": set(),
+    "events": {"schema"},
+    "report": {"core", "events", "record", "schema"},
     "pictures": {"data"},
     "experiment": {"core", "rng", "data", "reg", "schedules", "checkpoint"},
     "lit": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record", "measure"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "screen": {"record", "schema"},
     "resume": {"record"},
     "prune": {"core", "record"},
-    "sweep": {"core", "schema", "record", "screen", "build", "cost", "fused", "run"},
+    "sweep": {"core", "schema", "record", "screen", "build", "cost", "events", "fused", "report", "run"},
     "fused": {"core", "rng", "data", "reg", "optim", "experiment", "checkpoint", "cost", "events", "record", "measure"},
     "cli": {"schema", "record", "resume", "screen", "sweep"},
 }

@@ -129,15 +129,26 @@ def _target_of(config: DictConfig, path: str) -> str:
 
 def splits_of(config: DictConfig) -> Splits:
     """The splits that this run uses, in memory."""
-    source: Any = _construct(config, "data", object, {}, drop=RUN_KEYS)
-    loaded: Source = source.load()
     return divide(
-        loaded,
+        _source(config),
         val_samples=config.data.val_samples,
         train_samples=config.data.train_samples,
         seed=config.seed,
         fold=None if config.fold is None else (config.fold, config.cv),
     )
+
+
+#: The data set that was read last, by its settings: the jobs that a slot of a sweep works on share one, nearly always.
+_last_source: dict[str, Source] = {}
+
+
+def _source(config: DictConfig) -> Source:
+    key = repr([{name: value for name, value in container(config.data).items() if name not in RUN_KEYS}, config.trust])
+    if key not in _last_source:
+        _last_source.clear()  # before the next is read: two may not fit
+        source: Any = _construct(config, "data", object, {}, drop=RUN_KEYS)
+        _last_source[key] = source.load()
+    return _last_source[key]
 
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:

@@ -1,9 +1,11 @@
 """A run in TensorBoard: scalars against optimizer steps, their layout, hyperparameters, pictures."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ockham.schema import SWEEP_SETTINGS, Content, leaves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +25,34 @@ LAYOUT = {
     },
 }
 
-#: Shown beside the settings in the tab "HParams". Tags that no curve uses: a curve would show its last value there.
-HPARAM_METRICS = ("objective", "test/acc", "test/loss")
+#: Shown beside the settings in the tab "HParams": key of metrics.json -> tag. No curve has these tags: of a curve the tab would
+#: show the last value, not that of the selected weights.
+HPARAM_METRICS = {
+    "objective": "objective",
+    "val/acc": "selected/val/acc",
+    "val/loss": "selected/val/loss",
+    "test/acc": "test/acc",
+    "test/loss": "test/loss",
+}
+
+#: Curves have no more points than this: a sweep of many long runs stays small.
+MOST_POINTS = 500
+
+Hparams = Mapping[str, str | float | bool]
+
+
+def hparam_settings(content: Content) -> dict[str, str | float | bool]:
+    """The settings as the HParams tab takes them: numbers and flags as they are, lists as text, absent ones not at all.
+
+    A setting has one type in all runs, so that the tab can sort and filter by it.
+    """
+    shown: dict[str, str | float | bool] = {}
+    for path, value in leaves(content):
+        ignored = path.split(".")[0] in (*SWEEP_SETTINGS, "resume", "trust", "logger") or path == "data.root"
+        if not ignored and value is not None:
+            keeps_its_type = isinstance(value, (int, float)) and path != "data.batch_size"  # which may be `full`
+            shown[path] = value if keeps_its_type else str(value)
+    return shown
 
 
 class EventWriter:
@@ -33,8 +61,13 @@ class EventWriter:
     One file, since TensorBoard reads files in the order of their names, which within a second is not that of writing.
     """
 
-    def __init__(self, folder: Path, hparams: Mapping[str, str | float | bool], *, past_step: int) -> None:
-        """`hparams` as the HParams tab shows them; what earlier attempts wrote after `past_step` is void."""
+    def __init__(self, folder: Path, hparams: Hparams, *, past_step: int, num_epochs: int = 1) -> None:
+        """`hparams` as the HParams tab shows them; what earlier attempts wrote after `past_step` is void.
+
+        Of `num_epochs` epochs only so many are written that a curve has no more than MOST_POINTS, the last among them.
+        """
+        self._every = -(-num_epochs // MOST_POINTS)
+        self._num_epochs = num_epochs
         self._folder = folder
         self._hparams = dict(hparams)
         self._past_step = past_step
@@ -55,14 +88,13 @@ class EventWriter:
     def _announce(self, writer: "SummaryWriter") -> None:
         """Lay out the charts, and tell the HParams tab of the run before it is finished: it may be killed."""
         writer.add_custom_scalars(LAYOUT)
-        experiment, start, _ = self._hparam_summaries()
-        writer.file_writer.add_summary(experiment)
+        _, start, _ = _hparam_summaries(self._hparams)
         writer.file_writer.add_summary(start)
 
-    def _hparam_summaries(self) -> Any:
-        from torch.utils.tensorboard.summary import hparams
-
-        return hparams(self._hparams, dict.fromkeys(HPARAM_METRICS, 0.0))
+    def epoch(self, number: int, step: int, scalars: Mapping[str, float]) -> None:
+        """The scalars of an epoch, from 1."""
+        if number % self._every == 0 or number == self._num_epochs:
+            self.scalars(step, scalars)
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         writer = self._opened()
@@ -74,7 +106,7 @@ class EventWriter:
 
     def finish(self) -> None:
         """Tell the HParams tab that the run has finished."""
-        *_, end = self._hparam_summaries()
+        *_, end = _hparam_summaries(self._hparams)
         self._opened().file_writer.add_summary(end)
 
     def flush(self) -> None:
@@ -83,3 +115,47 @@ class EventWriter:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _hparam_summaries(hparams: Hparams) -> Any:
+    """(experiment, session start, session end)"""
+    from torch.utils.tensorboard.summary import hparams as summaries
+
+    return summaries(dict(hparams), dict.fromkeys(HPARAM_METRICS.values(), 0.0))
+
+
+def write_experiment(folder: Path, jobs: Iterable[Content]) -> None:
+    """Tell the HParams tab of a sweep which settings its runs have, all together, and which results.
+
+    TensorBoard takes the first such record that it finds, so that there is one, in the sweep folder, and none in the runs.
+    """
+    union: dict[str, str | float | bool] = {}
+    for content in jobs:
+        for key, value in hparam_settings(content).items():
+            if isinstance(union.setdefault(key, value), str) != isinstance(value, str):
+                union[key] = str(value)
+    _replace(folder, lambda writer: writer.file_writer.add_summary(_hparam_summaries(union)[0]))
+
+
+def write_mean(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
+    """An aggregated run: epochs with `step`, scalars, and `band/...` with the ends of their intervals."""
+    bands = {name: ["Margin", [name, f"band/{name}/low", f"band/{name}/high"]] for name in ("val/acc", "val/loss")}
+
+    def write(writer: "SummaryWriter") -> None:
+        writer.add_custom_scalars({**LAYOUT, "mean and 95% interval over seeds": bands})
+        for epoch in epochs:
+            for tag, value in epoch.items():
+                if tag != "step":
+                    writer.add_scalar(tag, value, int(epoch["step"]))
+
+    _replace(folder, write)
+
+
+def _replace(folder: Path, write: Callable[["SummaryWriter"], object]) -> None:
+    """One event file in the folder, in place of those that are there."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for file in folder.glob("events.out.tfevents.*"):
+        file.unlink()
+    with SummaryWriter(str(folder)) as writer:
+        write(writer)

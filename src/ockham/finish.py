@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-from omegaconf import DictConfig
 
 from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import Scores, logits_of, scores
@@ -12,7 +11,6 @@ from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
 from ockham.measure import weight_scalars
 from ockham.record import FINAL_METRICS, RunFolder, gaps
-from ockham.schema import SWEEP_SETTINGS, container, leaves
 
 
 def finish(
@@ -54,7 +52,7 @@ def finish(
     }
     metrics = {key: measured[key] for key in FINAL_METRICS}
     if events is not None:
-        events.scalars(last.step, {name: metrics[name] for name in HPARAM_METRICS})
+        events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
         if pictures and logits is not None:
             _draw(events, experiment, model, logits["test"].cpu(), last.step)
         events.finish()
@@ -72,12 +70,3 @@ def _draw(events: EventWriter, experiment: Experiment, model: torch.nn.Module, l
     filters = pictures.first_filters(model, experiment.normalize.shape)
     if filters is not None:
         events.picture("model/first_layer", filters, step)
-
-
-def hparam_settings(config: DictConfig) -> dict[str, str | float | bool]:
-    """The settings as the HParams tab takes them: numbers and flags as they are, everything else as text."""
-    shown: dict[str, str | float | bool] = {}
-    for path, value in leaves(container(config)):
-        if path.split(".")[0] not in (*SWEEP_SETTINGS, "resume", "trust", "logger") and path != "data.root":
-            shown[path] = value if isinstance(value, (int, float, bool)) else "null" if value is None else str(value)
-    return shown

@@ -24,9 +24,9 @@ from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import Scores
 from ockham.core.selection import maximised
-from ockham.events import EventWriter
+from ockham.events import EventWriter, hparam_settings
 from ockham.experiment import Experiment
-from ockham.finish import finish, hparam_settings
+from ockham.finish import finish
 from ockham.fused.group import Member, finished_epochs_of, train_group
 from ockham.lit import fit
 from ockham.prune import pruner
@@ -121,7 +121,7 @@ def train(job: Job, *, rank: int, pictures: bool) -> None:
         _begin(job, experiment, checkpoint)
     events = None
     if rank == 0 and job.config.logger.tensorboard:
-        events = EventWriter(folder.path, hparam_settings(job.config), past_step=checkpoint.step if checkpoint else 0)
+        events = _events(job, experiment, past_step=checkpoint.step if checkpoint else 0)
     try:
         prune = pruner(job.config.prune, folder, job.config.objective)
         fit(experiment, folder, checkpoint, events=events, prune=prune)
@@ -130,6 +130,11 @@ def train(job: Job, *, rank: int, pictures: bool) -> None:
     finally:
         if events is not None:
             events.close()
+
+
+def _events(job: Job, experiment: Experiment, *, past_step: int) -> EventWriter:
+    settings = hparam_settings(schema.container(job.config))
+    return EventWriter(job.folder.path, settings, past_step=past_step, num_epochs=experiment.num_epochs)
 
 
 def execute_group(jobs: Sequence[Job], checkpoints: Path) -> None:
@@ -158,8 +163,7 @@ def _execute_members(made: Sequence[tuple[Job, Experiment]], checkpoint: Path) -
         for job, experiment in made:
             events = None
             if job in waiting and job.config.logger.tensorboard:
-                past_step = epochs * experiment.steps_per_epoch
-                events = EventWriter(job.folder.path, hparam_settings(job.config), past_step=past_step)
+                events = _events(job, experiment, past_step=epochs * experiment.steps_per_epoch)
                 writers.callback(events.close)
             if job in waiting:
                 _begin_member(job, experiment, epochs, group_size=len(made))

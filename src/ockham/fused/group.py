@@ -236,7 +236,7 @@ class Group:
             member.folder.append_epoch(self.epoch, self.step, scalars)
         if member.events is not None:
             throughput = {"samples_per_second": self.epoch_samples / self.epoch_seconds}
-            member.events.scalars(self.step, scalars | throughput)
+            member.events.epoch(self.epoch, self.step, scalars | throughput)
         member.ended, done = self._judge(position, member, scalars)
         if done and member.folder is not None:
             self._write_checkpoints(position, member, member.folder)

@@ -52,7 +52,7 @@ class Recorder(pl.Callback):
         self.folder.append_epoch(module.finished_epochs, module.finished_steps, scalars)
         if self.events is not None:
             throughput = {"samples_per_second": module.epoch_samples / seconds}
-            self.events.scalars(module.finished_steps, scalars | throughput)
+            self.events.epoch(module.finished_epochs, module.finished_steps, scalars | throughput)
         if diverged is not None:
             self._write_cost(module)
             self.folder.end("diverged", error=f"{diverged} after epoch {module.finished_epochs}")

@@ -21,7 +21,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ockham import schema
+from ockham.events import write_experiment
 from ockham.record import FINAL, RunFolder, write_atomic
+from ockham.report.analysis import results
+from ockham.report.means import write_means
+from ockham.report.reading import read
 from ockham.screen import sweep_result
 from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import Policy, Sweep, report_failures
@@ -197,8 +201,10 @@ def sweep(
     def compose(overrides: Sequence[str]) -> DictConfig:
         return task_settings(context.config_loader.load_sweep_config(config, list(overrides)))
 
-    # What does not vary, an experiment among it, may set the sweep too.
-    settings = compose([*of_sweep, *(text for text, o in zip(of_jobs, parsed_jobs, strict=True) if not _varies(o))])
+    # An experiment may set the sweep too, and the objective is no setting of the sweep alone. Settings of options stay out:
+    # the default options may not have them.
+    fixed = [text for text, o in zip(of_jobs, parsed_jobs, strict=True) if "." not in o.key_or_group and not _varies(o)]
+    settings = compose([*of_sweep, *fixed])
     is_ockham = "optimizer" in settings and "executor" in settings
     if is_ockham:
         schema.check(schema.container(settings))
@@ -226,10 +232,16 @@ def sweep(
             log.info("%s", estimate(planned))
         return []
     folder.begin([*of_jobs, *of_sweep], planned)
+    tensorboard = is_ockham and bool(settings.logger.tensorboard)
+    if tensorboard and planned.jobs:
+        write_experiment(folder.path, (job.content for job in planned.jobs))
     OmegaConf.save(config, folder.path / "multirun.yaml")
     if launch_batch is not None or not is_ockham:
         batch = launch_batch or partial(launch, context=context, config=config, task=task)
-        return _in_batches(planned, folder, batch, for_jobs, tables=is_ockham, objective=str(settings.get("objective")))
+        returned = _in_batches(planned, folder, batch, for_jobs, tables=is_ockham, objective=str(settings.get("objective")))
+        if is_ockham:
+            conclude(planned, folder, settings)
+        return returned
 
     def payload_of(jobs: Task) -> bytes:
         if len(jobs) > 1:
@@ -238,7 +250,22 @@ def sweep(
         (job,) = jobs
         return payload(job.number, [*job.overrides, *for_jobs], context=context, config=config, task=task)
 
-    return _in_executor(planned, folder, settings, payload_of)
+    try:
+        return _in_executor(planned, folder, settings, payload_of)
+    finally:
+        conclude(planned, folder, settings)
+
+
+def conclude(planned: Plan, folder: SweepFolder, settings: DictConfig) -> None:
+    """What a sweep shows at its end, also where jobs failed: the report, and in TensorBoard what runs have in common."""
+    from ockham.report import page  # late: drawing is no part of training
+
+    if settings.logger.tensorboard:
+        write_experiment(folder.path, (job.content for job in planned.jobs))
+        write_means(results(read([folder.path]).runs), folder.path)
+    if settings.report:
+        page.write_report([folder.path], folder.path)
+        log.info("  report   %s", folder.path / "report.html")
 
 
 def task_settings(config: DictConfig) -> DictConfig:

@@ -5,23 +5,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy.stats import t as student
-
 from ockham.core.selection import maximised
+from ockham.core.statistics import t_interval
 from ockham.sweep.space import Plan
 
-CONFIDENCE = 0.95
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
 AVERAGED = ("objective", "val/acc", "val/loss", "test/acc", "test/loss")
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval for the mean of at least two values; NaN for fewer."""
-    if len(values) < 2:
-        return (math.nan, math.nan)
-    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = float(student.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return (mean - half, mean + half)
 
 
 def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
@@ -47,7 +36,7 @@ def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row |= {"n": len(finished), "of": len(results)}
     for name in AVERAGED:
         values = [float(result[name]) for result in finished]
-        low, high = interval(values)
+        low, high = t_interval(values)
         row[name] = statistics.fmean(values) if values else ""
         row[f"{name} low"] = "" if math.isnan(low) else low
         row[f"{name} high"] = "" if math.isnan(high) else high

@@ -1,0 +1,273 @@
+"""From runs to configurations, and to what can be said about them."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ockham.core.selection import maximised
+from ockham.core.statistics import Comparison, compare, holm, t_interval
+from ockham.report.reading import Run
+
+#: Regularizers that make weights exactly zero.
+SPARSE = ("l1", "group_lasso", "elastic_net")
+ABSENT = ""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The runs of one configuration over seeds and folds. `values` are its swept settings as text, ABSENT where it has none."""
+
+    runs: tuple[Run, ...]
+    values: Mapping[str, str]
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.state == "finished"]
+
+    @property
+    def n(self) -> int:
+        return len(self.finished)
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        return Counter(run.state for run in self.runs)
+
+    @property
+    def label(self) -> str:
+        """`adam, l2, lr 0.01`: options by themselves, settings with the last part of their name."""
+        parts = []
+        for key, text in self.values.items():
+            if text != ABSENT:
+                parts.append(text if "." not in key else f"{key.rpartition('.')[2]} {text}")
+        return ", ".join(parts) or "the only one"
+
+    def of(self, name: str) -> list[float]:
+        """A final metric of the finished runs."""
+        return [run.metrics[name] for run in self.finished]
+
+    def mean(self, name: str) -> float:
+        values = self.of(name)
+        return statistics.fmean(values) if values else math.nan
+
+    def interval(self, name: str) -> tuple[float, float]:
+        return t_interval(self.of(name))
+
+    def cost(self, name: str) -> float:
+        values = [run.cost[name] for run in self.finished if name in run.cost]
+        return statistics.fmean(values) if values else math.nan
+
+    def number(self, key: str) -> float:
+        """A setting as a number; NaN where it is none."""
+        try:
+            return float(self.values.get(key, ABSENT))
+        except ValueError:
+            return math.nan
+
+
+@dataclass(frozen=True)
+class Results:
+    """All configurations, the best on validation first, and which settings differ among them."""
+
+    configurations: tuple[Configuration, ...]
+    swept: tuple[str, ...]
+    objective: str
+
+    @property
+    def maximise(self) -> bool:
+        return maximised(self.objective)
+
+    @property
+    def finished(self) -> list[Configuration]:
+        return [configuration for configuration in self.configurations if configuration.n]
+
+    @property
+    def winner(self) -> Configuration | None:
+        return next(iter(self.finished), None)
+
+    def best(self, configurations: Sequence[Configuration]) -> Configuration:
+        """The best of some, which stand in their order."""
+        return min(configurations, key=self.configurations.index)
+
+    def by(self, *keys: str) -> dict[tuple[str, ...], list[Configuration]]:
+        """The finished configurations by their values of some settings."""
+        groups: dict[tuple[str, ...], list[Configuration]] = {}
+        for configuration in self.finished:
+            groups.setdefault(tuple(configuration.values.get(key, ABSENT) for key in keys), []).append(configuration)
+        return groups
+
+    def matching(self, wanted: Mapping[str, str]) -> list[Configuration]:
+        """The finished configurations whose runs have these values. Raises ValueError where there are none."""
+
+        def has(configuration: Configuration, key: str, text: str) -> bool:
+            return _same(configuration.runs[0].values.get(key), text)
+
+        found = [c for c in self.finished if all(has(c, key, text) for key, text in wanted.items())]
+        if not found:
+            told = " ".join(f"{key}={text}" for key, text in wanted.items())
+            known = sorted(
+                {f"{key}={c.runs[0].values[key]}" for c in self.finished for key in wanted if key in c.runs[0].values}
+            )
+            raise ValueError(
+                f"no finished configuration has {told}; there are: {', '.join(known) or 'none with such a setting'}"
+            )
+        return found
+
+    def compare(self, first: Configuration, second: Configuration) -> Comparison | None:
+        """The objective of both over the seeds and folds that both have; None where there is none."""
+        other = {run.replicate: run.metrics["objective"] for run in second.finished}
+        pairs = [(run.metrics["objective"], other[run.replicate]) for run in first.finished if run.replicate in other]
+        if not pairs:
+            return None
+        ahead, behind = zip(*pairs, strict=True)
+        return compare(ahead, behind)
+
+
+def results(runs: Sequence[Run]) -> Results:
+    """Group runs by configuration.
+
+    Complete configurations come first, since the mean of what is left of others is not that of all their seeds; with runs
+    of several objectives, that of most.
+    """
+    by_key: dict[str, list[Run]] = {}
+    for run in runs:
+        by_key.setdefault(run.configuration, []).append(run)
+    objective = Counter(run.objective for run in runs).most_common(1)[0][0] if runs else "val/acc"
+    swept = _swept(runs)
+    made = [
+        Configuration(tuple(own), {key: own[0].values.get(key, ABSENT) for key in swept})
+        for own in by_key.values()
+        if own[0].objective == objective
+    ]
+    sign = -1 if maximised(objective) else 1
+    made.sort(key=lambda c: (c.n == 0, c.n < len(c.runs), sign * c.mean("objective") if c.n else 0.0))
+    return Results(tuple(made), swept, objective)
+
+
+def _swept(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Keys whose values differ among the runs, options before settings."""
+    keys = dict.fromkeys(key for run in runs for key in run.values)
+    differing = [key for key in keys if len({run.values.get(key) for run in runs}) > 1]
+    return tuple(sorted(differing, key=lambda key: "." in key))
+
+
+def _same(text: str | None, wanted: str) -> bool:
+    if text is None:
+        return False
+    try:
+        return float(text) == float(wanted)
+    except ValueError:
+        return text.replace(" ", "") == wanted.replace(" ", "")
+
+
+def against_best(found: Results) -> list[tuple[Configuration, Comparison, float]]:
+    """The winner compared with every other configuration, with p adjusted for their number (Holm)."""
+    winner = found.winner
+    if winner is None:
+        return []
+    pairs = [(other, found.compare(winner, other)) for other in found.finished if other is not winner]
+    known = [(other, comparison) for other, comparison in pairs if comparison is not None]
+    adjusted = holm([comparison.p for _, comparison in known])
+    return [(other, comparison, p) for (other, comparison), p in zip(known, adjusted, strict=True)]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A regularizer at its best setting against none at its best, with the same options otherwise."""
+
+    context: str
+    regularizer: str
+    chosen: Configuration
+    comparison: Comparison
+    p: float
+
+
+def effects(found: Results) -> list[Effect]:
+    """What each regularizer brings against `none`, in each context of other options; p adjusted over all (Holm)."""
+    if "reg" not in found.swept:
+        return []
+    others = [key for key in found.swept if "." not in key and key != "reg"]
+    raw = []
+    for context, members in found.by(*others).items():
+        by_reg: dict[str, list[Configuration]] = {}
+        for member in members:
+            by_reg.setdefault(member.values["reg"], []).append(member)
+        if "none" not in by_reg:
+            continue
+        base = found.best(by_reg.pop("none"))
+        for reg, own in by_reg.items():
+            chosen = found.best(own)
+            comparison = found.compare(chosen, base)
+            if comparison is not None:
+                raw.append((", ".join(context), reg, chosen, comparison))
+    adjusted = holm([comparison.p for *_, comparison in raw])
+    return [Effect(*parts, p) for parts, p in zip(raw, adjusted, strict=True)]
+
+
+def verdict(comparison: Comparison, *, maximise: bool) -> str:
+    """One sentence for a reader without statistics."""
+    if comparison.n < 2:
+        return "one pair only: says nothing about chance"
+    if comparison.distinguishable:
+        better = (comparison.mean > 0) == maximise
+        return f"{'better' if better else 'worse'}: the interval excludes 0"
+    if comparison.pairs_needed is None:
+        return f"not distinguishable at n = {comparison.n}"
+    return f"not distinguishable at n = {comparison.n}; about {comparison.pairs_needed} seeds would be needed"
+
+
+def importance(found: Results) -> dict[str, float]:
+    """The share of the variance of the objective that each swept setting explains by itself and in interactions.
+
+    fANOVA (Hutter et al. 2014) as Optuna has it, over configurations; a setting that some do not have counts as a choice.
+    Empty with fewer than two settings or eight configurations.
+    """
+    if len(found.swept) < 2 or len(found.finished) < 8:
+        return {}
+    import warnings
+
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experimental parts
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study()
+        space = {key: _distribution([c.values[key] for c in found.finished]) for key in found.swept}
+        for configuration in found.finished:
+            params = {
+                key: configuration.values[key] if isinstance(kind, optuna.distributions.CategoricalDistribution) else
+                configuration.number(key) for key, kind in space.items()
+            }  # fmt: skip
+            value = configuration.mean("objective")
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=value))
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _distribution(texts: Sequence[str]):  # type: ignore[no-untyped-def]
+    """Numbers on their scale where all are numbers, otherwise a choice."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        return CategoricalDistribution(sorted(set(texts)))
+    low, high = min(numbers), max(numbers)
+    return FloatDistribution(low, high, log=is_logarithmic(numbers))
+
+
+def is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether values are better seen on a logarithmic scale: all above 0 and over more than a factor of 20."""
+    return min(values) > 0 and max(values) / min(values) > 20
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Positions of the points (cost, error), both to be small, that no other one beats in both, by cost."""
+    front, lowest = [], math.inf
+    for index in sorted(range(len(points)), key=lambda i: points[i]):
+        if points[index][1] < lowest:
+            front.append(index)
+            lowest = points[index][1]
+    return front

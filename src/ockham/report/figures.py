@@ -1,0 +1,328 @@
+"""The figures of a report, as Vega-Lite: drawn by the browser in the page, and to PNG by the same library."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from ockham.core.statistics import t_interval
+from ockham.report.analysis import SPARSE, Configuration, Results, importance, is_logarithmic, pareto
+
+#: Curves and lines of more configurations than this cannot be told apart.
+MOST_CURVES, MOST_LINES = 6, 300
+#: A curve needs no more points than this.
+MOST_EPOCHS = 200
+#: The interval of two seeds is so wide that it hides the curves.
+FEWEST_FOR_BANDS = 3
+WIDTH, HEIGHT = 420, 260
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with what the reader should see in it; `name` is its file's."""
+
+    name: str
+    title: str
+    text: str
+    specification: dict[str, Any]
+
+
+def figures(found: Results) -> list[Figure]:
+    """The figures for which there are data, in the order of the page."""
+    makers: list[Callable[[Results], Iterator[Figure]]] = [
+        _curves, _matrix, _strengths, _sparsity, _parallel, _importance, _costs,
+    ]  # fmt: skip
+    return [figure for make in makers for figure in make(found)]
+
+
+def _figure(name: str, title: str, text: str, chart: Any) -> Figure:
+    chart = chart.configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=260)
+    chart = chart.configure_legend(labelFontSize=12, titleFontSize=12, labelLimit=420).configure_view(stroke="#ddd")
+    return Figure(name, title, text, chart.to_dict())
+
+
+def _data(rows: Rows) -> Any:
+    return alt.InlineData(values=rows)
+
+
+def _band(value: float, interval: tuple[float, float]) -> dict[str, float | None]:
+    low, high = interval
+    known = math.isfinite(low)
+    return {"mean": value, "low": low if known else None, "high": high if known else None}
+
+
+# -- learning curves -----------------------------------------------------------------------------------------------------
+
+
+def _curves(found: Results) -> Iterator[Figure]:
+    shown = [configuration for configuration in found.finished[:MOST_CURVES] if configuration.finished[0].epochs]
+    if not shown:
+        return
+    order = [configuration.label for configuration in shown]
+    charts = []
+    for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
+        rows = [row for own in shown for split in ("train", "val") for row in _curve(own, split, quantity)]
+        base = alt.Chart(_data(rows), width=WIDTH, height=HEIGHT).encode(
+            x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
+            color=alt.Color("configuration:N", sort=order, legend=alt.Legend(orient="bottom", columns=2)),
+            strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
+        )
+        scale = alt.Scale(zero=False, type="log" if quantity == "loss" else "linear")
+        line = base.mark_line().encode(
+            y=alt.Y("mean:Q", scale=scale, title=title), tooltip=["configuration:N", "split:N", "epoch:Q", "mean:Q"]
+        )
+        band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
+        charts.append(band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q") + line)
+    text = (
+        f"The {len(shown)} best configurations. Lines are means over seeds, solid on validation and dashed on training images; "
+        "bands are 95% intervals of the mean on validation, from three seeds on."
+    )
+    yield _figure("curves", "Learning curves", text, alt.hconcat(*charts))
+
+
+def _curve(configuration: Configuration, split: str, quantity: str) -> Rows:
+    """Mean and interval after each epoch that every finished run has."""
+    runs = [run.epochs for run in configuration.finished]
+    length = min(len(epochs) for epochs in runs)
+    step = max(math.ceil(length / MOST_EPOCHS), 1)
+    rows: Rows = []
+    for position in range(0, length, step):
+        values = [epochs[position][f"{split}/{quantity}"] for epochs in runs]
+        interval = t_interval(values) if len(values) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
+        band = _band(sum(values) / len(values), interval)
+        if quantity == "loss" and band["low"] is not None and band["low"] <= 0:
+            band["low"] = min(values)  # a logarithmic axis has no room below 0
+        epoch = int(runs[0][position]["epoch"])
+        rows.append({"configuration": configuration.label, "split": split, "epoch": epoch, **band})
+    return rows
+
+
+# -- optimizer x regularizer ---------------------------------------------------------------------------------------------
+
+
+def _matrix(found: Results) -> Iterator[Figure]:
+    if not {"optimizer", "reg"} <= set(found.swept):
+        return
+    rows: Rows = []
+    for (optimizer, reg), members in found.by("optimizer", "reg").items():
+        best = found.best(members)
+        mean, (low, high) = best.mean("objective"), best.interval("objective")
+        half = f"\u00b1 {(high - low) / 2:.4f}" if math.isfinite(low) else "n = 1"
+        rows.append({"optimizer": optimizer, "reg": reg, "mean": mean, "text": f"{mean:.4f}", "half": half, "best": best.label})
+    columns = len({row["reg"] for row in rows})
+    base = alt.Chart(_data(rows), width=max(110 * columns, 240), height=46 * len({row["optimizer"] for row in rows})).encode(
+        x=alt.X("reg:N", title=None, axis=alt.Axis(orient="top", labelAngle=0)), y=alt.Y("optimizer:N", title=None)
+    )
+    scale = alt.Scale(scheme="blues", reverse=not found.maximise)
+    cells = base.mark_rect().encode(
+        color=alt.Color("mean:Q", scale=scale, title=found.objective), tooltip=["best:N", "text:N", "half:N"]
+    )
+    middle = sorted(row["mean"] for row in rows)[0] * 0.4 + sorted(row["mean"] for row in rows)[-1] * 0.6
+    dark = f"datum.mean {'>' if found.maximise else '<'} {middle}"
+    ink = alt.condition(dark, alt.value("white"), alt.value("black"))
+    value = base.mark_text(dy=-7, fontSize=13).encode(text="text:N", color=ink)
+    half = base.mark_text(dy=9, fontSize=11).encode(text="half:N", color=ink)
+    text = (
+        f"{found.objective} of the best configuration of each pair, with the half width of its 95% interval over seeds. Each "
+        "cell is the best of its strengths and learning rates, where several were tried."
+    )
+    yield _figure("matrix", "Optimizer and regularizer", text, cells + value + half)
+
+
+# -- strength ------------------------------------------------------------------------------------------------------------
+
+
+def _strengths(found: Results) -> Iterator[Figure]:
+    keys = [key for key in found.swept if key.startswith("reg.") and len(_by_number(found, key)) > 1]
+    for key in keys:
+        numbers = _by_number(found, key)
+        colour_by = "optimizer" if "optimizer" in found.swept else None
+        rows: Rows = []
+        for number, members in numbers.items():
+            split_members: dict[str, list[Configuration]] = {}
+            for member in members:
+                split_members.setdefault(member.values[colour_by] if colour_by else "", []).append(member)
+            for optimizer, own in split_members.items():
+                best = found.best(own)
+                for split in ("train", "val"):
+                    errors = [1 - value for value in best.of(f"{split}/acc")]
+                    row = {"strength": number, "split": split, "optimizer": optimizer}
+                    rows.append(row | _band(sum(errors) / len(errors), t_interval(errors)))
+        positive = [number for number in numbers if number > 0]
+        scale = alt.Scale(type="symlog", constant=min(positive)) if is_logarithmic(positive) else alt.Scale(zero=False)
+        base = alt.Chart(_data(rows)).encode(
+            x=alt.X("strength:Q", scale=scale, title=key, axis=alt.Axis(values=sorted(numbers), format="~g")),
+            color=alt.Color("split:N", sort=["val", "train"], scale=alt.Scale(range=["#c44e52", "#4c72b0"])),
+        )
+        line = base.mark_line(point=True).encode(
+            y=alt.Y("mean:Q", title="error (1 - accuracy)", scale=alt.Scale(zero=False)),
+            tooltip=["strength:Q", "split:N", "mean:Q"],
+        )
+        bars = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
+        layers = (bars + line).properties(width=260 if colour_by else WIDTH, height=220)
+        chart = layers.facet(facet=alt.Facet("optimizer:N", title=None), columns=3) if colour_by else layers
+        text = (
+            "Error on training and validation images against the strength: on the left the model may overfit (the lines are "
+            "apart), on the right it underfits (both rise). Bars are 95% intervals over seeds; of other settings the best at "
+            "each strength."
+        )
+        yield _figure(f"strength-{key.replace('.', '-')}", f"Overfitting: {key}", text, chart)
+
+
+def _by_number(found: Results, key: str) -> dict[float, list[Configuration]]:
+    groups: dict[float, list[Configuration]] = {}
+    for configuration in found.finished:
+        number = configuration.number(key)
+        if math.isfinite(number):
+            groups.setdefault(number, []).append(configuration)
+    return groups
+
+
+def _sparsity(found: Results) -> Iterator[Figure]:
+    rows: Rows = [
+        {
+            "zeros": configuration.mean("zero_fraction"),
+            "accuracy": configuration.mean("val/acc"),
+            "reg": configuration.runs[0].values["reg"],
+            "configuration": configuration.label,
+        }
+        for configuration in found.finished
+        if set(configuration.runs[0].values["reg"].split("+")) & set(SPARSE)
+    ]
+    if len({row["zeros"] for row in rows}) < 2:
+        return
+    chart = (
+        alt.Chart(_data(rows), width=WIDTH, height=HEIGHT)
+        .mark_point(filled=True, size=80)
+        .encode(
+            x=alt.X("zeros:Q", title="exact zeros among the weights", axis=alt.Axis(format="%")),
+            y=alt.Y("accuracy:Q", title="val/acc", scale=alt.Scale(zero=False)),
+            color=alt.Color("reg:N", title=None),
+            tooltip=["configuration:N", "zeros:Q", "accuracy:Q"],
+        )
+    )
+    yield _figure(
+        "sparsity", "Sparsity and accuracy", "Each point is a configuration; further right means fewer weights.", chart
+    )
+
+
+# -- settings ------------------------------------------------------------------------------------------------------------
+
+
+def _parallel(found: Results) -> Iterator[Figure]:
+    keys = [*found.swept, found.objective]
+    if len(found.swept) < 2 or len(found.finished) < 3:
+        return
+    places = {key: _places([c.values[key] for c in found.finished]) for key in found.swept}
+    shown = found.finished[:MOST_LINES]
+    scores = [configuration.mean("objective") for configuration in shown]
+    low, high = min(scores), max(scores)
+    rows: Rows = []
+    for index, (configuration, score) in enumerate(zip(shown, scores, strict=True)):
+        for key in found.swept:
+            text = configuration.values[key]
+            rows.append({"line": index, "axis": key, "place": places[key][text], "score": score, "label": configuration.label})
+        place = (score - low) / (high - low) if high > low else 0.5
+        rows.append({"line": index, "axis": found.objective, "place": place, "score": score, "label": configuration.label})
+    ticks: Rows = [
+        {"axis": key, "place": place, "text": text or "\u2013"} for key in found.swept for text, place in places[key].items()
+    ]
+    ticks += [{"axis": found.objective, "place": place, "text": f"{v:.4f}"} for place, v in ((0, low), (1, high))]
+    x = alt.X("axis:N", sort=keys, title=None, axis=alt.Axis(labelAngle=0, domain=False, ticks=False, grid=True))
+    y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
+    scale = alt.Scale(scheme="viridis", reverse=not found.maximise)
+    lines = (
+        alt.Chart(_data(rows))
+        .mark_line(opacity=0.55)
+        .encode(
+            x=x,
+            y=y,
+            detail="line:N",
+            color=alt.Color("score:Q", title=found.objective, scale=scale),
+            tooltip=["label:N", "score:Q"],
+        )
+    )
+    words = (
+        alt.Chart(_data(ticks)).mark_text(align="left", dx=5, fontSize=11, fontWeight="bold").encode(x=x, y=y, text="text:N")
+    )
+    halo = words.mark_text(align="left", dx=5, fontSize=11, stroke="white", strokeWidth=4, opacity=0.85)
+    chart = (lines + halo + words).properties(width=max(170 * len(keys), 420), height=300)
+    text = f"A line is a configuration, its colour {found.objective}; a dash is a setting that it does not have."
+    yield _figure("parallel", "All configurations", text, chart)
+
+
+def _places(texts: Sequence[str]) -> dict[str, float]:
+    """Where the values of an axis stand between 0 and 1: in the order of numbers, otherwise of the alphabet."""
+
+    def key(text: str) -> tuple[int, float, str]:
+        try:
+            return (1, float(text), text)
+        except ValueError:
+            return (0, 0.0, text)
+
+    distinct = sorted(set(texts), key=key)
+    return {text: index / (len(distinct) - 1) if len(distinct) > 1 else 0.5 for index, text in enumerate(distinct)}
+
+
+def _importance(found: Results) -> Iterator[Figure]:
+    shares = importance(found)
+    if not shares:
+        return
+    rows: Rows = [{"setting": key, "share": share} for key, share in shares.items()]
+    chart = (
+        alt.Chart(_data(rows), width=WIDTH, height=26 * len(rows))
+        .mark_bar()
+        .encode(
+            x=alt.X("share:Q", title="share of the variance", axis=alt.Axis(format="%")),
+            y=alt.Y("setting:N", sort=list(shares), title=None),
+            tooltip=["setting:N", "share:Q"],
+        )
+    )
+    text = (
+        f"How much of the variance of {found.objective} among configurations each setting explains: fANOVA (Hutter et al. "
+        "2014) with Optuna's random forest. It tells what mattered within the values that were tried."
+    )
+    yield _figure("importance", "What mattered", text, chart)
+
+
+# -- cost ----------------------------------------------------------------------------------------------------------------
+
+
+def _costs(found: Results) -> Iterator[Figure]:
+    rows: Rows = []
+    for configuration in found.finished:
+        seconds, flops = configuration.cost("train_seconds"), configuration.mean("flops")
+        if math.isfinite(seconds) and seconds > 0 and flops > 0:
+            error = 1 - configuration.mean("val/acc")
+            group = configuration.runs[0].values.get("optimizer", "")
+            rows.append(
+                {"seconds": seconds, "flops": flops, "error": error, "optimizer": group, "configuration": configuration.label}
+            )
+    if len(rows) < 2:
+        return
+    charts = []
+    for key, title in (("seconds", "train seconds a run"), ("flops", "floating-point operations a run")):
+        if len({f"{row[key]:.3g}" for row in rows}) < 2:
+            continue  # all cost the same
+        scale = alt.Scale(type="log" if is_logarithmic([row[key] for row in rows]) else "linear", zero=False)
+        x = alt.X(f"{key}:Q", title=title, scale=scale, axis=alt.Axis(format="~s"))
+        y = alt.Y("error:Q", title="error on validation (1 - accuracy)", scale=alt.Scale(zero=False))
+        front = [rows[index] for index in pareto([(row[key], row["error"]) for row in rows])]
+        points = (
+            alt.Chart(_data(rows))
+            .mark_point(filled=True, size=60, opacity=0.7)
+            .encode(x=x, y=y, color=alt.Color("optimizer:N"), tooltip=["configuration:N", f"{key}:Q", "error:Q"])
+        )
+        line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
+        charts.append((line + points).properties(width=WIDTH, height=HEIGHT))
+    if not charts:
+        return
+    text = (
+        "Lower left is better; the dashed line joins what nothing beats in both. Seconds of runs that trained together are "
+        "their shares."
+    )
+    yield _figure("cost", "Accuracy and cost", text, alt.hconcat(*charts))

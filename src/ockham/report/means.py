@@ -1,0 +1,39 @@
+"""The mean of each configuration over its seeds, as runs of their own in TensorBoard."""
+
+import math
+import re
+import shutil
+import statistics
+from pathlib import Path
+
+from ockham.core.statistics import t_interval
+from ockham.events import MOST_POINTS, write_mean
+from ockham.record import EPOCH_SCALARS
+from ockham.report.analysis import Configuration, Results
+
+FOLDER = "mean"
+
+
+def write_means(found: Results, sweep: Path) -> None:
+    """Write `<sweep>/mean/<configuration>` for each configuration with two finished runs or more, anew each time."""
+    shutil.rmtree(sweep / FOLDER, ignore_errors=True)
+    for configuration in found.finished:
+        epochs = _mean(configuration) if configuration.n > 1 else []
+        if epochs:
+            write_mean(sweep / FOLDER / re.sub(r"[^\w.=+-]+", "_", configuration.label), epochs)
+
+
+def _mean(configuration: Configuration) -> list[dict[str, float]]:
+    """Means after each epoch that all finished runs have, with the ends of the interval of the scores on validation."""
+    runs = [run.epochs for run in configuration.finished]
+    length = min(len(epochs) for epochs in runs)
+    rows = []
+    for position in range(0, length, max(math.ceil(length / MOST_POINTS), 1)):
+        row = {"step": runs[0][position]["step"]}
+        for name in EPOCH_SCALARS:
+            values = [epochs[position][name] for epochs in runs]
+            row[name] = statistics.fmean(values)
+            if name in ("val/acc", "val/loss"):
+                row[f"band/{name}/low"], row[f"band/{name}/high"] = t_interval(values)
+        rows.append(row)
+    return rows

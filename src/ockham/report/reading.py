@@ -1,0 +1,143 @@
+"""Run folders as they lie on disk: finished, failed, or being written at this moment."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ockham.record import RunFolder
+from ockham.schema import SWEEP_SETTINGS, leaves
+
+#: Settings that repeat a configuration, or do not change what it computes.
+NOT_OF_CONFIGURATION = ("seed", "fold", "resume", "trust", "logger", "data.root", *SWEEP_SETTINGS)
+
+#: Groups whose option is worth a column.
+GROUPS = ("data", "augment", "model", "optimizer", "schedule")
+
+Epochs = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds. `values` are its options by group, and its other overrides, as text."""
+
+    path: Path
+    state: str
+    values: Mapping[str, str]
+    overrides: tuple[str, ...]
+    configuration: str
+    replicate: tuple[Any, Any]
+    """Its seed and its fold: runs of two configurations with the same ones belong together."""
+    objective: str
+    metrics: Mapping[str, float]
+    cost: Mapping[str, float]
+    epochs: Epochs
+    reason: str | None
+
+
+@dataclass
+class Runs:
+    """All runs below some folders, what could not be read, and how many jobs of sweeps have no folder yet."""
+
+    runs: list[Run] = field(default_factory=list)
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+    waiting: int = 0
+
+
+def read(folders: Sequence[Path]) -> Runs:
+    """Read everything below the folders; a folder that cannot be read is named in `problems`, and left out.
+
+    Raises ValueError where a folder does not exist.
+    """
+    found = Runs()
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is no folder: name a sweep or a run, for example outputs/sweeps/<name>")
+        for path in _run_folders(folder, found):
+            try:
+                run = _read_run(path)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+                found.problems.append((path, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"))
+            else:
+                if run is None:
+                    found.waiting += 1
+                else:
+                    found.runs.append(run)
+    return found
+
+
+def _run_folders(folder: Path, found: Runs) -> Iterator[Path]:
+    """The run folders at and below a folder, those of a sweep by number; jobs without a folder count as waiting."""
+    for place, subfolders, files in os.walk(folder):
+        if ".hydra" in subfolders or "status.json" in files:
+            yield Path(place)
+            subfolders.clear()
+            continue
+        if "sweep.json" in files:
+            try:
+                jobs = [str(job["number"]) for job in json.loads((Path(place) / "sweep.json").read_text())["jobs"]]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                found.problems.append((Path(place), f"sweep.json: {error}"))
+            else:
+                found.waiting += len(set(jobs) - set(subfolders))
+        subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=lambda name: (len(name), name))
+
+
+def _read_run(path: Path) -> Run | None:
+    """None for a folder in which no run has begun. Raises whatever is wrong with its files."""
+    folder = RunFolder(path)
+    status = folder.status()
+    if not status:
+        if folder.config_file.exists() or not any(path.glob("metrics.*")):
+            return None
+        raise ValueError("no status.json beside its metrics")
+    config = _yaml(folder.config_file)
+    hydra = _yaml(path / ".hydra" / "hydra.yaml")["hydra"]
+    overrides = tuple(str(text) for text in hydra["overrides"]["task"])
+    metrics = folder.metrics()
+    if status["state"] == "finished" and not metrics:
+        raise ValueError("finished, but without metrics.json")
+    error = status.get("error") or {}
+    return Run(
+        path=path,
+        state=str(status["state"]),
+        values=_values(config, hydra["runtime"]["choices"], overrides),
+        overrides=overrides,
+        configuration=_configuration(config),
+        replicate=(config.get("seed"), config.get("fold")),
+        objective=str(config["objective"]),
+        metrics={key: float(value) for key, value in metrics.items()},
+        cost={key: float(value) for key, value in folder.cost().items()},
+        epochs=folder.epochs(),
+        reason=error.get("message"),
+    )
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.name} holds no settings")
+    return content
+
+
+def _values(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    values = {group: str(choices[group]) for group in GROUPS if choices.get(group)}
+    values["reg"] = "+".join(sorted(config.get("reg") or {})) or "none"
+    said = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    said = {key: text for key, text in said.items() if key not in (*values, "cv", "experiment") and _counts(key)}
+    return values | said
+
+
+def _counts(path: str) -> bool:
+    """Whether a setting is part of what a configuration computes."""
+    return path not in NOT_OF_CONFIGURATION and path.partition(".")[0] not in NOT_OF_CONFIGURATION
+
+
+def _configuration(config: Mapping[str, Any]) -> str:
+    own = {path: value for path, value in leaves(config) if _counts(path)}
+    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:16]

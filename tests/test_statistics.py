@@ -1,0 +1,85 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ockham.core.statistics import (
+    bootstrap_interval,
+    compare,
+    holm,
+    pairs_needed,
+    probability_higher,
+    sign_flip_p,
+    t_interval,
+)
+
+A = [0.91, 0.93, 0.92, 0.95, 0.90, 0.94, 0.935]
+B = [0.90, 0.91, 0.93, 0.92, 0.89, 0.93, 0.915]
+
+
+def test_the_t_interval_is_scipys() -> None:
+    expected = stats.ttest_1samp(A, 0).confidence_interval(0.95)
+    assert t_interval(A) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    assert all(math.isnan(end) for end in t_interval([1.0]))
+
+
+def test_the_bootstrap_interval_is_scipys_up_to_the_draw() -> None:
+    values = np.random.default_rng(1).normal(size=40)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=2).confidence_interval
+    assert bootstrap_interval(values.tolist()) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7])
+def test_the_sign_flip_test_is_scipys_exact_one(n: int) -> None:
+    a, b = np.array(A[:n]), np.array(B[:n])
+    expected = stats.permutation_test(
+        (a, b), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", vectorized=True, n_resamples=10_000
+    )
+    assert sign_flip_p((a - b).tolist()) == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+def test_the_drawn_sign_flip_test_is_near_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences = np.random.default_rng(0).normal(0.3, 1, size=13).tolist()
+    exact = sign_flip_p(differences)
+    monkeypatch.setattr("ockham.core.statistics.EXACT_PAIRS", 5)
+    assert sign_flip_p(differences) == pytest.approx(exact, abs=0.015)
+
+
+def test_the_smallest_p_of_five_pairs() -> None:
+    assert sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0]) == 2 / 2**5
+
+
+def test_the_probability_is_that_of_mann_and_whitney() -> None:
+    expected = stats.mannwhitneyu(A, B).statistic / (len(A) * len(B))
+    assert probability_higher(A, B) == pytest.approx(expected)
+    assert probability_higher([1, 1], [1, 1]) == 0.5
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert holm([0.6, math.nan, 0.7])[0] == 1.0
+
+
+def test_the_number_of_pairs_has_the_power_that_it_claims() -> None:
+    differences = [0.5, 1.5, -0.5, 1.0, 0.1]
+    needed = pairs_needed(differences)
+    assert needed is not None
+    mean, deviation = np.mean(differences), np.std(differences, ddof=1)
+    draws = np.random.default_rng(0).normal(mean, deviation, size=(20_000, needed))
+    power = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean()
+    fewer = (stats.ttest_1samp(draws[:, :-1], 0, axis=1).pvalue < 0.05).mean()
+    assert fewer < 0.8 + 0.01
+    assert power > 0.8 - 0.01
+    assert pairs_needed([1.0, -1.0]) is None
+
+
+def test_a_comparison_is_paired() -> None:
+    rising = [0.1, 0.5, 0.9]
+    found = compare([value + 0.01 for value in rising], rising)
+    assert found.distinguishable
+    assert found.mean == pytest.approx(0.01)
+    assert found.p == 2 / 2**3
+    assert compare([0.3], [0.2]).distinguishable is False
+    with pytest.raises(ValueError, match="no pairs"):
+        compare([1.0, 2.0], [1.0])
