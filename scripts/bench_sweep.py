@@ -1,8 +1,10 @@
 """Time of a sweep per run and step, against what a careful user and the usual template get on the same machine.
 
-python scripts/bench_sweep.py --data-root <folder with MNIST> --rounds 5 --epochs 10 --json figures.json
-32 runs of MNIST, 784-128-10, batch 128, Adam: 8 learning rates x none, l1, l2, label_smoothing; logging and checkpoints on.
-All sides in turn, in each round. `steps` counts training alone, `command` everything from the command to the last file.
+python scripts/bench_sweep.py --mnist <folder with MNIST> --images <folder of image files> --rounds 5 --json figures.json
+
+All sides of all cases in turn, in each round. `steps` is training alone, without compilation; `command` everything from the
+command to the last file, compilation among it: its cache is empty at the start of each. Logging and checkpoints are on for
+Ockham and stock. The hand-written loop is two processes of one thread each, the most that it gets from two cores.
 `--case sizes` prints the time of a step for groups of 1 to 256 members in one process.
 """
 
@@ -17,51 +19,160 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-GRID = ["optimizer=adam", "optimizer.lr=1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2", "reg=none,l1,l2,label_smoothing"]
-MIXED = ["optimizer=sgd,momentum,adam,rmsprop", "reg=none,l1,l2,dropout", "seeds=2"]
-MEMBERS, STEPS = 32, 430
+LRS = "optimizer.lr=1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2"
+GRID = ["optimizer=adam", LRS, "reg=none,l1,l2,label_smoothing"]
+RATES = ["optimizer=adam", LRS, "reg=dropout", "reg.dropout.rate=0.1,0.2,0.35,0.5", "reg.dropout.input_rate=0.2"]
+BATCH = 128
 
 
-def own_process(side: str) -> float:
-    """Milliseconds a step of a side in this process: the second of two epochs."""
+@dataclass(frozen=True)
+class Case:
+    """A sweep and the same model by hand: layers of a perceptron on MNIST, or the conv net on images 32x32x3."""
+
+    title: str
+    grid: list[str]
+    hidden: tuple[int, ...] = ()
+    hand: str | None = None
+    stock: bool = False
+    samples: int = 55_000
+    epochs: int = 5
+    jobs: int = 32
+
+    @property
+    def steps(self) -> int:
+        return -(-self.samples // BATCH)
+
+    @property
+    def flops(self) -> float:
+        """Of the matrix products of a step: forward, gradients of weights, and of inputs but for the first layer."""
+        widths = (784, *self.hidden, 10)
+        products = [2 * BATCH * fan_in * fan_out for fan_in, fan_out in pairwise(widths)]
+        return 3 * sum(products) - products[0]
+
+    def settings(self, mnist: Path, images: Path | None) -> list[str]:
+        common = [f"data.batch_size={BATCH}", f"trainer.max_epochs={self.epochs}", "report=false"]
+        if self.hidden:
+            return ["data=mnist", f"data.root={mnist.resolve()}", f"model.hidden={list(self.hidden)}", *common]
+        own = ["data=image_folder", f"data.train_samples={self.samples}", "data.val_samples=1000", "model=cnn", "model.dense=0"]
+        return [*own, f"data.root={images.resolve() if images else ''}", *common]
+
+
+CASES = {
+    "uniform": Case("784-128-10, Adam x 8 lr x none, l1, l2, label_smoothing", GRID, (128,), hand="plain", stock=True),
+    "mixed": Case(
+        "784-128-10, sgd, momentum, adam, rmsprop x none, l1, l2, dropout x 2 seeds",
+        ["optimizer=sgd,momentum,adam,rmsprop", "reg=none,l1,l2,dropout", "seeds=2"],
+        (128,),
+        epochs=15,  # fewer do not repay four programs, and run uncompiled
+    ),
+    "dropout": Case("784-128-10 with dropout in every layer, Adam x 8 lr x 4 rates", RATES, (128,), hand="dropout", epochs=4),
+    "wide": Case("784-256-256-10, Adam x 8 lr x none, l1, l2, label_smoothing", GRID, (256, 256), hand="plain", epochs=2),
+    "conv": Case(
+        "conv net 32-64-128 on 32x32x3, Adam x 8 lr", ["optimizer=adam", LRS], stock=True, samples=5632, epochs=2, jobs=8
+    ),
+}
+
+
+def own_process(side: str, name: str) -> float:
+    """What a side takes in this process: milliseconds a step, the second of two epochs; of `peak` GFLOP/s."""
     import torch
 
-    from bench_step import MLP, Case, hand_written, stock
-
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    gray = (1, 28, 28)
-    case = Case("MLP 784-128-10", lambda: MLP(gray, 10, hidden=[128]), gray, 55_000, 5_000)
-    return (hand_written(case) if side == "hand" else stock(case, 0)) / case.steps * 1000
+    if side == "peak":
+        return _peak()
+    from torch import nn
+
+    import bench_step
+    from ockham.models import CNN
+
+    case = CASES[name]
+    if not case.hidden:
+        shape = (3, 32, 32)
+        made = bench_step.Case(name, lambda: CNN(shape, 10, channels=[32, 64, 128], dense=0), shape, case.samples, 1000)
+    else:
+        rate = 0.2 if case.hand == "dropout" else 0.0
+        made = bench_step.Case(name, lambda: _perceptron(nn, case.hidden, rate), (1, 28, 28), case.samples, 5000)
+    return (bench_step.hand_written(made) if side == "hand" else bench_step.stock(made, 0)) / made.steps * 1000
 
 
-def processes(side: str, number: int, threads: int) -> float:
-    """Milliseconds a run and step with so many processes of the side at once."""
+def _perceptron(nn, hidden: tuple[int, ...], rate: float):  # type: ignore[no-untyped-def]
+    layers = [nn.Flatten()]
+    widths = (784, *hidden, 10)
+    for position, (fan_in, fan_out) in enumerate(pairwise(widths)):
+        layers += [nn.Dropout(rate)] if rate else []
+        layers += [nn.Linear(fan_in, fan_out), *([nn.ReLU()] if position < len(hidden) else [])]
+    return nn.Sequential(*layers)
+
+
+def _peak() -> float:
+    """GFLOP/s of the faster of torch's own product and oneDNN's, of square matrices that fit the cache."""
+    import torch
+
+    from ockham.fused.products import product
+
+    a, b = torch.randn(2, 1024, 1024)
+    best = 0.0
+    for multiply in (torch.mm, product):
+        for _ in range(30):
+            started = time.perf_counter()
+            multiply(a, b)
+            best = max(best, 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def processes(side: str, name: str, number: int, threads: int) -> list[float]:
+    """What each of so many processes of a side measures while all of them run."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--side", side]
+    command = [sys.executable, __file__, "--side", side, "--case", name]
     running = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for _ in range(number)
     ]
-    return max(float(process.communicate()[0].splitlines()[-1]) for process in running) / number
+    return [float(process.communicate()[0].splitlines()[-1]) for process in running]
 
 
-def sweep(grid: list[str], data_root: Path, epochs: int, *more: str) -> tuple[float, float]:
+def sweep(case: Case, mnist: Path, images: Path | None) -> tuple[float, float]:
     """Milliseconds a run and step of a sweep: (training alone, the whole command)."""
-    settings = [f"data.root={data_root.resolve()}", "data.batch_size=128", "model.hidden=[128]", f"trainer.max_epochs={epochs}"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "train.py", "-m", "data=mnist", *settings, *grid, *more, f"hydra.sweep.dir={folder}"]
+        command = [
+            sys.executable,
+            "train.py",
+            "-m",
+            *case.settings(mnist, images),
+            *case.grid,
+            f"hydra.sweep.dir={folder}/sweep",
+        ]
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}
         started = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         wall = time.perf_counter() - started
-        with (Path(folder) / "costs.csv").open() as file:
+        with Path(folder, "sweep", "costs.csv").open() as file:
             seconds = [float(row["train_seconds"]) for row in csv.DictReader(file)]
+    assert len(seconds) == case.jobs
     slots = os.cpu_count() or 1
-    return statistics.fmean(seconds) / slots / (STEPS * epochs) * 1000, wall / (len(seconds) * STEPS * epochs) * 1000
+    steps = case.steps * case.epochs
+    return statistics.fmean(seconds) / slots / steps * 1000, wall / (case.jobs * steps) * 1000
+
+
+def sides(name: str, mnist: Path, images: Path | None) -> dict[str, Callable[[], tuple[float, ...]]]:
+    """Milliseconds a run and step of each side of a case."""
+    case = CASES[name]
+    found: dict[str, Callable[[], tuple[float, ...]]] = {}
+    if case.hand:
+        found["hand-written loop, two processes"] = lambda: (max(processes("hand", name, 2, 1)) / 2,)
+    if case.stock and case.hidden:
+        found["stock Lightning, in turn"] = lambda: (max(processes("stock", name, 1, 2)),)
+    if case.stock:
+        found["stock Lightning, two at a time"] = lambda: (max(processes("stock", name, 2, 1)) / 2,)
+    found["Ockham"] = lambda: sweep(case, mnist, images)
+    return found
 
 
 def sizes(epochs: int) -> None:
@@ -111,51 +222,63 @@ def _milliseconds_a_step(group, rounds: int) -> float:  # type: ignore[no-untype
     return statistics.median(figures)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--case", choices=("sweep", "sizes"), default="sweep")
-    parser.add_argument("--side", choices=("hand", "stock"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # Lightning's advice on the stock side
-    if arguments.side:
-        print(own_process(arguments.side))
-        return
-    if arguments.case == "sizes":
-        sizes(arguments.epochs)
-        return
-    if arguments.data_root is None:
-        parser.error("--data-root is missing: the folder of the MNIST files")
-    from bench_step import machine, versions
-
-    fused: Callable[..., tuple[float, float]] = lambda grid: sweep(grid, arguments.data_root, arguments.epochs, "fuse=on")  # noqa: E731
-    sides: dict[str, Callable[[], tuple[float, ...]]] = {
-        "hand-written loop, two processes": lambda: (processes("hand", 2, 1),),
-        "stock Lightning, in turn": lambda: (processes("stock", 1, 2),),
-        "stock Lightning, two at a time": lambda: (processes("stock", 2, 1),),
-        "Ockham": lambda: fused(GRID),
-        "Ockham, mixed grid": lambda: fused(MIXED),
-    }
-    figures: dict[str, list[tuple[float, ...]]] = {side: [] for side in sides}
-    print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
-    for _ in range(arguments.rounds):
-        for side, run in sides.items():
-            figures[side].append(run())
-    print(f"32 runs of {STEPS} x {arguments.epochs} steps, ms a run and step\n")
-    print("| | steps | range | command | range | hand-written / this |\n|---|---|---|---|---|---|")
-    base = [values[0] for values in figures["hand-written loop, two processes"]]
+def table(name: str, figures: dict[str, list[tuple[float, ...]]], peaks: list[float]) -> str:
+    """A row a side: medians and ranges, how many times as fast as each other side Ockham is, its share of the peak."""
+    case = CASES[name]
+    lines = [f"{case.title}: {case.jobs} runs of {case.steps} x {case.epochs} steps", ""]
+    lines += ["| | steps | range | command | range | Ockham is faster by |", "|---|---|---|---|---|---|"]
+    own = [row[0] for row in figures["Ockham"]]
     for side, rows in figures.items():
         cells = []
         for column in range(2):
             values = [row[column] for row in rows if len(row) > column]
             cells += [f"{statistics.median(values):.3f}", f"{min(values):.3f} - {max(values):.3f}"] if values else ["", ""]
-        ratio = statistics.median(own / row[0] for own, row in zip(base, rows, strict=True))
-        print(f"| {side} | {' | '.join(cells)} | {ratio:.2f} |")
+        ratio = statistics.median(row[0] / mine for row, mine in zip(rows, own, strict=True))
+        lines.append(f"| {side} | {' | '.join(cells)} | {'' if side == 'Ockham' else f'{ratio:.2f}'} |")
+    if case.hidden:
+        shares = [case.flops / mine / 1e6 / peak for mine, peak in zip(own, peaks, strict=True)]
+        lines += ["", f"Ockham: {statistics.median(shares):.0%} of the peak ({min(shares):.0%} - {max(shares):.0%})"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mnist", type=Path, help="folder of the MNIST files")
+    parser.add_argument("--images", type=Path, help="folder of train/ and test/ with image files, for the case conv")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--case", choices=(*CASES, "sizes"), action="append", help="only this one; may be given again")
+    parser.add_argument("--side", choices=("hand", "stock", "peak"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # Lightning's advice on the stock side
+    if arguments.side:
+        print(own_process(arguments.side, arguments.case[0]))
+        return
+    if arguments.case == ["sizes"]:
+        sizes(arguments.rounds)
+        return
+    chosen = arguments.case or [name for name in CASES if name != "conv" or arguments.images]
+    if arguments.mnist is None and chosen != ["conv"]:
+        parser.error("--mnist is missing: the folder of the MNIST files")
+    from bench_step import machine, versions
+
+    print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
+    made = {name: sides(name, arguments.mnist, arguments.images) for name in chosen}
+    figures: dict[str, dict[str, list[tuple[float, ...]]]] = {name: {side: [] for side in own} for name, own in made.items()}
+    peaks = []
+    for _ in range(arguments.rounds):
+        peaks.append(sum(processes("peak", chosen[0], 2, 1)))
+        for name, own in made.items():
+            for side, run in own.items():
+                figures[name][side].append(run())
+    print(
+        f"peak of two threads {statistics.median(peaks):.0f} GFLOP/s ({min(peaks):.0f} - {max(peaks):.0f}); ms a run and step\n"
+    )
+    for name, own_figures in figures.items():
+        print(table(name, own_figures, peaks) + "\n", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "versions": versions(), "figures": figures}, indent=2))
+        content = {"machine": machine(), "versions": versions(), "peaks": peaks, "figures": figures}
+        arguments.json.write_text(json.dumps(content, indent=2))
 
 
 if __name__ == "__main__":
