@@ -231,7 +231,7 @@ def test_a_worker_that_dies_or_hangs_fails_its_job_only(tmp_path: Path) -> None:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "train.py", "-m", *SMALL, *arguments, f"hydra.sweep.dir={folder}"]
+    command = [sys.executable, "train.py", "-m", *SMALL, "report=false", *arguments, f"hydra.sweep.dir={folder}"]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -151,11 +151,21 @@ def write_mean(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
     _replace(folder, write)
 
 
+def write_pictures(folder: Path, pictures: Mapping[str, "Figure"], step: int) -> None:
+    """A run of pictures by tag, in place of those that are there."""
+
+    def write(writer: "SummaryWriter") -> None:
+        for tag, figure in pictures.items():
+            writer.add_figure(tag, figure, step, close=False)
+
+    _replace(folder, write)
+
+
 def _replace(folder: Path, write: Callable[["SummaryWriter"], object]) -> None:
     """One event file in the folder, in place of those that are there."""
     from torch.utils.tensorboard import SummaryWriter
 
     for file in folder.glob("events.out.tfevents.*"):
-        file.unlink()
+        file.unlink(missing_ok=True)  # another process that works on the sweep may have been faster
     with SummaryWriter(str(folder)) as writer:
         write(writer)

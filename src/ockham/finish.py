@@ -1,6 +1,7 @@
 """The end of a run: its selected weights on all three splits, the test set for the first and only time."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +12,9 @@ from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
 from ockham.measure import weight_scalars
 from ockham.record import FINAL_METRICS, RunFolder, gaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def finish(
@@ -54,19 +58,21 @@ def finish(
     if events is not None:
         events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
         if pictures and logits is not None:
-            _draw(events, experiment, model, logits["test"].cpu(), last.step)
+            for tag, figure in final_pictures(experiment, model, logits["test"].cpu()).items():
+                events.picture(tag, figure, last.step)
         events.finish()
     folder.write_metrics(metrics)
     folder.end("finished")
 
 
-def _draw(events: EventWriter, experiment: Experiment, model: torch.nn.Module, logits: torch.Tensor, step: int) -> None:
-    """The final pictures in TensorBoard; `logits` (N, C) are those of the test images."""
+def final_pictures(experiment: Experiment, model: torch.nn.Module, logits: torch.Tensor) -> dict[str, "Figure"]:
+    """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham import pictures  # late: Matplotlib is no part of training
 
     test, classes = experiment.splits.test, experiment.splits.classes
-    events.picture("test/confusion", pictures.confusion(logits.argmax(dim=1), test.labels, classes), step)
-    events.picture("test/confidently_wrong", pictures.confidently_wrong(logits, test, classes), step)
+    drawn = {
+        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, classes),
+        "test/confidently_wrong": pictures.confidently_wrong(logits, test, classes),
+    }
     filters = pictures.first_filters(model, experiment.normalize.shape)
-    if filters is not None:
-        events.picture("model/first_layer", filters, step)
+    return drawn if filters is None else {**drawn, "model/first_layer": filters}

@@ -22,11 +22,11 @@ from omegaconf import DictConfig
 
 from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
-from ockham.core.metrics import Scores
+from ockham.core.metrics import Scores, logits_of
 from ockham.core.selection import maximised
-from ockham.events import EventWriter, hparam_settings
+from ockham.events import EventWriter, hparam_settings, write_pictures
 from ockham.experiment import Experiment
-from ockham.finish import finish
+from ockham.finish import final_pictures, finish
 from ockham.fused.group import Member, finished_epochs_of, train_group
 from ockham.lit import fit
 from ockham.prune import pruner
@@ -135,6 +135,18 @@ def train(job: Job, *, rank: int, pictures: bool) -> None:
 def _events(job: Job, experiment: Experiment, *, past_step: int) -> EventWriter:
     settings = hparam_settings(schema.container(job.config))
     return EventWriter(job.folder.path, settings, past_step=past_step, num_epochs=experiment.num_epochs)
+
+
+def draw(config: DictConfig, folder: RunFolder, events: Path) -> None:
+    """The final pictures of a finished run into the folder `events`: runs of a sweep are not drawn, but its best one is."""
+    experiment = build.experiment(config)
+    model, normalize = experiment.model, experiment.normalize
+    best = Checkpoint.load(folder.best_checkpoint)
+    dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
+    model.to(dtype=dtype).load_state_dict(best.model)
+    normalize.for_model(dtype, experiment.memory_format, torch.device("cpu"))
+    logits = logits_of(model, experiment.splits.test.images, normalize)
+    write_pictures(events, final_pictures(experiment, model, logits), int(folder.metrics()["steps"]))
 
 
 def execute_group(jobs: Sequence[Job], checkpoints: Path) -> None:

@@ -6,15 +6,17 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
 from ockham.record import FINAL
-from ockham.sweep.executors import Done, Executor
+from ockham.sweep.executors import Done, Executor, Inline
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
+from ockham.sweep.progress import Counts, Progress, better
 from ockham.sweep.space import Job, Plan
 
 log = logging.getLogger("ockham")
@@ -55,6 +57,8 @@ class Sweep:
         self.attempts: dict[int, int] = {}
         self.elsewhere: list[Task] = []
         self.last_tables = time.monotonic()
+        self.progress = Progress(folder, objective=objective, swept=plan.swept, slots=executor.slots)
+        self.best, self.best_overrides = math.nan, ""
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
@@ -63,12 +67,15 @@ class Sweep:
             log.info("%d of %d jobs are finished already", present, self.plan.total)
         try:
             self._take(self.plan.jobs)
-            while True:
-                self._fill()
-                if self.running:
-                    self._collect(0.5)
-                elif not self._taken_over():
-                    break
+            # Inline jobs have the terminal for themselves.
+            with nullcontext() if isinstance(self.executor, Inline) else self.progress.shown():
+                while True:
+                    self._fill()
+                    self.progress.update(self._counts())
+                    if self.running:
+                        self._collect(0.5)
+                    elif not self._taken_over():
+                        break
         except KeyboardInterrupt:
             self._stop()
             raise
@@ -188,9 +195,16 @@ class Sweep:
             run.end("failed", error=reason, overrides=job.overrides)
         return reason
 
+    def _counts(self) -> Counts:
+        waiting = sum(map(len, (*self.waiting, *self.elsewhere)))
+        running = list(self.running.values())
+        return Counts(self.plan.total, running, waiting, len(self.failures), self.best, self.best_overrides)
+
     def _tell(self, job: Job) -> None:
         run = self.folder.run(job)
         value = run.metrics().get("objective")
+        if value is not None and better(value, self.best, objective=self.objective):
+            self.best, self.best_overrides = value, " ".join(job.overrides)
         shown = f"{self.objective} {value:.4f}" if value is not None else run.state or "done"
         varied = [override for override in job.overrides if override.lstrip("+").partition("=")[0] in self.plan.swept]
         log.info("#%d %s  (%d of %d)  %s", job.number, shown, self._ended(), self.plan.total, " ".join(varied))

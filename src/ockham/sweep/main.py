@@ -232,9 +232,6 @@ def sweep(
             log.info("%s", estimate(planned))
         return []
     folder.begin([*of_jobs, *of_sweep], planned)
-    tensorboard = is_ockham and bool(settings.logger.tensorboard)
-    if tensorboard and planned.jobs:
-        write_experiment(folder.path, (job.content for job in planned.jobs))
     OmegaConf.save(config, folder.path / "multirun.yaml")
     if launch_batch is not None or not is_ockham:
         batch = launch_batch or partial(launch, context=context, config=config, task=task)
@@ -251,20 +248,31 @@ def sweep(
         return payload(job.number, [*job.overrides, *for_jobs], context=context, config=config, task=task)
 
     try:
-        return _in_executor(planned, folder, settings, payload_of)
-    finally:
+        returned = _in_executor(planned, folder, settings, payload_of)
+    except SweepFailedError:
         conclude(planned, folder, settings)
+        raise
+    conclude(planned, folder, settings)
+    return returned
 
 
 def conclude(planned: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     """What a sweep shows at its end, also where jobs failed: the report, and in TensorBoard what runs have in common."""
-    from ockham.report import page  # late: drawing is no part of training
+    runs = read([folder.path]).runs
+    if settings.logger.tensorboard and runs:
+        from ockham.run import draw  # late: torch is no part of planning
 
-    if settings.logger.tensorboard:
         write_experiment(folder.path, (job.content for job in planned.jobs))
-        write_means(results(read([folder.path]).runs), folder.path)
-    if settings.report:
-        page.write_report([folder.path], folder.path)
+        found = results(runs)
+        write_means(found, folder.path)
+        if found.winner is not None:
+            best = found.winner.finished[0].path
+            content = next(job.content for job in planned.jobs if str(job.number) == best.name)
+            draw(OmegaConf.create(dict(content)), RunFolder(best), folder.path / "best")
+    if settings.report and runs:
+        from ockham.report.page import write_report  # late: drawing takes its time too
+
+        write_report([folder.path], folder.path)
         log.info("  report   %s", folder.path / "report.html")
 
 
