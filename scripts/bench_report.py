@@ -1,0 +1,97 @@
+"""What looking at many runs costs: a report over 1,000 run folders, and a sweep of 256 runs in TensorBoard.
+
+python scripts/bench_report.py
+
+Runs a sweep of 256 runs of mnist5k (about two minutes), prints the size of its folder and how long TensorBoard's own reader
+takes to list and load all of it; then copies its runs into 1,000 folders of 200 configurations x 5 seeds, and prints the wall
+time and the peak memory of scripts/report.py.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+SWEEP = [
+    "optimizer=sgd,adam",
+    "reg=none,l1,l2,dropout",
+    "optimizer.lr=0.001,0.003,0.01,0.03",
+    "seeds=8",
+    "trainer.max_epochs=20",
+]
+
+
+def size_of(folder: Path, pattern: str = "*") -> float:
+    """MiB of the files below a folder whose names match."""
+    return sum(file.stat().st_size for file in folder.rglob(pattern) if file.is_file()) / 2**20
+
+
+def tensorboard_seconds(folder: Path) -> tuple[float, int]:
+    """How long TensorBoard's reader takes until all runs are loaded, and how many there are."""
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+
+    started = time.perf_counter()
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    return time.perf_counter() - started, len(multiplexer.Runs())
+
+
+def copy_runs(source: Path, target: Path, number: int) -> None:
+    """So many run folders without checkpoints and events, each five of one configuration with a learning rate of its own."""
+    runs = sorted((folder for folder in source.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
+    for index in range(number):
+        own = target / str(index)
+        (own / ".hydra").mkdir(parents=True)
+        run = runs[index // 5 % len(runs)]
+        for name in ("status.json", "metrics.csv", "metrics.json", "cost.json"):
+            shutil.copy(run / name, own / name)
+        config, hydra = (
+            yaml.load((run / ".hydra" / f"{name}.yaml").read_text(), yaml.CSafeLoader) for name in ("config", "hydra")
+        )
+        lr = 1e-4 * (1 + index // 5)
+        config["optimizer"]["lr"], config["seed"] = lr, index % 5
+        task = [text for text in hydra["hydra"]["overrides"]["task"] if not text.startswith("optimizer.lr=")]
+        hydra["hydra"]["overrides"]["task"] = [*task, f"optimizer.lr={lr}"]
+        for name, content in (("config", config), ("hydra", hydra)):
+            (own / ".hydra" / f"{name}.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1000)
+    arguments = parser.parse_args()
+    from bench_step import machine, versions
+
+    print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        swept, many = Path(temporary, "swept"), Path(temporary, "many")
+        command = [sys.executable, "train.py", "-m", *SWEEP, f"hydra.sweep.dir={swept}"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        events = size_of(swept, "events.out.tfevents.*")
+        print(f"a sweep of 256 runs: {size_of(swept):.1f} MiB, of which {events:.1f} MiB for TensorBoard", flush=True)
+        for _ in range(arguments.rounds):
+            seconds, runs = tensorboard_seconds(swept)
+            print(f"TensorBoard's reader: {runs} runs in {seconds:.1f} s", flush=True)
+        copy_runs(swept, many, arguments.runs)
+        for _ in range(arguments.rounds):
+            started = time.perf_counter()
+            process = subprocess.Popen([sys.executable, "scripts/report.py", str(many)], cwd=ROOT, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            assert status == 0
+            peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
+            wall = time.perf_counter() - started
+            print(f"report on {arguments.runs} run folders: {wall:.1f} s, peak memory {peak:.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
