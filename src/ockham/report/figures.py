@@ -63,12 +63,13 @@ def _curves(found: Results) -> Iterator[Figure]:
     if not shown:
         return
     order = [configuration.label for configuration in shown]
+    legend = alt.Legend(orient="bottom", columns=2, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3)
     charts = []
     for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
         rows = [row for own in shown for split in ("train", "val") for row in _curve(own, split, quantity)]
         base = alt.Chart(_data(rows), width=WIDTH, height=HEIGHT).encode(
             x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
-            color=alt.Color("configuration:N", sort=order, legend=alt.Legend(orient="bottom", columns=2)),
+            color=alt.Color("configuration:N", sort=order, legend=legend),
             strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
         )
         scale = alt.Scale(zero=False, type="log" if quantity == "loss" else "linear")

@@ -18,6 +18,8 @@ from ockham.report.reading import Runs, read
 
 PNG_SCALE = 2.0
 NOTHING = "\u2013"
+#: So many configurations are named where a sentence lists them.
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,17 @@ def _winner(found: Results, winner: Configuration) -> Section:
         second, comparison, _ = compared[0]
         told = verdict(comparison, maximise=found.maximise)
         answer.append(f"Against the second, {second.label}: {_difference(comparison)}; {told}.")
-    beaten = [other for other, _, p in compared if p < 0.05]
     if len(compared) > 1:
+        close = [other.label for other, comparison, _ in compared if not comparison.distinguishable]
+        named = "; ".join(close[:MOST_NAMED]) + (f"; and {len(close) - MOST_NAMED} more" if len(close) > MOST_NAMED else "")
         answer.append(
-            f"Of {len(compared)} others, {len(beaten)} are behind with certainty (sign-flip p below 0.05 after Holm's "
-            "correction)" + (f"; with {n} seeds p cannot be below {2 / 2**n:.3g}." if n > 1 and not beaten else ".")
+            f"Behind it by an interval that excludes 0: {len(compared) - len(close)} of {len(compared)} others"
+            + (f". Not told apart from the best: {named}." if close else ".")
+        )
+        beaten = [other for other, _, p in compared if p < 0.05]
+        answer.append(
+            f"With Holm's correction for {len(compared)} comparisons the sign-flip test finds {len(beaten)} behind (p < 0.05)"
+            + (f"; with {n} seeds its p cannot be below {2 / 2**n:.3g}." if n > 1 and not beaten else ".")
         )
     text = (
         "The selection is by validation, also of the epoch; the test set was used once per run and is shown for the selected "
@@ -163,7 +171,7 @@ def _effects_section(found: Results) -> Section:
         rows.append([*(Cell(text) for text in cells), Cell(told, long=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
-            answer.append(f"{effect.regularizer}{place}: {told.partition(':')[0]} than none by {_difference(comparison)}.")
+            answer.append(f"{effect.regularizer}{place} is {told.partition(':')[0]} than none: {_difference(comparison)}.")
     head = (
         "with",
         "regularizer",
