@@ -262,11 +262,7 @@ def test_the_front_by_hand() -> None:
 
 def test_the_strength_figure_holds_errors_of_both_splits(swept: Path) -> None:
     (figure,) = [own for own in figures(results(read([swept]).runs)) if own.name == "strength-reg-l1-strength"]
-    rows = [
-        row
-        for dataset in [figure.specification["data"], *figure.specification.get("datasets", {}).values()]
-        for row in (dataset["values"] if isinstance(dataset, dict) else dataset)
-    ]
+    (rows,) = figure.specification["datasets"].values()
     expected: dict[tuple[float, str], list[float]] = {}
     for row in table(swept, "results.csv"):
         if row["optimizer"] == "adam" and row["reg"] == "l1":

@@ -70,11 +70,12 @@ def _curves(found: Results) -> Iterator[Figure]:
         base = alt.Chart(_data(rows), width=WIDTH, height=HEIGHT).encode(
             x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("configuration:N", sort=order, legend=legend),
-            strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
         )
-        scale = alt.Scale(zero=False, type="log" if quantity == "loss" else "linear")
+        scale = alt.Scale(type="log") if quantity == "loss" else alt.Scale(zero=False)
         line = base.mark_line().encode(
-            y=alt.Y("mean:Q", scale=scale, title=title), tooltip=["configuration:N", "split:N", "epoch:Q", "mean:Q"]
+            y=alt.Y("mean:Q", scale=scale, title=title),
+            strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
+            tooltip=["configuration:N", "split:N", "epoch:Q", "mean:Q"],
         )
         band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
         charts.append(band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q") + line)
@@ -309,7 +310,7 @@ def _costs(found: Results) -> Iterator[Figure]:
     for key, title in (("seconds", "train seconds a run"), ("flops", "floating-point operations a run")):
         if len({f"{row[key]:.3g}" for row in rows}) < 2:
             continue  # all cost the same
-        scale = alt.Scale(type="log" if is_logarithmic([row[key] for row in rows]) else "linear", zero=False)
+        scale = alt.Scale(type="log") if is_logarithmic([row[key] for row in rows]) else alt.Scale(zero=False)
         x = alt.X(f"{key}:Q", title=title, scale=scale, axis=alt.Axis(format="~s"))
         y = alt.Y("error:Q", title="error on validation (1 - accuracy)", scale=alt.Scale(zero=False))
         front = [rows[index] for index in pareto([(row[key], row["error"]) for row in rows])]
