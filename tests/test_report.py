@@ -310,6 +310,10 @@ def test_the_hparams_tab_is_complete_for_a_mixed_sweep(swept: Path) -> None:
     types = {info.name: api_pb2.DataType.Name(info.type) for info in experiment.hparam_infos}
     assert types["optimizer.lr"] == types["reg.l1.strength"] == types["reg.dropout.rate"] == "DATA_TYPE_FLOAT64"
     assert types["optimizer.betas"] == types["model.hidden"] == "DATA_TYPE_STRING"
+    first = {info.name for info in experiment.hparam_infos if info.differs}
+    assert {info.name for info in experiment.hparam_infos[: len(first)]} == first, "what varies is shown first"
+    assert {"optimizer.lr", "reg.l1.strength", "reg.dropout.rate", "seed"} <= first
+    assert not first & {"data.shape", "model.hidden", "objective"}
     assert len(groups) == 24
     assert {metric.name.tag for metric in experiment.metric_infos} >= {"selected/val/acc", "test/acc", "test/loss", "objective"}
     for group in groups:

@@ -1,7 +1,7 @@
 """A run in TensorBoard: scalars against optimizer steps, their layout, hyperparameters, pictures."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,11 @@ def hparam_settings(content: Content) -> dict[str, str | float | bool]:
     shown: dict[str, str | float | bool] = {}
     for path, value in leaves(content):
         ignored = path.split(".")[0] in (*SWEEP_SETTINGS, "resume", "trust", "logger") or path == "data.root"
-        if not ignored and value is not None:
+        if ignored or value is None:
+            continue
+        if path.endswith("._target_"):  # `optimizer: Adam` says it
+            shown[path.removesuffix("._target_")] = str(value).rpartition(".")[2]
+        else:
             keeps_its_type = isinstance(value, (int, float)) and path != "data.batch_size"  # which may be `full`
             shown[path] = value if keeps_its_type else str(value)
     return shown
@@ -124,17 +128,29 @@ def _hparam_summaries(hparams: Hparams) -> Any:
     return summaries(dict(hparams), dict.fromkeys(HPARAM_METRICS.values(), 0.0))
 
 
-def write_experiment(folder: Path, jobs: Iterable[Content]) -> None:
+def write_experiment(folder: Path, jobs: Sequence[Content]) -> None:
     """Tell the HParams tab of a sweep which settings its runs have, all together, and which results.
 
     TensorBoard takes the first such record that it finds, so that there is one, in the sweep folder, and none in the runs.
+    It shows first what `differs`.
     """
-    union: dict[str, str | float | bool] = {}
-    for content in jobs:
-        for key, value in hparam_settings(content).items():
-            if isinstance(union.setdefault(key, value), str) != isinstance(value, str):
-                union[key] = str(value)
-    _replace(folder, lambda writer: writer.file_writer.add_summary(_hparam_summaries(union)[0]))
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.plugins.hparams import api_pb2, metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    shown = [hparam_settings(content) for content in jobs]
+    infos = []
+    for key in dict.fromkeys(key for settings in shown for key in settings):
+        values = {settings.get(key) for settings in shown}
+        is_text = any(isinstance(value, str) for value in values)
+        kind = api_pb2.DATA_TYPE_STRING if is_text else api_pb2.DATA_TYPE_FLOAT64
+        infos.append(api_pb2.HParamInfo(name=key, type=kind, differs=len(values) > 1))
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in HPARAM_METRICS.values()]
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    content = HParamsPluginData(experiment=experiment, version=metadata.PLUGIN_DATA_VERSION).SerializeToString()
+    plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=content)
+    value = Summary.Value(tag=metadata.EXPERIMENT_TAG, metadata=SummaryMetadata(plugin_data=plugin))
+    _replace(folder, lambda writer: writer.file_writer.add_summary(Summary(value=[value])))
 
 
 def write_mean(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:

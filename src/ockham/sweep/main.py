@@ -262,7 +262,7 @@ def conclude(planned: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     if settings.logger.tensorboard and runs:
         from ockham.run import draw  # late: torch is no part of planning
 
-        write_experiment(folder.path, (job.content for job in planned.jobs))
+        write_experiment(folder.path, [job.content for job in planned.jobs])
         found = results(runs)
         write_means(found, folder.path)
         if found.winner is not None:
