@@ -115,6 +115,13 @@ def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) 
     assert titles == ["## The answer", "## Learning curves", "## Configurations"]
 
 
+@pytest.mark.parametrize("jobs", [["0"], ["0", "3"]])
+def test_figures_without_intervals_have_no_layer_for_them(swept: Path, jobs: list[str]) -> None:
+    drawn = figures(results(read([swept / job for job in jobs]).runs))
+    (curves,) = [figure for figure in drawn if figure.name == "curves"]
+    assert all("layer" not in chart for chart in curves.specification["hconcat"])
+
+
 def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> None:
     (copied / "0" / "status.json").write_text("not json")
     (copied / "1" / "metrics.json").write_text('{"objective": "high"}')

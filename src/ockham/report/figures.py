@@ -55,6 +55,11 @@ def _band(value: float, interval: tuple[float, float]) -> dict[str, float | None
     return {"mean": value, "low": low if known else None, "high": high if known else None}
 
 
+def _any_interval(rows: Rows) -> bool:
+    """Whether there is an interval to draw; a layer without data is a warning in the browser."""
+    return any(row["low"] is not None for row in rows)
+
+
 # -- learning curves -----------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +83,8 @@ def _curves(found: Results) -> Iterator[Figure]:
             tooltip=["configuration:N", "split:N", "epoch:Q", "mean:Q"],
         )
         band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
-        charts.append(band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q") + line)
+        band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q")
+        charts.append(band + line if _any_interval(rows) else line)
     text = (
         f"The {len(shown)} best configurations. Lines are means over seeds, solid on validation and dashed on training images; "
         "bands are 95% intervals of the mean on validation, from three seeds on."
@@ -165,7 +171,7 @@ def _strengths(found: Results) -> Iterator[Figure]:
             tooltip=["strength:Q", "split:N", "mean:Q"],
         )
         bars = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
-        layers = (bars + line).properties(width=260 if colour_by else WIDTH, height=220)
+        layers = (bars + line if _any_interval(rows) else line).properties(width=260 if colour_by else WIDTH, height=220)
         chart = layers.facet(facet=alt.Facet("optimizer:N", title=None), columns=3) if colour_by else layers
         text = (
             "Error on training and validation images against the strength: on the left the model may overfit (the lines are "
