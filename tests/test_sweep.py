@@ -16,19 +16,18 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from hydra.core.utils import JobReturn, JobStatus
 from sklearn.model_selection import StratifiedKFold
 
 from conftest import ROOT, SMALL, compose
 from ockham import schema
+from ockham.core.statistics import t_interval
 from ockham.data.splits import folds
 from ockham.sweep.composition import compose_all
 from ockham.sweep.executors import Done, Processes, WorkerDiedError
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.space import CommandLine, Grid, grid, replicates
-from ockham.sweep.summary import interval
 
 GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
 CONDITIONAL = (
@@ -166,13 +165,6 @@ def test_folds_are_those_of_a_stratified_k_fold() -> None:
     assert not torch.equal(own, folds(labels, 5, seed=1))
 
 
-def test_the_interval_is_students() -> None:
-    values = [0.91, 0.93, 0.94, 0.9]
-    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert interval(values) == pytest.approx((expected.low, expected.high))
-    assert np.isnan(interval([0.9])).all()
-
-
 # -- executors -----------------------------------------------------------------------------------------------------------
 
 
@@ -262,7 +254,7 @@ def test_a_sweep_leaves_its_tables(tmp_path: Path) -> None:
     own = [float(row["val/acc"]) for row in results if (row["optimizer"], row["reg"]) == (best["optimizer"], best["reg"])]
     assert float(best["objective"]) == pytest.approx(np.mean(own))
     assert float(best["objective"]) == max(float(row["objective"]) for row in summary)
-    assert (float(best["objective low"]), float(best["objective high"])) == pytest.approx(interval(own))
+    assert (float(best["objective low"]), float(best["objective high"])) == pytest.approx(t_interval(own))
     assert len(table(folder, "costs.csv")) == 8
     assert {path.name for path in folder.iterdir()} >= {"sweep.json", "multirun.yaml", "0", "7", "workers"}
     assert "python train.py data.train_samples=200" in out

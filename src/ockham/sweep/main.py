@@ -204,8 +204,8 @@ def sweep(
     # An experiment may set the sweep too, and the objective is no setting of the sweep alone. Settings of options stay out:
     # the default options may not have them.
     fixed = [text for text, o in zip(of_jobs, parsed_jobs, strict=True) if "." not in o.key_or_group and not _varies(o)]
-    settings = compose([*of_sweep, *fixed])
-    is_ockham = "optimizer" in settings and "executor" in settings
+    is_ockham = "optimizer" in config and "executor" in config
+    settings = compose([*of_sweep, *fixed]) if is_ockham else task_settings(config)
     if is_ockham:
         schema.check(schema.container(settings))
     started = time.monotonic()
