@@ -226,7 +226,8 @@ class Compiled:
             if type(optimizer).__name__ == "NAdam":
                 product = mu_product({name: values[row : row + 1] for name, values in family.hyper.items()}, self.steps)
                 own["mu_product"] = torch.tensor(float(product[0]), dtype=self.like.dtype)
-            own |= {name: state[name][row] for name in family.rule.state}
+            # Copies: a view would be saved with the numbers of all members.
+            own |= {name: state[name][row].clone() for name in family.rule.state}
             if own:
                 optimizer.state[parameter] = own
         optimizer.param_groups[0]["lr"] = float(self.lrs[position])
