@@ -37,7 +37,9 @@ def main() -> None:
             count = export_epochs(read(arguments.folders), arguments.export)
             print(f"{count} epochs: {arguments.export}")
         else:
-            files = write_report(arguments.folders, arguments.output or arguments.folders[0], show_test=arguments.test)
+            name = ", ".join(folder.resolve().name for folder in arguments.folders)
+            output = arguments.output or arguments.folders[0]
+            files = write_report(read(arguments.folders), name, output, show_test=arguments.test)
             print("\n".join(str(file) for file in files))
     except (ValueError, OSError) as error:
         print(error_screen(str(error)), file=sys.stderr)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
 
 def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Path, tmp_path: Path) -> None:
     for asked in (False, True):
-        write_report([swept], tmp_path, show_test=asked, pictures=False)
+        write_report(read([swept]), "swept", tmp_path, show_test=asked, pictures=False)
         head = next(
             line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| optimizer | reg |")
         )
@@ -110,7 +111,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
 
 
 def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) -> None:
-    write_report([swept / "0"], tmp_path, pictures=False)
+    write_report(read([swept / "0"]), "one", tmp_path, pictures=False)
     titles = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert titles == ["## The answer", "## Learning curves", "## Configurations"]
 
@@ -148,7 +149,7 @@ def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> N
 def test_failed_and_diverged_runs_are_listed_with_their_reason(copied: Path, tmp_path: Path) -> None:
     RunFolder(copied / "3").end("diverged", error="val/loss is nan after epoch 2")
     RunFolder(copied / "4").end("failed", error="<script>alert(1)</script>")
-    write_report([copied], tmp_path, pictures=False)
+    write_report(read([copied]), "copied", tmp_path, pictures=False)
     assert "val/loss is nan after epoch 2" in (tmp_path / "report.md").read_text()
     page = (tmp_path / "report.html").read_text()
     assert "<script>alert(1)" not in page
@@ -242,6 +243,22 @@ def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
     expected = [compare(accuracies[name], accuracies["none"]) for name in ("l1=2", "dropout")]
     assert by_reg["l1"].comparison == expected[0]
     assert [by_reg["l1"].p, by_reg["dropout"].p] == holm([comparison.p for comparison in expected])
+
+
+def test_the_same_run_in_two_folders_is_no_further_evidence(swept: Path, copied: Path, tmp_path: Path) -> None:
+    once, twice = (results(read(folders).runs) for folders in ([swept], [swept, copied]))
+    assert [configuration.n for configuration in twice.configurations] == [3] * 8
+    assert (once.repeated, twice.repeated) == (0, 24)
+    assert [c.mean("objective") for c in once.configurations] == [c.mean("objective") for c in twice.configurations]
+    assert script(swept, copied, "--output", tmp_path / "out").returncode == 0
+    assert "48 runs: 48 finished. 24 repeat another one's configuration" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_curves_end_with_the_last_epoch() -> None:
+    epochs = [{"epoch": float(number)} for number in range(1, 31)]
+    (configuration,) = results([replace(run({}, 0.9), epochs=epochs)]).configurations
+    assert [rows[0]["epoch"] for rows in configuration.curves(30)] == list(range(1, 31))
+    assert [rows[0]["epoch"] for rows in configuration.curves(8)] == [2, 6, 10, 14, 18, 22, 26, 30]
 
 
 def test_incomplete_configurations_stand_behind_complete_ones() -> None:

@@ -92,7 +92,7 @@ class EventWriter:
     def _announce(self, writer: "SummaryWriter") -> None:
         """Lay out the charts, and tell the HParams tab of the run before it is finished: it may be killed."""
         writer.add_custom_scalars(LAYOUT)
-        _, start, _ = _hparam_summaries(self._hparams)
+        start, _ = _session_summaries(self._hparams)
         writer.file_writer.add_summary(start)
 
     def epoch(self, number: int, step: int, scalars: Mapping[str, float]) -> None:
@@ -110,7 +110,7 @@ class EventWriter:
 
     def finish(self) -> None:
         """Tell the HParams tab that the run has finished."""
-        *_, end = _hparam_summaries(self._hparams)
+        _, end = _session_summaries(self._hparams)
         self._opened().file_writer.add_summary(end)
 
     def flush(self) -> None:
@@ -121,11 +121,12 @@ class EventWriter:
             self._writer.close()
 
 
-def _hparam_summaries(hparams: Hparams) -> Any:
-    """(experiment, session start, session end)"""
+def _session_summaries(hparams: Hparams) -> tuple[Any, Any]:
+    """(session start, session end)"""
     from torch.utils.tensorboard.summary import hparams as summaries
 
-    return summaries(dict(hparams), dict.fromkeys(HPARAM_METRICS.values(), 0.0))
+    _, start, end = summaries(dict(hparams), {})  # the first would be a record of the experiment: see write_experiment
+    return start, end
 
 
 def write_experiment(folder: Path, jobs: Sequence[Content]) -> None:

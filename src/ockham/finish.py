@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ockham.checkpoint import Checkpoint
+from ockham.checkpoint import Checkpoint, InputSpec
 from ockham.core.metrics import Scores, logits_of, scores
 from ockham.cost import flops_per_sample
+from ockham.data import Split
 from ockham.events import HPARAM_METRICS, EventWriter
 from ockham.experiment import Experiment
 from ockham.measure import weight_scalars
@@ -58,21 +59,20 @@ def finish(
     if events is not None:
         events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
         if pictures and logits is not None:
-            for tag, figure in final_pictures(experiment, model, logits["test"].cpu()).items():
+            for tag, figure in final_pictures(model, experiment.input, experiment.splits.test, logits["test"].cpu()).items():
                 events.picture(tag, figure, last.step)
         events.finish()
     folder.write_metrics(metrics)
     folder.end("finished")
 
 
-def final_pictures(experiment: Experiment, model: torch.nn.Module, logits: torch.Tensor) -> dict[str, "Figure"]:
+def final_pictures(model: torch.nn.Module, spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
     """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham import pictures  # late: Matplotlib is no part of training
 
-    test, classes = experiment.splits.test, experiment.splits.classes
     drawn = {
-        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, classes),
-        "test/confidently_wrong": pictures.confidently_wrong(logits, test, classes),
+        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, spec.classes),
+        "test/confidently_wrong": pictures.confidently_wrong(logits, test, spec.classes),
     }
-    filters = pictures.first_filters(model, experiment.normalize.shape)
+    filters = pictures.first_filters(model, spec.shape)
     return drawn if filters is None else {**drawn, "model/first_layer": filters}

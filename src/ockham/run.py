@@ -24,8 +24,9 @@ from ockham import build, schema, screen
 from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import Scores, logits_of
 from ockham.core.selection import maximised
+from ockham.data import Normalize
 from ockham.events import EventWriter, hparam_settings, write_pictures
-from ockham.experiment import Experiment
+from ockham.experiment import Experiment, memory_format_of
 from ockham.finish import final_pictures, finish
 from ockham.fused.group import Member, finished_epochs_of, train_group
 from ockham.lit import fit
@@ -139,14 +140,13 @@ def _events(job: Job, experiment: Experiment, *, past_step: int) -> EventWriter:
 
 def draw(config: DictConfig, folder: RunFolder, events: Path) -> None:
     """The final pictures of a finished run into the folder `events`: runs of a sweep are not drawn, but its best one is."""
-    experiment = build.experiment(config)
-    model, normalize = experiment.model, experiment.normalize
     best = Checkpoint.load(folder.best_checkpoint)
-    dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
-    model.to(dtype=dtype).load_state_dict(best.model)
-    normalize.for_model(dtype, experiment.memory_format, torch.device("cpu"))
-    logits = logits_of(model, experiment.splits.test.images, normalize)
-    write_pictures(events, final_pictures(experiment, model, logits), int(folder.metrics()["steps"]))
+    spec, test = best.input, build.splits_of(config).test
+    model = build.trained_model(config, spec, best.model)
+    normalize = Normalize(spec.mean, spec.std, spec.shape)
+    normalize.for_model(next(model.parameters()).dtype, memory_format_of(model), torch.device("cpu"))
+    logits = logits_of(model, test.images, normalize)
+    write_pictures(events, final_pictures(model, spec, test, logits), int(folder.metrics()["steps"]))
 
 
 def execute_group(jobs: Sequence[Job], checkpoints: Path) -> None:

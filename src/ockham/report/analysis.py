@@ -55,6 +55,14 @@ class Configuration:
     def interval(self, name: str) -> tuple[float, float]:
         return t_interval(self.of(name))
 
+    def curves(self, most: int) -> list[list[Mapping[str, float]]]:
+        """The epochs that every finished run has, each as the rows of all runs; at most about `most`, the last among them."""
+        runs = [run.epochs for run in self.finished]
+        length = min((len(epochs) for epochs in runs), default=0)
+        step = max(-(-length // most), 1)
+        positions = [position for position in range(length) if (length - 1 - position) % step == 0]
+        return [[epochs[position] for epochs in runs] for position in positions]
+
     def cost(self, name: str) -> float:
         values = [run.cost[name] for run in self.finished if name in run.cost]
         return statistics.fmean(values) if values else math.nan
@@ -74,6 +82,9 @@ class Results:
     configurations: tuple[Configuration, ...]
     swept: tuple[str, ...]
     objective: str
+    repeated: int
+    """Runs left out since they repeat another one: they would only seem to be further evidence."""
+    of_other_objectives: int
 
     @property
     def maximise(self) -> bool:
@@ -126,24 +137,26 @@ class Results:
 
 
 def results(runs: Sequence[Run]) -> Results:
-    """Group runs by configuration.
+    """Group runs by configuration, a run for each seed and fold; of runs of several objectives, those of the most frequent.
 
-    Complete configurations come first, since the mean of what is left of others is not that of all their seeds; with runs
-    of several objectives, that of most.
+    Complete configurations come first, since the mean of what is left of others is not that of all their seeds.
     """
-    by_key: dict[str, list[Run]] = {}
-    for run in runs:
-        by_key.setdefault(run.configuration, []).append(run)
     objective = Counter(run.objective for run in runs).most_common(1)[0][0] if runs else "val/acc"
-    swept = _swept(runs)
-    made = [
-        Configuration(tuple(own), {key: own[0].values.get(key, ABSENT) for key in swept})
-        for own in by_key.values()
-        if own[0].objective == objective
-    ]
+    comparable = [run for run in runs if run.objective == objective]
+    by_key: dict[str, dict[tuple[object, object], Run]] = {}
+    for run in comparable:
+        own = by_key.setdefault(run.configuration, {})
+        if run.replicate not in own or (run.state == "finished" and own[run.replicate].state != "finished"):
+            own[run.replicate] = run
+    swept = _swept(comparable)
+    made = []
+    for by_replicate in by_key.values():
+        members = tuple(by_replicate.values())
+        made.append(Configuration(members, {key: members[0].values.get(key, ABSENT) for key in swept}))
     sign = -1 if maximised(objective) else 1
     made.sort(key=lambda c: (c.n == 0, c.n < len(c.runs), sign * c.mean("objective") if c.n else 0.0))
-    return Results(tuple(made), swept, objective)
+    repeated = len(comparable) - sum(len(configuration.runs) for configuration in made)
+    return Results(tuple(made), swept, objective, repeated, len(runs) - len(comparable))
 
 
 def _swept(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -94,18 +94,14 @@ def _curves(found: Results) -> Iterator[Figure]:
 
 def _curve(configuration: Configuration, split: str, quantity: str) -> Rows:
     """Mean and interval after each epoch that every finished run has."""
-    runs = [run.epochs for run in configuration.finished]
-    length = min(len(epochs) for epochs in runs)
-    step = max(math.ceil(length / MOST_EPOCHS), 1)
     rows: Rows = []
-    for position in range(0, length, step):
-        values = [epochs[position][f"{split}/{quantity}"] for epochs in runs]
+    for epochs in configuration.curves(MOST_EPOCHS):
+        values = [epoch[f"{split}/{quantity}"] for epoch in epochs]
         interval = t_interval(values) if len(values) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
         band = _band(sum(values) / len(values), interval)
         if quantity == "loss" and band["low"] is not None and band["low"] <= 0:
             band["low"] = min(values)  # a logarithmic axis has no room below 0
-        epoch = int(runs[0][position]["epoch"])
-        rows.append({"configuration": configuration.label, "split": split, "epoch": epoch, **band})
+        rows.append({"configuration": configuration.label, "split": split, "epoch": int(epochs[0]["epoch"]), **band})
     return rows
 
 

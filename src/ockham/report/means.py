@@ -1,6 +1,5 @@
 """The mean of each configuration over its seeds, as runs of their own in TensorBoard."""
 
-import math
 import re
 import shutil
 import statistics
@@ -25,13 +24,11 @@ def write_means(found: Results, sweep: Path) -> None:
 
 def _mean(configuration: Configuration) -> list[dict[str, float]]:
     """Means after each epoch that all finished runs have, with the ends of the interval of the scores on validation."""
-    runs = [run.epochs for run in configuration.finished]
-    length = min(len(epochs) for epochs in runs)
     rows = []
-    for position in range(0, length, max(math.ceil(length / MOST_POINTS), 1)):
-        row = {"step": runs[0][position]["step"]}
+    for epochs in configuration.curves(MOST_POINTS):
+        row = {"step": epochs[0]["step"]}
         for name in EPOCH_SCALARS:
-            values = [epochs[position][name] for epochs in runs]
+            values = [epoch[name] for epoch in epochs]
             row[name] = statistics.fmean(values)
             if name in ("val/acc", "val/loss"):
                 row[f"band/{name}/low"], row[f"band/{name}/high"] = t_interval(values)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from ockham.core.statistics import Comparison
+from ockham.core.statistics import Comparison, bootstrap_interval
 from ockham.record import write_atomic
-from ockham.report.analysis import Configuration, Results, against_best, effects, results, verdict
+from ockham.report.analysis import Configuration, Effect, Results, against_best, effects, results, verdict
 from ockham.report.figures import Figure, figures
-from ockham.report.reading import Runs, read
+from ockham.report.reading import Runs
 
 PNG_SCALE = 2.0
 NOTHING = "\u2013"
@@ -48,21 +48,20 @@ class Section:
     figure: Figure | None = None
 
 
-def write_report(folders: Sequence[Path], output: Path, *, show_test: bool = False, pictures: bool = True) -> list[Path]:
-    """Write report.html, report.md and the PNGs of the figures into `output`; returns the files.
+def write_report(runs: Runs, name: str, output: Path, *, show_test: bool = False, pictures: bool = True) -> list[Path]:
+    """Write report.html, report.md and the PNGs of the figures into `output`; returns the files. The title has the `name`.
 
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
     Raises ValueError where there is nothing to report on.
     """
-    runs = read(folders)
     if not runs.runs and not runs.problems:
-        raise ValueError(f"{', '.join(map(str, folders))}: no run has begun there")
+        raise ValueError(f"{name}: no run has begun there")
     found = results(runs.runs)
     drawn = figures(found)
     sections = _sections(runs, found, drawn, output, show_test=show_test)
-    title = f"Report on {', '.join(folder.resolve().name for folder in folders)}"
-    written = {output / "report.html": _html(title, runs, sections, drawn).encode()}
-    written[output / "report.md"] = _markdown(title, runs, sections).encode()
+    title, counts = f"Report on {name}", _counts(runs, found)
+    written = {output / "report.html": _html(title, counts, sections, drawn).encode()}
+    written[output / "report.md"] = _markdown(title, counts, sections).encode()
     if pictures:
         written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in drawn}
     for path, content in written.items():
@@ -100,9 +99,9 @@ def _sections(runs: Runs, found: Results, drawn: Sequence[Figure], output: Path,
     sections = []
     if found.winner is not None:
         sections.append(_winner(found, found.winner))
-    effect_rows = effects(found)
-    if effect_rows:
-        sections.append(_effects_section(found))
+    regularizers = effects(found)
+    if regularizers:
+        sections.append(_effects_section(found, regularizers))
     for figure in drawn:
         sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
     sections += [_table_section(found, output, show_test=show_test)] if found.configurations else []
@@ -160,10 +159,10 @@ def _winner(found: Results, winner: Configuration) -> Section:
     return Section("winner", "The answer", answer=answer, command=command, text=text)
 
 
-def _effects_section(found: Results) -> Section:
+def _effects_section(found: Results, regularizers: Sequence[Effect]) -> Section:
     rows, answer = [], []
     sign = 1 if found.maximise else -1
-    for effect in sorted(effects(found), key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
+    for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
         comparison = effect.comparison
         told = verdict(comparison, maximise=found.maximise)
         cells = [effect.context or NOTHING, effect.regularizer, effect.chosen.label, _difference(comparison)]
@@ -221,8 +220,6 @@ def _table_section(found: Results, output: Path, *, show_test: bool) -> Section:
 
 
 def _bootstrap(configuration: Configuration) -> str:
-    from ockham.core.statistics import bootstrap_interval
-
     low, high = bootstrap_interval(configuration.of("objective"))
     return f"{low:.4f} to {high:.4f}" if math.isfinite(low) else NOTHING
 
@@ -235,19 +232,24 @@ def _link(path: Path, output: Path) -> str:
     return os.path.relpath(path, output)
 
 
-def _counts(runs: Runs) -> str:
+def _counts(runs: Runs, found: Results) -> str:
     states = Counter(run.state for run in runs.runs)
     if runs.waiting:
         states["waiting"] = runs.waiting
     if runs.problems:
         states["unreadable"] = len(runs.problems)
-    return f"{len(runs.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
+    told = f"{len(runs.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
+    if found.repeated:
+        told += f" {found.repeated} repeat another one's configuration, seed and fold, and do not count again."
+    if found.of_other_objectives:
+        told += f" {found.of_other_objectives} are judged by another objective than {found.objective}, and left out."
+    return told
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _html(title: str, runs: Runs, sections: Sequence[Section], drawn: Sequence[Figure]) -> str:
+def _html(title: str, counts: str, sections: Sequence[Section], drawn: Sequence[Figure]) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -261,7 +263,7 @@ def _html(title: str, runs: Runs, sections: Sequence[Section], drawn: Sequence[F
     template = Environment(autoescape=True).from_string(files("ockham.report").joinpath("page.html").read_text())
     return template.render(
         title=title,
-        counts=_counts(runs),
+        counts=counts,
         sections=sections,
         figures=drawn,
         figures_json=Markup(specifications),
@@ -270,8 +272,8 @@ def _html(title: str, runs: Runs, sections: Sequence[Section], drawn: Sequence[F
     )
 
 
-def _markdown(title: str, runs: Runs, sections: Sequence[Section]) -> str:
-    lines = [f"# {title}", "", _counts(runs), ""]
+def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:
+    lines = [f"# {title}", "", counts, ""]
     for section in sections:
         lines += [f"## {section.title}", "", *(f"{line}\n" for line in section.answer)]
         if section.command:

@@ -21,11 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ockham import schema
-from ockham.events import write_experiment
 from ockham.record import FINAL, RunFolder, write_atomic
-from ockham.report.analysis import results
-from ockham.report.means import write_means
-from ockham.report.reading import read
 from ockham.screen import sweep_result
 from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import Policy, Sweep, report_failures
@@ -209,16 +205,14 @@ def sweep(
     if is_ockham:
         schema.check(schema.container(settings))
     started = time.monotonic()
-    grids = [parser.parse_overrides(list(own)) for own in settings.get("grids") or [[]]]
-    _check_apart(parsed_jobs, grids)
     lines = [
         CommandLine.parse(
-            [*of_jobs, *(plain_text(override) for override in own)],
+            [*of_jobs, *own],
             is_group=lambda key: bool(context.config_loader.get_group_options(key.partition("@")[0])),
             compose=compose,
             check=schema.check if is_ockham else None,
         )
-        for own in grids
+        for own in _grids(settings, parsed_jobs, parser)
     ]
     folder = SweepFolder(str(config.hydra.sweep.dir))
     planned = make_plan(lines, settings, folder)
@@ -233,12 +227,8 @@ def sweep(
         return []
     folder.begin([*of_jobs, *of_sweep], planned)
     OmegaConf.save(config, folder.path / "multirun.yaml")
-    if launch_batch is not None or not is_ockham:
-        batch = launch_batch or partial(launch, context=context, config=config, task=task)
-        returned = _in_batches(planned, folder, batch, for_jobs, tables=is_ockham, objective=str(settings.get("objective")))
-        if is_ockham:
-            conclude(planned, folder, settings)
-        return returned
+    if launch_batch is None and not is_ockham:
+        launch_batch = partial(launch, context=context, config=config, task=task)
 
     def payload_of(jobs: Task) -> bytes:
         if len(jobs) > 1:
@@ -247,32 +237,45 @@ def sweep(
         (job,) = jobs
         return payload(job.number, [*job.overrides, *for_jobs], context=context, config=config, task=task)
 
+    failed: SweepFailedError | None = None
+    returned: list[Sequence[JobReturn]] = []
     try:
-        returned = _in_executor(planned, folder, settings, payload_of)
-    except SweepFailedError:
+        if launch_batch is None:
+            returned = _in_executor(planned, folder, settings, payload_of)
+        else:
+            objective = str(settings.get("objective"))
+            returned = _in_batches(planned, folder, launch_batch, for_jobs, tables=is_ockham, objective=objective)
+    except SweepFailedError as error:  # told last, after what the other jobs have shown
+        failed = error
+    if is_ockham:
         conclude(planned, folder, settings)
-        raise
-    conclude(planned, folder, settings)
+    if failed is not None:
+        raise failed
     return returned
 
 
 def conclude(planned: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     """What a sweep shows at its end, also where jobs failed: the report, and in TensorBoard what runs have in common."""
-    runs = read([folder.path]).runs
-    if settings.logger.tensorboard and runs:
-        from ockham.run import draw  # late: torch is no part of planning
+    from ockham.report.reading import read  # late, as all that follows: nothing of it is part of planning
+
+    runs = read([folder.path])
+    if settings.logger.tensorboard and runs.runs:
+        from ockham.events import write_experiment
+        from ockham.report.analysis import results
+        from ockham.report.means import write_means
+        from ockham.run import draw
 
         write_experiment(folder.path, [job.content for job in planned.jobs])
-        found = results(runs)
+        found = results(runs.runs)
         write_means(found, folder.path)
         if found.winner is not None:
             best = found.winner.finished[0].path
             content = next(job.content for job in planned.jobs if str(job.number) == best.name)
             draw(OmegaConf.create(dict(content)), RunFolder(best), folder.path / "best")
-    if settings.report and runs:
-        from ockham.report.page import write_report  # late: drawing takes its time too
+    if settings.report and runs.runs:
+        from ockham.report.page import write_report
 
-        write_report([folder.path], folder.path)
+        write_report(runs, folder.path.resolve().name, folder.path)
         log.info("  report   %s", folder.path / "report.html")
 
 
@@ -285,12 +288,16 @@ def _varies(override: Override) -> bool:
     return override.is_sweep_override() and plain_text(override) == str(override.input_line)
 
 
-def _check_apart(overrides: Sequence[Override], grids: Sequence[Sequence[Override]]) -> None:
-    said = {override.key_or_group for override in overrides}
-    for own in grids:
-        for override in own:
-            if override.key_or_group in said:
-                raise ValueError(f"{override.key_or_group} is set by grids already: leave it out, or say grids=null")
+def _grids(settings: DictConfig, said: Sequence[Override], parser: OverridesParser) -> list[list[str]]:
+    """The overrides of each of the grids, a single empty one where none are set.
+
+    Raises ValueError for what the command line says too.
+    """
+    grids = [parser.parse_overrides(list(own)) for own in settings.get("grids") or [[]]]
+    for override in [override for own in grids for override in own]:
+        if override.key_or_group in {other.key_or_group for other in said}:
+            raise ValueError(f"{override.key_or_group} is set by grids already: leave it out, or say grids=null")
+    return [[plain_text(override) for override in own] for own in grids]
 
 
 def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder) -> Plan:

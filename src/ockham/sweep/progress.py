@@ -31,6 +31,10 @@ class Counts:
     best: float = math.nan
     best_overrides: str = ""
 
+    @property
+    def ended(self) -> int:
+        return self.total - self.waiting - sum(map(len, self.running))
+
 
 class Progress:
     """The live table. What its tasks have reached is read from their run folders."""
@@ -39,6 +43,7 @@ class Progress:
         self.folder, self.objective, self.swept, self.slots = folder, objective, swept, slots
         self.started = time.monotonic()
         self.last_look = -math.inf
+        self.share_at_start: float | None = None
         self.live: Any = None
 
     @contextmanager
@@ -75,7 +80,7 @@ class Progress:
         tasks = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("running", "epoch", self.objective, "settings"):
             tasks.add_column(head, no_wrap=True, overflow="ellipsis")
-        done = float(counts.total - counts.waiting - sum(map(len, counts.running)))
+        done = float(counts.ended)
         for task in counts.running:
             reached, scores = self._reached(task)
             length = task[0].content.get("trainer", {}).get("max_epochs")
@@ -87,8 +92,8 @@ class Progress:
                 low, high = min(scores), max(scores)
                 spread = f"{low:.4f}" if len(task) == 1 else f"{low:.4f} to {high:.4f}"
             tasks.add_row(name, f"{reached}/{length or '?'}", spread, self._settings(task))
-        ended = counts.total - counts.waiting - sum(map(len, counts.running))
-        head = f"{len(counts.running)} of {self.slots} slots busy, {counts.waiting} waiting, {ended} of {counts.total} ended"
+        head = f"{len(counts.running)} of {self.slots} slots busy, {counts.waiting} waiting, "
+        head += f"{counts.ended} of {counts.total} ended"
         head += f", {counts.failed} failed" if counts.failed else ""
         head += self._time_left(done / counts.total if counts.total else 0.0)
         lines = [head]
@@ -97,10 +102,13 @@ class Progress:
         return Group(*lines, tasks)
 
     def _time_left(self, share: float) -> str:
-        elapsed = time.monotonic() - self.started
-        if share < 0.02:
+        """What remains, at the pace of this process: jobs that had ended before it began tell nothing about that."""
+        if self.share_at_start is None:
+            self.share_at_start = share
+        gained = share - self.share_at_start
+        if gained < 0.02 or share >= 1:
             return ""
-        return f", about {_duration(elapsed * (1 - share) / share)} left" if share < 1 else ""
+        return f", about {_duration((time.monotonic() - self.started) * (1 - share) / gained)} left"
 
     def _reached(self, task: Sequence[Job]) -> tuple[int, list[float]]:
         """The epoch of the task, and the last objective of each member."""
