@@ -3,11 +3,15 @@
 import csv
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -350,3 +354,30 @@ def test_ctrl_c_lets_jobs_write_their_state(tmp_path: Path) -> None:
     assert "failed" in states
     folder_of = SweepFolder(folder)
     assert folder_of.arguments()[-2:] == ["seed=0,1,2", "trainer.max_epochs=5000"]
+
+
+def test_a_terminal_shows_one_table_that_stays(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (40, 140))
+    command = [
+        sys.executable,
+        "train.py",
+        "-m",
+        *SMALL,
+        "report=false",
+        "executor.slots=2",
+        "seeds=4",
+        "trainer.max_epochs=300",
+    ]
+    process = subprocess.Popen([*command, f"hydra.sweep.dir={tmp_path}"], cwd=ROOT, stdout=slave, stderr=slave, close_fds=True)
+    os.close(slave)
+    shown = b""
+    with suppress(OSError):  # what reading from a terminal that was closed raises
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    os.close(master)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "2 of 2 slots busy, 0 waiting, 0 of 4 ended" in text
+    assert re.search(r"#0 and 1 more +\d+/300 +0\.\d{4} to 0\.\d{4}", text), "the spread of a group's members"
+    assert text.rstrip().splitlines()[-1].strip().startswith("2 slots were busy"), "the table is gone at the end"
