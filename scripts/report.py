@@ -1,7 +1,7 @@
 """Report on runs and sweeps: one page with tables and figures. Works while they run, too.
 
     python scripts/report.py outputs/sweeps/<name>                          report.html, report.md and report/*.png in it
-    python scripts/report.py outputs/sweeps outputs/runs --output report    over many sweeps and runs
+    python scripts/report.py outputs --output report                        over many sweeps and runs
     python scripts/report.py <folder> --compare reg=l2 reg=dropout          two configurations, paired over their seeds
     python scripts/report.py <folder> --export epochs.csv                   a row for every epoch of every run
 

@@ -243,6 +243,8 @@ def _counts(runs: Runs, found: Results) -> str:
         told += f" {found.repeated} repeat another one's configuration, seed and fold, and do not count again."
     if found.of_other_objectives:
         told += f" {found.of_other_objectives} are judged by another objective than {found.objective}, and left out."
+    if "data" in found.swept:
+        told += " They are on several data sets, whose scores cannot be compared: report on one at a time."
     return told
 
 
