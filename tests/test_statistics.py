@@ -76,10 +76,13 @@ def test_the_number_of_pairs_has_the_power_that_it_claims() -> None:
 
 def test_a_comparison_is_paired() -> None:
     rising = [0.1, 0.5, 0.9]
-    found = compare([value + 0.01 for value in rising], rising)
+    found = compare([0.11, 0.511, 0.909], rising)
     assert found.distinguishable
     assert found.mean == pytest.approx(0.01)
     assert found.p == 2 / 2**3
     assert compare([0.3], [0.2]).distinguishable is False
+    same = compare([value + 0.01 for value in rising], rising)
+    assert same.distinguishable is False, "three equal differences have no spread to be judged by"
+    assert same.pairs_needed is None
     with pytest.raises(ValueError, match="no pairs"):
         compare([1.0, 2.0], [1.0])

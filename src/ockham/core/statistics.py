@@ -76,13 +76,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def pairs_needed(differences: Sequence[float], *, limit: int = 10_000) -> int | None:
     """How many pairs a paired t test would need to show a difference of this mean and spread with a power of 80%.
 
-    None where there is no difference to show, or more than `limit` would be needed.
+    None where there is no difference to show, no spread to judge it by, or more than `limit` would be needed.
     """
     mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
-    if mean == 0:
+    if mean == 0 or deviation <= 1e-9 * abs(mean):
         return None
-    if deviation == 0:
-        return 2
     effect = abs(mean) / deviation
     counts = np.arange(2, limit + 1)
     critical = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1)
@@ -103,8 +101,13 @@ class Comparison:
     pairs_needed: int | None
 
     @property
+    def spread_is_known(self) -> bool:
+        """Whether the pairs differ at all. A few scores on a few hundred images often agree by chance, which proves nothing."""
+        return self.n > 1 and not math.isclose(self.low, self.high, rel_tol=1e-9, abs_tol=1e-12)
+
+    @property
     def distinguishable(self) -> bool:
-        return self.n > 1 and not self.low <= 0 <= self.high
+        return self.spread_is_known and not self.low <= 0 <= self.high
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:

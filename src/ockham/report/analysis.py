@@ -223,6 +223,8 @@ def verdict(comparison: Comparison, *, maximise: bool) -> str:
     """One sentence for a reader without statistics."""
     if comparison.n < 2:
         return "one pair only: says nothing about chance"
+    if not comparison.spread_is_known:
+        return f"the same in all {comparison.n} pairs: no spread to judge by, more seeds are needed"
     if comparison.distinguishable:
         better = (comparison.mean > 0) == maximise
         return f"{'better' if better else 'worse'}: the interval excludes 0"
