@@ -4,6 +4,7 @@ and outputs, as numbers over members. A member without a regularizer has the num
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,15 @@ class Batch:
     cohorts: Sequence[int]
 
 
+class Draw(NamedTuple):
+    """A noise that is drawn for every batch: from the streams of its `name` of the members in `rows`, one of each seed."""
+
+    name: str
+    distribution: str
+    width: int
+    rows: list[int]
+
+
 class Objective:
     """The regularizers on batches of some members, and the noise that they draw."""
 
@@ -43,8 +53,7 @@ class Objective:
         self.like = like
         self.seeds = [experiment.settings.seed for experiment in experiments]
         self.num_classes = len(experiments[0].splits.classes)
-        #: (stream, distribution, width of what is drawn, members that draw, of each member the draw that it takes)
-        self.draws: list[tuple[str, str, int, list[int]]] = []
+        self.draws: list[Draw] = []
         #: Of each regularizer that any member has, its number for every member, (members,).
         self.numbers: dict[str, Tensor] = {}
         #: Of each noise of several seeds, which of the draws each member takes, (members,).
@@ -69,7 +78,7 @@ class Objective:
         if not self._number(name, strengths):
             return
         first_of = {self.seeds[row]: row for row in reversed(np.flatnonzero(strengths).tolist())}
-        self.draws.append((name, distribution, width, list(first_of.values())))
+        self.draws.append(Draw(name, distribution, width, list(first_of.values())))
         if len(first_of) > 1:
             draw_of = {seed: index for index, seed in enumerate(first_of)}
             self.places[name] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
@@ -77,11 +86,11 @@ class Objective:
     def draw(self, n: int) -> dict[str, Tensor]:
         """The noise of a batch of n samples as each member draws it alone: by name, (draws, n, width)."""
         noise = {}
-        for name, distribution, width, rows in self.draws:
-            like = self.like.new_empty(n, width)
-            streams = [self.experiments[row].streams.stream(name) for row in rows]
-            drawn = [s.uniform_like(like) if distribution == "uniform" else s.normal_like(like) for s in streams]
-            noise[name] = torch.stack(drawn) if len(drawn) > 1 else drawn[0].unsqueeze(0)
+        for draw in self.draws:
+            like = self.like.new_empty(n, draw.width)
+            streams = [self.experiments[row].streams.stream(draw.name) for row in draw.rows]
+            drawn = [s.uniform_like(like) if draw.distribution == "uniform" else s.normal_like(like) for s in streams]
+            noise[draw.name] = torch.stack(drawn)
         return noise
 
     def inputs(self, batch: Batch) -> dict[str, Mapping[str, Tensor]]:
