@@ -33,13 +33,13 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from ockham.data import Normalize, Split, Splits
-from ockham.events import EventWriter
-from ockham.experiment import Experiment, Settings
 from ockham.lit import fit
 from ockham.models import CNN, MLP
 from ockham.optim import make_optimizer
-from ockham.record import RunFolder, versions
+from ockham.record.events import EventWriter
+from ockham.record.folder import RunFolder, versions
 from ockham.rng import Streams, global_seed
+from ockham.run import Run, Settings
 from ockham.schedules import Constant
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -152,7 +152,7 @@ def ockham(case: Case) -> float:
     """Seconds of an epoch of Ockham, from metrics.csv to the checkpoint."""
     streams = Streams(0)
     model = case.make_model().to(memory_format=torch.channels_last)
-    experiment = Experiment(
+    run = Run(
         settings=Settings(
             seed=0,
             objective="val/acc",
@@ -178,7 +178,7 @@ def ockham(case: Case) -> float:
     )
     clock = EpochClock()
     with tempfile.TemporaryDirectory() as folder:
-        fit(experiment, RunFolder(folder), None, events=EventWriter(Path(folder), {}, past_step=0), callbacks=[clock])
+        fit(run, RunFolder(folder), None, events=EventWriter(Path(folder), {}, past_step=0), callbacks=[clock])
     return clock.seconds
 
 

@@ -183,9 +183,9 @@ def sizes(epochs: int) -> None:
 
     from bench_step import machine
     from ockham import build
-    from ockham.cost import peak_memory_bytes
     from ockham.fused import updates
     from ockham.fused.group import Group, Member
+    from ockham.record.cost import peak_memory_bytes
 
     def compose(*overrides: str) -> DictConfig:
         with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -199,7 +199,7 @@ def sizes(epochs: int) -> None:
             updates.SECONDS_TO_COMPILE = seconds_to_compile
             overrides = ["data.batch_size=128", "model.hidden=[128]", "schedule=constant", "optimizer=adam"]
             configs = [compose(*overrides, f"optimizer.lr={1e-3 * (n + 1) / members}") for n in range(members)]
-            runs = [Member(made, None, None, None, lambda evaluated: None) for made in build.experiments(configs)]
+            runs = [Member(made, None, None, None, lambda evaluated: None) for made in build.runs(configs)]
             group = Group(runs, Path("/nonexistent.ckpt"), torch.float32)
             figures.append(_milliseconds_a_step(group, rounds=epochs) / members)
         memory = peak_memory_bytes(torch.device("cpu")) / 2**20

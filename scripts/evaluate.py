@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # a bare c
 import torch
 
 from ockham import build
-from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import evaluate, logits_of
 from ockham.data import Normalize
 from ockham.data.image_folder import decode_all, image_files
-from ockham.experiment import memory_format_of
-from ockham.record import RunFolder
-from ockham.resume import read_config, run_folder
+from ockham.errors import UserError
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.folder import RunFolder
+from ockham.record.resume import read_config, run_folder
+from ockham.run import memory_format_of
 from ockham.schema import check
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         evaluate_folder(run_folder(arguments.run), arguments)
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -64,9 +65,9 @@ def classify(model: torch.nn.Module, normalize: Normalize, classes: tuple[str, .
     """Print for every image file below the folder its most probable class and the probability."""
     paths = list(image_files(folder))
     if not paths:
-        raise ValueError(f"--images {folder} holds no image files")
+        raise UserError(f"--images {folder} holds no image files")
     if len(normalize.shape) != 3:
-        raise ValueError(f"the model takes inputs of shape {list(normalize.shape)}, not images")
+        raise UserError(f"the model takes inputs of shape {list(normalize.shape)}, not images")
     channels, height, _ = normalize.shape
     images = decode_all(paths, height, "L" if channels == 1 else "RGB")
     probabilities = logits_of(model, images, normalize).softmax(dim=1)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from ockham.errors import UserError
+from ockham.record.screen import error_screen
 from ockham.report.analysis import results
 from ockham.report.export import export_epochs
 from ockham.report.page import comparison_lines, write_report
 from ockham.report.reading import read
-from ockham.screen import error_screen
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
             output = arguments.output or arguments.folders[0]
             files = write_report(read(arguments.folders), name, output, show_test=arguments.test)
             print("\n".join(str(file) for file in files))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         print(error_screen(str(error)), file=sys.stderr)
         sys.exit(2)
 
@@ -52,7 +53,7 @@ def compare(folders: list[Path], first: str, second: str) -> None:
     for text in (first, second):
         pairs = [part.partition("=") for part in text.split(",")]
         if not all(equals for _, equals, _ in pairs):
-            raise ValueError(f"--compare {text}: name options as setting=value, joined by commas")
+            raise UserError(f"--compare {text}: name options as setting=value, joined by commas")
         sides.append(found.best(found.matching({key: value for key, _, value in pairs})))
     print("\n".join(f"  {line}" for line in comparison_lines(found, *sides)))
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ockham.record import RunFolder
-from ockham.run import Job, execute
+from ockham.execute import RunSpec, execute
+from ockham.record.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("OCKHAM_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -32,7 +32,7 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("train", list(overrides))
 
 
-def make_job(folder: Path, *overrides: str) -> Job:
+def make_job(folder: Path, *overrides: str) -> RunSpec:
     """The job of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("train", list(overrides), return_hydra_config=True)
@@ -40,7 +40,7 @@ def make_job(folder: Path, *overrides: str) -> Job:
     task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(task, folder / ".hydra" / "config.yaml")
-    return Job(task, choices, overrides, RunFolder(folder))
+    return RunSpec(task, choices, overrides, RunFolder(folder))
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import torch
 
 from conftest import ROOT, SMALL, make_job
 from data_files import write_images
-from ockham.record import RunFolder
-from ockham.run import execute
+from ockham.execute import execute
+from ockham.record.folder import RunFolder
 
 
 def train(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from ockham.checkpoint import InputSpec
 from ockham.data import Augment, Normalize, Source, Splits, divide
-from ockham.experiment import Experiment, Settings, memory_format_of
+from ockham.errors import UserError
 from ockham.optim import make_optimizer
+from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
 from ockham.rng import Streams
+from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
 from ockham.schema import container
 
@@ -29,7 +30,7 @@ RUN_KEYS = ("shape", "num_classes", "val_samples", "train_samples", "batch_size"
 T = TypeVar("T")
 
 
-def experiments(configs: Sequence[DictConfig]) -> list[Experiment]:
+def runs(configs: Sequence[DictConfig]) -> list[Run]:
     """Several runs; those that agree in it share their data in memory."""
     shared: dict[str, tuple[Splits, Normalize]] = {}
     made = []
@@ -37,7 +38,7 @@ def experiments(configs: Sequence[DictConfig]) -> list[Experiment]:
         key = repr([container(config.data), config.seed, config.cv, config.fold])
         if key not in shared:
             shared[key] = data_of(config)
-        made.append(experiment(config, data=shared[key]))
+        made.append(run(config, data=shared[key]))
     return made
 
 
@@ -47,10 +48,10 @@ def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
     return splits, Normalize.fit(splits.train.images, _shape(config, splits))
 
 
-def experiment(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Experiment:
+def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Run:
     """Everything a run consists of, in the order in which the parts depend on one another; `data` where it is there already.
 
-    Raises ValueError, naming the override to change, for settings that do not fit the data or each other.
+    Raises UserError, naming the override to change, for settings that do not fit the data or each other.
     """
     streams = Streams(config.seed, rank=rank)
     splits, normalize = data or data_of(config)
@@ -61,7 +62,7 @@ def experiment(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normali
         regularizer.configure_model(model, context)
     model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
-    made = Experiment(
+    made = Run(
         settings=settings,
         splits=splits,
         normalize=normalize,
@@ -79,24 +80,24 @@ def experiment(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normali
 def resolve(target: str, expected: type[T], *, setting: str, trust: Sequence[str] = ()) -> type[T]:
     """The class that `target` names.
 
-    Raises ValueError where it is outside the allowlist, absent, or not a kind of `expected`. A module is imported by its
+    Raises UserError where it is outside the allowlist, absent, or not a kind of `expected`. A module is imported by its
     name only: attributes are not walked, so that an allowed module is no way to what it imports itself.
     """
     module_name, _, name = target.rpartition(".")
     allowed = (*ALLOWED, *trust)
     if not any(module_name == package or module_name.startswith(f"{package}.") for package in allowed):
-        raise ValueError(
+        raise UserError(
             f"{setting}={target} is outside the packages that may be used ({', '.join(allowed)})\n"
             f"if you trust it, add trust=[{module_name.partition('.')[0]}] on the command line"
         )
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{setting}={target} cannot be found: {error}") from error
+        raise UserError(f"{setting}={target} cannot be found: {error}") from error
     defined_in = str(getattr(found, "__module__", ""))
     inside = any(defined_in == package or defined_in.startswith(f"{package}.") for package in allowed)
     if not (inside and isinstance(found, type) and (expected is object or issubclass(found, expected))):
-        raise ValueError(f"{setting}={target} is not a {expected.__name__}, or is defined outside the allowed packages")
+        raise UserError(f"{setting}={target} is not a {expected.__name__}, or is defined outside the allowed packages")
     return found
 
 
@@ -109,21 +110,21 @@ def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
     unknown = [key for key in own if key not in accepted]
     if unknown and not takes_all:
-        raise ValueError(f"{path}.{unknown[0]} is no setting of {cls.__name__}: it takes {', '.join(accepted)}")
+        raise UserError(f"{path}.{unknown[0]} is no setting of {cls.__name__}: it takes {', '.join(accepted)}")
     missing = [
         key
         for key, parameter in accepted.items()
         if parameter.default is parameter.empty and key not in own and key not in extra and parameter.kind not in (2, 4)
     ]
     if missing:
-        raise ValueError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it; set +{path}.{missing[0]}=...")
+        raise UserError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it; set +{path}.{missing[0]}=...")
     return cls(**extra, **own)
 
 
 def _target_of(config: DictConfig, path: str) -> str:
     target = OmegaConf.select(config, f"{path}._target_")
     if not isinstance(target, str):
-        raise ValueError(f"{path}._target_ is missing: choose one of the options of conf/{path.partition('.')[0]}")
+        raise UserError(f"{path}._target_ is missing: choose one of the options of conf/{path.partition('.')[0]}")
     return target
 
 
@@ -158,7 +159,7 @@ def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
         return stored
     wanted = tuple(config.data.shape)
     if torch.Size(wanted).numel() != torch.Size(stored).numel():
-        raise ValueError(
+        raise UserError(
             f"data.shape={list(wanted)} does not hold the {torch.Size(stored).numel()} numbers of an image {stored}"
         )
     return wanted
@@ -223,7 +224,7 @@ def _accelerator(wanted: str) -> str:
     """cuda or cpu; Apple's GPUs lack float64, in which metrics are summed, and are not used."""
     available = torch.cuda.is_available()
     if wanted == "gpu" and not available:
-        raise ValueError("trainer.accelerator=gpu, but torch sees no CUDA GPU here: set trainer=cpu or trainer=auto")
+        raise UserError("trainer.accelerator=gpu, but torch sees no CUDA GPU here: set trainer=cpu or trainer=auto")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
@@ -233,15 +234,15 @@ def _devices(wanted: int | str, accelerator: str) -> int:
         return present or 2
     assert isinstance(wanted, int)
     if present is not None and wanted > present:
-        raise ValueError(f"trainer.devices={wanted}, but torch sees {present} GPUs: set trainer.devices={present}")
+        raise UserError(f"trainer.devices={wanted}, but torch sees {present} GPUs: set trainer.devices={present}")
     return wanted
 
 
-def _check_batch_norm(made: Experiment) -> None:
+def _check_batch_norm(made: Run) -> None:
     settings, num_samples = made.settings, len(made.splits.train)
     has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in made.model.modules())
     if has_batch_norm and 1 in (settings.batch_size, num_samples % settings.batch_size):
-        raise ValueError(
+        raise UserError(
             f"batch norm needs two samples in a batch, but {num_samples} training images in batches of {settings.batch_size} "
             f"leave one with a single sample: set data.batch_size={settings.batch_size + 1}, or model.batch_norm=false"
         )

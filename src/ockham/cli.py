@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ockham import schema
-from ockham.record import RunFolder
-from ockham.resume import check_resumable, read_config, run_folder, stored_config
-from ockham.screen import error_screen
+from ockham.errors import UserError
+from ockham.record.folder import RunFolder
+from ockham.record.resume import check_resumable, read_config, run_folder, stored_config
+from ockham.record.screen import error_screen
 from ockham.sweep import SweepFailedError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -82,7 +83,7 @@ def launch(main: Callable[[], Any]) -> NoReturn:
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _leave(MISTAKE, *_composition_error(error, arguments))
-    except ValueError as error:
+    except UserError as error:
         _leave(MISTAKE, str(error))
     except SweepFailedError as error:
         _leave(FAILED, str(error))
@@ -104,7 +105,7 @@ def execute(run: Callable[[DictConfig], float], config: DictConfig) -> float:
         return run(config)
     try:
         objective = run(config)
-    except ValueError as error:
+    except UserError as error:
         _leave(MISTAKE, str(error))
     if math.isnan(objective):
         sys.exit(DIVERGED)
@@ -124,7 +125,7 @@ class CheckCallback(Callback):
             elif folder.last_checkpoint.exists():
                 _check_same(read_config(folder), task, folder)
             schema.check(schema.container(task))
-        except ValueError as error:
+        except UserError as error:
             # Hydra turns what a callback raises into a warning, but lets an exit pass.
             _leave(MISTAKE, str(error))
 
@@ -145,7 +146,7 @@ def _with_resume(arguments: list[str]) -> list[str]:
 
 
 def _with_sweep_folder(arguments: list[str]) -> list[str]:
-    """A sweep with a name lies in a folder of that name. Raises ValueError for sweep settings of a single run."""
+    """A sweep with a name lies in a folder of that name. Raises UserError for sweep settings of a single run."""
     settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
     if not {"-m", "--multirun"} & set(arguments):
         of_sweeps = ("sweep", "seeds", "grids", "search", "prune", "dry_run")
@@ -153,14 +154,14 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
         if settings.get("cv", "null") != "null" and settings.get("fold", "null") == "null":
             alone.append("cv")
         if alone:
-            raise ValueError(f"{alone[0]}={settings[alone[0]]} is for sweeps: add -m")
+            raise UserError(f"{alone[0]}={settings[alone[0]]} is for sweeps: add -m")
         return arguments
     arguments = [_for_jobs_only(argument) for argument in arguments]
     name = settings.get("sweep", "null")
     if name == "null" or "hydra.sweep.dir" in settings:
         return arguments
     if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"sweep={name} is not possible: a name of letters, digits, '.', '_' and '-'")
+        raise UserError(f"sweep={name} is not possible: a name of letters, digits, '.', '_' and '-'")
     return [*arguments, f"hydra.sweep.dir=outputs/sweeps/{name}"]
 
 
@@ -178,12 +179,12 @@ def _for_jobs_only(argument: str) -> str:
 
 
 def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:
-    """Raises ValueError where the folder holds the beginning of a run with other settings."""
+    """Raises UserError where the folder holds the beginning of a run with other settings."""
     before, after = (dict(schema.leaves(schema.container(config))) for config in (stored, new))
     differing = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key != "trust"]
     if differing:
         lines = "".join(f"\n  {key}: {before.get(key)} there, {after.get(key)} now" for key in differing[:10])
-        raise ValueError(f"{folder.path} holds the beginning of another run; choose another hydra.run.dir{lines}")
+        raise UserError(f"{folder.path} holds the beginning of another run; choose another hydra.run.dir{lines}")
 
 
 def _leave(code: int, message: str, *notes: str) -> NoReturn:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ockham.core.shapes import check_halvings, image_shape
+from ockham.errors import UserError
 
 OBJECTIVES = ("val/acc", "val/loss")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
@@ -220,7 +221,7 @@ Content = Mapping[str, Any]
 
 
 def container(config: DictConfig) -> dict[str, Any]:
-    """The settings in plain nested containers. Raises ValueError for an interpolation that leads nowhere."""
+    """The settings in plain nested containers. Raises UserError for an interpolation that leads nowhere."""
     return without_ranges(resolved(config))
 
 
@@ -229,7 +230,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}") from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -252,15 +253,15 @@ def leaves(content: Content, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check(content: Content) -> list[str]:
-    """Raises ValueError for a setting that cannot be right; returns warnings about those that probably are not."""
+    """Raises UserError for a setting that cannot be right; returns warnings about those that probably are not."""
     for path, value in leaves(content):
         own = FIELDS.get(field_of(path))
         if own is None and path.partition(".")[0] not in OPEN_GROUPS:
             near = difflib.get_close_matches(path, FIELDS, n=1)
-            raise ValueError(f"{path} is no setting of Ockham" + (f": did you mean {near[0]}?" if near else ""))
+            raise UserError(f"{path} is no setting of Ockham" + (f": did you mean {near[0]}?" if near else ""))
         meaning = own(value) if own else None
         if meaning is not None:
-            raise ValueError(f"{path}={_shown(value)} is not possible: it must be {meaning}")
+            raise UserError(f"{path}={_shown(value)} is not possible: it must be {meaning}")
     _check_length(content)
     _check_fold(content)
     _check_full_batch(content)
@@ -280,19 +281,19 @@ def _target(content: Content, group: str) -> str:
 
 def _check_length(content: Content) -> None:
     if content["trainer"]["max_epochs"] is None and content["trainer"]["max_steps"] is None:
-        raise ValueError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
+        raise UserError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
 
 
 def _check_fold(content: Content) -> None:
     fold, cv = content["fold"], content["cv"]
     if fold is not None and (cv is None or fold >= cv):
-        raise ValueError(f"fold={fold} is one of cv folds, but cv={_shown(cv)}: set cv above {fold}")
+        raise UserError(f"fold={fold} is one of cv folds, but cv={_shown(cv)}: set cv above {fold}")
 
 
 def _check_full_batch(content: Content) -> None:
     batch_size = content["data"]["batch_size"]
     if _target(content, "optimizer") == "LBFGS" and batch_size != "full":
-        raise ValueError(
+        raise UserError(
             f"optimizer=lbfgs needs the whole training split in every step, but data.batch_size={batch_size}: "
             f"set data.batch_size=full, or optimizer=adam"
         )
@@ -308,12 +309,12 @@ def _check_input(content: Content) -> None:
     if model == "CNN":
         check_halvings(shape, content["model"]["channels"])
     if len(shape) != 3 and "_target_" in content["augment"]:
-        raise ValueError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
+        raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
 
 
 def _check_activation(content: Content) -> None:
     if "kl_sparsity" in content["reg"] and content["model"].get("activation") != "sigmoid":
-        raise ValueError(
+        raise UserError(
             "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
             "model.activation=sigmoid (with model=mlp, cnn or lenet)"
         )

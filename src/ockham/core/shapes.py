@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from ockham.errors import UserError
+
 
 def image_shape(shape: Sequence[int], model: str) -> tuple[int, int, int]:
-    """(channels, height, width). Raises ValueError where the input is flat: a convolution needs an image."""
+    """(channels, height, width). Raises UserError where the input is flat: a convolution needs an image."""
     if len(shape) != 3:
-        raise ValueError(
+        raise UserError(
             f"model={model} takes images (channels, height, width), but data.shape={list(shape)} is flat: set model=mlp, or "
             f"data.shape to three numbers"
         )
@@ -15,10 +17,10 @@ def image_shape(shape: Sequence[int], model: str) -> tuple[int, int, int]:
 
 
 def check_halvings(shape: Sequence[int], channels: Sequence[int]) -> None:
-    """Raises ValueError where one halving per entry of model.channels leaves nothing of the image (C, H, W)."""
+    """Raises UserError where one halving per entry of model.channels leaves nothing of the image (C, H, W)."""
     _, height, width = shape
     if min(height, width) >> len(channels) == 0:
-        raise ValueError(
+        raise UserError(
             f"model.channels={list(channels)} halves the image {len(channels)} times, too often for {height} x {width} "
             f"pixels: use at most {min(height, width).bit_length() - 1} entries"
         )

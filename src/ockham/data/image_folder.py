@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ockham.data.splits import Source, Split
+from ockham.errors import UserError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 GRAY_MODES = frozenset({"1", "L", "I", "I;16", "F"})
@@ -26,7 +27,7 @@ DECODER = "1"  # part of every key: raise it when decode() changes what it retur
 def decode(path: Path, size: int, mode: str) -> np.ndarray:
     """The pixels of an image file, resized to size x size, as uint8 (channels, size, size); mode is "L" or "RGB".
 
-    Raises ValueError naming the file where it is no readable image.
+    Raises UserError naming the file where it is no readable image.
     """
     try:
         with Image.open(path) as image:
@@ -35,7 +36,7 @@ def decode(path: Path, size: int, mode: str) -> np.ndarray:
                 converted = converted.resize((size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(converted)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}): repair or remove it") from error
+        raise UserError(f"{path} cannot be read as an image ({error}): repair or remove it") from error
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
 
@@ -63,12 +64,12 @@ class ImageFolder:
     Classes are the folder names below train, in alphabetical order. Images of any size are resized to `size` x `size`
     (bilinear, antialiased); they are kept gray if every training image is gray, otherwise all become RGB. The decoded
     pixels are cached in `root/.ockham-cache`, in a file named by the content of all images and the size.
-    Raises ValueError where folders, classes or images are missing or unreadable.
+    Raises UserError where folders, classes or images are missing or unreadable.
     """
 
     def __init__(self, root: str | None, size: int) -> None:
         if root is None:
-            raise ValueError("data=image_folder reads the images below data.root: set data.root=<folder>")
+            raise UserError("data=image_folder reads the images below data.root: set data.root=<folder>")
         self.root = Path(root).expanduser()
         self.size = size
 
@@ -88,7 +89,7 @@ class ImageFolder:
     def _classes(self) -> tuple[str, ...]:
         for split in ("train", "test"):
             if not (self.root / split).is_dir():
-                raise ValueError(
+                raise UserError(
                     f"{(self.root / split).resolve()} does not exist: data=image_folder reads data.root/train/<class>/* and "
                     f"data.root/test/<class>/*; set data.root to such a folder, or use data=mnist5k"
                 )
@@ -98,12 +99,12 @@ class ImageFolder:
         folder = self.root / split
         unknown = sorted({entry.name for entry in folder.iterdir() if entry.is_dir()} - set(classes))
         if unknown:
-            raise ValueError(f"{folder} holds classes that {self.root / 'train'} does not: {', '.join(unknown)}")
+            raise UserError(f"{folder} holds classes that {self.root / 'train'} does not: {', '.join(unknown)}")
         files = []
         for label, name in enumerate(classes):
             found = list(image_files(folder / name))
             if not found:
-                raise ValueError(f"{folder / name} holds no images ({', '.join(sorted(EXTENSIONS))})")
+                raise UserError(f"{folder / name} holds no images ({', '.join(sorted(EXTENSIONS))})")
             files += [(path, label) for path in found]
         return files
 

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 
 from ockham.data.splits import Source, Split
+from ockham.errors import UserError
 
 NETWORK_SECONDS = 10
 
@@ -42,9 +43,9 @@ class Mnist5k:
                 images, labels = file["images"], file["labels"]
             found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
         except Exception as error:
-            raise ValueError(f"{self.FILE} cannot be read ({error}): install the package again") from error
+            raise UserError(f"{self.FILE} cannot be read ({error}): install the package again") from error
         if found != self.SHA256:
-            raise ValueError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
+            raise UserError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
         pixels = torch.from_numpy(images).unsqueeze(1)
         classes = torch.from_numpy(labels).long()
         train, val, test = (Split(pixels[start:end], classes[start:end]) for start, end in pairwise(self.BOUNDS))
@@ -56,7 +57,7 @@ class TorchvisionSet(ABC):
 
     A download is unpacked in a folder of its own, checked and then moved into place under a lock, so that neither a killed
     download nor a second process leaves half a file. Every file is checked each time it is read.
-    Raises ValueError that names the file with expected and found checksum, or the folder that was looked in.
+    Raises UserError that names the file with expected and found checksum, or the folder that was looked in.
     """
 
     def __init__(self, root: str) -> None:
@@ -104,7 +105,7 @@ class TorchvisionSet(ABC):
             found = path.stat().st_size if by_size else md5(path)
             if found != wanted:
                 kind = "bytes" if by_size else "md5"
-                raise ValueError(
+                raise UserError(
                     f"{path} is corrupt or truncated: {kind} {found}, expected {wanted}\n"
                     f"delete that file to have it downloaded again, or use data=mnist5k, which ships with the package"
                 )
@@ -114,7 +115,7 @@ class TorchvisionSet(ABC):
         present = {path: digest for path, digest in self._archives().items() if (self.root / path).exists()}
         self._verify(present)
         if len(present) < len(self._archives()) and not _reachable(self._urls()):
-            raise ValueError(
+            raise UserError(
                 f"{self.name} is not in {self.root.resolve()} and cannot be downloaded: no server answers\n"
                 f"set data.root to a folder that holds {next(iter(self._files()))}, or use data=mnist5k, which ships with "
                 f"the package"
@@ -134,9 +135,9 @@ class TorchvisionSet(ABC):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     Path(temporary, relative).replace(target)
         except OSError as error:
-            raise ValueError(f"{self.name} cannot be put into data.root={self.root}: {error}") from error
+            raise UserError(f"{self.name} cannot be put into data.root={self.root}: {error}") from error
         except RuntimeError as error:  # torchvision, when every mirror failed or a checksum is wrong
-            raise ValueError(f"{self.name} could not be downloaded: {error}; data=mnist5k needs no download") from error
+            raise UserError(f"{self.name} could not be downloaded: {error}; data=mnist5k needs no download") from error
 
 
 def _reachable(urls: list[str]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ockham.errors import UserError
 from ockham.rng import generator
 
 
@@ -100,7 +101,7 @@ def divide(
 
     `val_samples` is a number of images, or a fraction of the training images when below 1. With `fold` (k, cv) validation
     is the k-th of cv stratified parts of train and val together.
-    Raises ValueError, naming the setting, when more is asked than there is.
+    Raises UserError, naming the setting, when more is asked than there is.
     """
     train, val = source.train, source.val
     num_classes = len(source.classes)
@@ -112,7 +113,7 @@ def divide(
         assert val_samples is not None, "a source without a validation split comes with data.val_samples"
         count = round(val_samples * len(train)) if val_samples < 1 else int(val_samples)
         if not num_classes <= count <= len(train) - num_classes:
-            raise ValueError(
+            raise UserError(
                 f"data.val_samples={val_samples} asks for {count} of {len(train)} training images; train and val "
                 f"each need one image per class: set it between {num_classes} and {len(train) - num_classes}"
             )
@@ -122,7 +123,7 @@ def divide(
         train, val = train[rest], train[chosen]
     if train_samples is not None:
         if not num_classes <= train_samples <= len(train):
-            raise ValueError(
+            raise UserError(
                 f"data.train_samples={train_samples} is out of range: set it between {num_classes} (one image per "
                 f"class) and {len(train)} (the training split)"
             )

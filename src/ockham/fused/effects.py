@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ockham.experiment import Experiment
 from ockham.optim.rules import Hyper, Rule, State
 from ockham.reg import (
     L1,
@@ -19,6 +18,7 @@ from ockham.reg import (
     WeightDecay,
 )
 from ockham.reg.penalties import clip_unit_norms, elastic_net_shrink, group_soft_threshold, soft_threshold
+from ockham.run import Run
 
 T = TypeVar("T")
 
@@ -28,14 +28,14 @@ def column(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.ndim - 1))
 
 
-def own(experiment: Experiment, kind: type[T]) -> T | None:
+def own(run: Run, kind: type[T]) -> T | None:
     """The member's regularizer of a kind; none has two."""
-    return next((reg for reg in experiment.regularizers if isinstance(reg, kind)), None)
+    return next((reg for reg in run.regularizers if isinstance(reg, kind)), None)
 
 
-def numbers(experiments: Sequence[Experiment], kind: type[T], of: Callable[[T], float], otherwise: float = 0.0) -> np.ndarray:
+def numbers(runs: Sequence[Run], kind: type[T], of: Callable[[T], float], otherwise: float = 0.0) -> np.ndarray:
     """`of` each member's regularizer of that kind, (members,)."""
-    found = [own(experiment, kind) for experiment in experiments]
+    found = [own(run, kind) for run in runs]
     return np.array([otherwise if reg is None else of(reg) for reg in found], dtype=np.float64)
 
 
@@ -47,13 +47,13 @@ class OnWeights:
     others: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, experiments: Sequence[Experiment]) -> "OnWeights":
+    def of(cls, runs: Sequence[Run]) -> "OnWeights":
         def both(
             kind: type[T], of: Callable[[T], float], *, where: Callable[[T], bool] = lambda reg: True
         ) -> tuple[np.ndarray, np.ndarray]:
-            on_matrices = numbers(experiments, kind, lambda reg: of(reg) if where(reg) else 0.0)
+            on_matrices = numbers(runs, kind, lambda reg: of(reg) if where(reg) else 0.0)
             on_others = numbers(
-                experiments, kind, lambda reg: of(reg) if where(reg) and reg.include_bias else 0.0  # type: ignore[attr-defined]
+                runs, kind, lambda reg: of(reg) if where(reg) and reg.include_bias else 0.0  # type: ignore[attr-defined]
             )  # fmt: skip
             return on_matrices, on_others
 
@@ -70,9 +70,9 @@ class OnWeights:
             "net_l2": both(ElasticNet, lambda reg: reg.strength * (1 - reg.l1_ratio), where=proximal),
             "l1": both(L1, lambda reg: reg.strength, where=proximal),
         }
-        nothing = np.zeros(len(experiments))
-        groups = numbers(experiments, GroupLasso, lambda reg: reg.strength)
-        limits = numbers(experiments, MaxNorm, lambda reg: reg.limit, otherwise=np.inf)
+        nothing = np.zeros(len(runs))
+        groups = numbers(runs, GroupLasso, lambda reg: reg.strength)
+        limits = numbers(runs, MaxNorm, lambda reg: reg.limit, otherwise=np.inf)
         matrices = {name: pair[0] for name, pair in pairs.items()} | {"groups": groups, "limit": limits}
         others = {name: pair[1] for name, pair in pairs.items()} | {"groups": nothing, "limit": nothing + np.inf}
         return cls(matrices, others)

@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import Scores, evaluation_batch, scores
 from ockham.core.selection import Outcome, best_epoch
-from ockham.cost import peak_memory_bytes
 from ockham.data import Split
-from ockham.events import EventWriter
-from ockham.experiment import PROBE_SAMPLES, Experiment
 from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
 from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink, rule_and_hyper
-from ockham.measure import weight_scalars
-from ockham.record import RunFolder, divergence, gaps, write_atomic
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.cost import peak_memory_bytes
+from ockham.record.events import EventWriter
+from ockham.record.folder import RunFolder, divergence, gaps, write_atomic
+from ockham.record.measure import weight_scalars
+from ockham.run import PROBE_SAMPLES, Run
 
 log = logging.getLogger("ockham")
 
@@ -45,7 +45,7 @@ class Member:
     of a group may depend on its size, and leaves nothing.
     """
 
-    experiment: Experiment
+    run: Run
     folder: RunFolder | None
     events: EventWriter | None
     prune: Callable[[Sequence[float]], bool] | None
@@ -65,7 +65,7 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
     pruned ends at its epoch and changes nothing for the others.
     """
-    double = members[0].experiment.settings.precision == "64-true"
+    double = members[0].run.settings.precision == "64-true"
     with _default_dtype(torch.float64 if double else torch.float32) as dtype:
         Group(members, checkpoint, dtype).train()
 
@@ -85,7 +85,7 @@ class Group:
     """The stacked state of the members that still train, and the loop over epochs and steps."""
 
     def __init__(self, members: Sequence[Member], checkpoint: Path, dtype: torch.dtype) -> None:
-        first = members[0].experiment
+        first = members[0].run
         self.settings = first.settings
         self.device = torch.device(self.settings.accelerator)
         self.dtype = dtype
@@ -95,10 +95,10 @@ class Group:
         self.train_seconds = self.past_seconds = 0.0
         self.started = self.last_written = time.monotonic()
         for member in members:
-            member.experiment.model.to(device=self.device, dtype=self.dtype)
+            member.run.model.to(device=self.device, dtype=self.dtype)
         # Once for all, so that a group that continues takes the same form.
-        self.form = Compiled if pays_to_compile([member.experiment for member in members]) else Native
-        self._take([members[position] for position in order([member.experiment for member in members])])
+        self.form = Compiled if pays_to_compile([member.run for member in members]) else Native
+        self._take([members[position] for position in order([member.run for member in members])])
         self.best = self._copies()
         if checkpoint.exists():
             self._load()
@@ -106,15 +106,15 @@ class Group:
     def _take(self, members: list[Member]) -> None:
         """Make these the members that train, with all that follows from who they are."""
         self.members = members
-        experiments = [member.experiment for member in members]
-        self.stack = Stack([experiment.model for experiment in experiments])
-        self.updates: Updates = self.form(self.stack, experiments)
-        self.base_lrs = np.array([rule_and_hyper(experiment)[1]["lr"] for experiment in experiments])
+        runs = [member.run for member in members]
+        self.stack = Stack([run.model for run in runs])
+        self.updates: Updates = self.form(self.stack, runs)
+        self.base_lrs = np.array([rule_and_hyper(run)[1]["lr"] for run in runs])
         # Members of one cohort see the same batches.
-        keys = [(id(e.splits), e.settings.seed) for e in experiments]
+        keys = [(id(e.splits), e.settings.seed) for e in runs]
         self.cohorts = list(dict.fromkeys(keys))
         self.cohort_of = [self.cohorts.index(key) for key in keys]
-        self.leaders = [experiments[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]
+        self.leaders = [runs[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]
         for leader in self.leaders:
             leader.normalize.for_model(self.dtype, leader.memory_format, self.device)
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
@@ -126,8 +126,8 @@ class Group:
     # -- training --------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        experiment = self.all[0].experiment
-        while self.epoch < experiment.num_epochs and any(not member.ended for member in self.members):
+        run = self.all[0].run
+        while self.epoch < run.num_epochs and any(not member.ended for member in self.members):
             self._train_epoch()
             self._end_epoch()
 
@@ -136,7 +136,7 @@ class Group:
         self.updates.prepare(self._batch([order[: self.settings.batch_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
-            member.experiment.streams.begin(self.epoch)
+            member.run.streams.begin(self.epoch)
         sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
         lrs = self._learning_rates(len(orders[0]))
         size = self.settings.batch_size
@@ -151,8 +151,8 @@ class Group:
     def _learning_rates(self, samples: int) -> np.ndarray:
         """The learning rate of every step of the coming epoch and every member, (steps, members)."""
         steps = -(-samples // self.settings.batch_size)
-        total = self.members[0].experiment.total_steps
-        factors = [[m.experiment.schedule(self.step + s, total) for m in self.members] for s in range(steps)]
+        total = self.members[0].run.total_steps
+        factors = [[m.run.schedule(self.step + s, total) for m in self.members] for s in range(steps)]
         return np.array(factors) * self.base_lrs
 
     def _step(self, batches: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
@@ -188,7 +188,7 @@ class Group:
         shown = [m[f"{self.settings.objective}"] for m, member in zip(measured, self.members, strict=True) if not member.ended]
         if shown:
             log.info(
-                "epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, self.all[0].experiment.num_epochs, len(shown),
+                "epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, self.all[0].run.num_epochs, len(shown),
                 self.settings.objective, min(shown), max(shown),
             )  # fmt: skip
         self._shrink()
@@ -215,7 +215,7 @@ class Group:
         return torch.cat([forward(leader.normalize(part)) for part in split.images.split(size)], dim=1)
 
     def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
-        experiment = self.members[position].experiment
+        run = self.members[position].run
         leader = self.leaders[self.cohort_of[position]]
         scalars: dict[str, float] = {}
         for name in ("train", "val"):
@@ -225,7 +225,7 @@ class Group:
             **scalars,
             **gaps(scalars),
             "train/objective": self.objectives[position],
-            **weight_scalars(experiment.regularizers, experiment.model, probe.images, leader.normalize),
+            **weight_scalars(run.regularizers, run.model, probe.images, leader.normalize),
             "lr": float(self.lrs[position]),
         }
 
@@ -244,19 +244,19 @@ class Group:
 
     def _judge(self, position: int, member: Member, scalars: dict[str, float]) -> tuple[bool, bool]:
         """(whether the member ends without being finished, whether it has come to its end); keeps its best weights."""
-        experiment, folder = member.experiment, member.folder
+        run, folder = member.run, member.folder
         diverged = divergence(scalars)
         if diverged is not None:
             if folder is not None:
                 self._write_cost(folder)
                 folder.end("diverged", error=f"{diverged} after epoch {self.epoch}")
             return True, False
-        if experiment.is_best(member.history):
+        if run.is_best(member.history):
             for name, value in self.stack.state.items():
                 self.best[name][position].copy_(value[position])
-        if self.epoch == experiment.num_epochs or experiment.stops(member.history):
+        if self.epoch == run.num_epochs or run.stops(member.history):
             return False, True
-        if member.prune is None or not member.prune(experiment.costs(member.history)):
+        if member.prune is None or not member.prune(run.costs(member.history)):
             return False, False
         if folder is not None:
             self._write_checkpoints(position, member, folder)
@@ -292,40 +292,40 @@ class Group:
     def _write_checkpoints(self, position: int, member: Member, folder: RunFolder) -> None:
         """The checkpoints of the single run."""
         self._write_cost(folder)
-        experiment, history = member.experiment, member.history
-        best = best_epoch(history, maximise=experiment.maximise) + 1
-        names = list(experiment.model.state_dict())
+        run, history = member.run, member.history
+        best = best_epoch(history, maximise=run.maximise) + 1
+        names = list(run.model.state_dict())
         Checkpoint(
             epoch=best,
-            step=min(best * experiment.steps_per_epoch, experiment.total_steps),
+            step=min(best * run.steps_per_epoch, run.total_steps),
             samples=self._samples_until(best),
             history=history[:best],
             model={name: self.best[name][position].clone() for name in names},
             optimizer=None,
-            input=experiment.input,
+            input=run.input,
         ).save(folder.best_checkpoint)
         Checkpoint(
             epoch=self.epoch,
             step=self.step,
             samples=self._samples_until(self.epoch),
             history=list(history),
-            model={name: value.clone() for name, value in experiment.model.state_dict().items()},
+            model={name: value.clone() for name, value in run.model.state_dict().items()},
             optimizer=self.updates.state(position),
-            input=experiment.input,
+            input=run.input,
         ).save(folder.last_checkpoint)
 
     def _samples_until(self, epoch: int) -> int:
-        experiment = self.all[0].experiment
-        return (epoch - 1) * len(experiment.splits.train) + experiment.epoch_samples(epoch - 1)
+        run = self.all[0].run
+        return (epoch - 1) * len(run.splits.train) + run.epoch_samples(epoch - 1)
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 
     def _shrink(self) -> None:
         """Leave the ended members behind once that pays."""
         rows = [position for position, member in enumerate(self.members) if not member.ended]
-        experiments = [member.experiment for member in self.members]
-        kept, steps = [experiments[row] for row in rows], experiments[0].total_steps - self.step
-        if kept and pays_to_shrink(experiments, kept, steps, compile_again=self.form is Compiled):
+        runs = [member.run for member in self.members]
+        kept, steps = [runs[row] for row in rows], runs[0].total_steps - self.step
+        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.form is Compiled):
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ockham.experiment import Experiment
 from ockham.fused.effects import column, numbers
 from ockham.fused.stack import Layer, Tensors, forward
 from ockham.reg import ConfidencePenalty, Dropout, GaussianDropout, InputNoise, KlSparsity, LabelSmoothing
 from ockham.reg.noise import dropout, gaussian_dropout
 from ockham.reg.targets import bernoulli_kl, entropy, smooth_labels
+from ockham.run import Run
 
 #: The noises on activations: their regularizer, and the numbers that it draws.
 DISTURBANCES = {"Dropout": (Dropout, dropout, "uniform"), "GaussianDropout": (GaussianDropout, gaussian_dropout, "normal")}
@@ -46,26 +46,26 @@ class Draw(NamedTuple):
 class Objective:
     """The regularizers on batches of some members, and the noise that they draw."""
 
-    def __init__(self, layers: Sequence[Layer], widths: Sequence[int], experiments: Sequence[Experiment], like: Tensor) -> None:
+    def __init__(self, layers: Sequence[Layer], widths: Sequence[int], runs: Sequence[Run], like: Tensor) -> None:
         """`widths` are the inputs of the layers; numbers are made with the dtype and on the device of `like`."""
         self.layers = tuple(layers)
-        self.experiments = experiments
+        self.runs = runs
         self.like = like
-        self.seeds = [experiment.settings.seed for experiment in experiments]
-        self.num_classes = len(experiments[0].splits.classes)
+        self.seeds = [run.settings.seed for run in runs]
+        self.num_classes = len(runs[0].splits.classes)
         self.draws: list[Draw] = []
         #: Of each regularizer that any member has, its number for every member, (members,).
         self.numbers: dict[str, Tensor] = {}
         #: Of each noise of several seeds, which of the draws each member takes, (members,).
         self.places: dict[str, Tensor] = {}
-        self._number("LabelSmoothing", numbers(experiments, LabelSmoothing, lambda reg: reg.smoothing))
-        self._number("ConfidencePenalty", numbers(experiments, ConfidencePenalty, lambda reg: reg.strength))
-        if self._number("KlSparsity", numbers(experiments, KlSparsity, lambda reg: reg.strength)):
-            self._number("KlSparsity/target", numbers(experiments, KlSparsity, lambda reg: reg.target, otherwise=0.5))
-        self._noise("InputNoise", "normal", widths[0], numbers(experiments, InputNoise, lambda reg: reg.std))
+        self._number("LabelSmoothing", numbers(runs, LabelSmoothing, lambda reg: reg.smoothing))
+        self._number("ConfidencePenalty", numbers(runs, ConfidencePenalty, lambda reg: reg.strength))
+        if self._number("KlSparsity", numbers(runs, KlSparsity, lambda reg: reg.strength)):
+            self._number("KlSparsity/target", numbers(runs, KlSparsity, lambda reg: reg.target, otherwise=0.5))
+        self._noise("InputNoise", "normal", widths[0], numbers(runs, InputNoise, lambda reg: reg.std))
         for position, (layer, width) in enumerate(zip(layers, widths, strict=True)):
             for name, (kind, _, distribution) in DISTURBANCES.items():
-                rates = numbers(experiments, kind, lambda reg: reg.rate if position else reg.input_rate)  # noqa: B023 - called at once
+                rates = numbers(runs, kind, lambda reg: reg.rate if position else reg.input_rate)  # noqa: B023 - called at once
                 self._noise(f"{name}/{layer.name}", distribution, width, rates)
 
     def _number(self, name: str, values: np.ndarray) -> bool:
@@ -88,7 +88,7 @@ class Objective:
         noise = {}
         for draw in self.draws:
             like = self.like.new_empty(n, draw.width)
-            streams = [self.experiments[row].streams.stream(draw.name) for row in draw.rows]
+            streams = [self.runs[row].streams.stream(draw.name) for row in draw.rows]
             drawn = [s.uniform_like(like) if draw.distribution == "uniform" else s.normal_like(like) for s in streams]
             noise[draw.name] = torch.stack(drawn)
         return noise

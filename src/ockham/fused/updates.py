@@ -21,12 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from ockham.core.parameters import named_parameters
-from ockham.experiment import Experiment
 from ockham.fused.effects import OnWeights, update
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.stack import Stack, Tensors
 from ockham.optim.rules import Rule, State, mu_product, rule_of
 from ockham.reg import Outputs
+from ockham.run import Run
 
 log = logging.getLogger("ockham")
 
@@ -50,32 +50,32 @@ class Updates(Protocol):
     def load(self, position: int, state: Mapping[str, Any]) -> None: ...
 
 
-def pays_to_compile(experiments: Sequence[Experiment]) -> bool:
+def pays_to_compile(runs: Sequence[Run]) -> bool:
     """Whether the compiled form is faster for a whole run of these members, where a compiler is there."""
-    steps = experiments[0].total_steps
-    saved = steps * len(experiments) * experiments[0].num_parameters * SECONDS_SAVED
-    if saved < _seconds_to_compile(experiments) or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
+    steps = runs[0].total_steps
+    saved = steps * len(runs) * runs[0].num_parameters * SECONDS_SAVED
+    if saved < _seconds_to_compile(runs) or not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return False
-    log.info("compiling, which saves about %.0f s over %d steps of %d runs", saved, steps, len(experiments))
+    log.info("compiling, which saves about %.0f s over %d steps of %d runs", saved, steps, len(runs))
     return True
 
 
-def pays_to_shrink(experiments: Sequence[Experiment], kept: Sequence[Experiment], steps: int, *, compile_again: bool) -> bool:
+def pays_to_shrink(runs: Sequence[Run], kept: Sequence[Run], steps: int, *, compile_again: bool) -> bool:
     """Whether to leave ended members behind, for `steps` further steps: once they are half, and repay a new compilation."""
-    if 2 * len(kept) > len(experiments):
+    if 2 * len(kept) > len(runs):
         return False
-    leaving = len(experiments) - len(kept)
-    saved = steps * leaving * experiments[0].num_parameters * SECONDS_A_STEP
+    leaving = len(runs) - len(kept)
+    saved = steps * leaving * runs[0].num_parameters * SECONDS_A_STEP
     return not compile_again or saved > _seconds_to_compile(kept)
 
 
-def _seconds_to_compile(experiments: Sequence[Experiment]) -> float:
-    return len({id(rule_and_hyper(experiment)[0]) for experiment in experiments}) * SECONDS_TO_COMPILE
+def _seconds_to_compile(runs: Sequence[Run]) -> float:
+    return len({id(rule_and_hyper(run)[0]) for run in runs}) * SECONDS_TO_COMPILE
 
 
-def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
+def rule_and_hyper(run: Run) -> tuple[Rule, dict[str, float]]:
     """What the member's optimizer does, read from the optimizer itself."""
-    optimizer = experiment.make_optimizer(experiment.model)
+    optimizer = run.make_optimizer(run.model)
     (group,) = optimizer.param_groups
     return rule_of(type(optimizer).__name__, group)
 
@@ -83,12 +83,12 @@ def rule_and_hyper(experiment: Experiment) -> tuple[Rule, dict[str, float]]:
 class Native:
     """Each member's own optimizer and regularizers, as in a single run."""
 
-    def __init__(self, stack: Stack, experiments: Sequence[Experiment]) -> None:
+    def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
         self.stack = stack
-        self.objective = Objective(stack.layers, stack.widths, experiments, stack.like)
-        self.regularizers = [experiment.regularizers for experiment in experiments]
-        self.parameters = [named_parameters(experiment.model) for experiment in experiments]
-        self.optimizers = [experiment.make_optimizer(experiment.model) for experiment in experiments]
+        self.objective = Objective(stack.layers, stack.widths, runs, stack.like)
+        self.regularizers = [run.regularizers for run in runs]
+        self.parameters = [named_parameters(run.model) for run in runs]
+        self.optimizers = [run.make_optimizer(run.model) for run in runs]
 
     def prepare(self, batch: Batch) -> None:
         pass
@@ -133,9 +133,9 @@ class Native:
 class Family:
     """The members, next to each other, that one rule updates."""
 
-    def __init__(self, stack: Stack, experiments: Sequence[Experiment], rows: slice) -> None:
-        own = experiments[rows]
-        rules = [rule_and_hyper(experiment) for experiment in own]
+    def __init__(self, stack: Stack, runs: Sequence[Run], rows: slice) -> None:
+        own = runs[rows]
+        rules = [rule_and_hyper(run) for run in own]
         self.rows = rows
         self.rule: Rule = rules[0][0]
         self.hyper = {name: np.array([hyper[name] for _, hyper in rules], dtype=np.float64) for name in self.rule.defaults}
@@ -194,14 +194,14 @@ class Family:
 class Compiled:
     """One program for each rule. Members stand in the order of their rules: see `order`."""
 
-    def __init__(self, stack: Stack, experiments: Sequence[Experiment]) -> None:
-        self.experiments = experiments
+    def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
+        self.runs = runs
         self.like = stack.like
-        rules = [rule_and_hyper(experiment)[0] for experiment in experiments]
+        rules = [rule_and_hyper(run)[0] for run in runs]
         starts = [row for row, rule in enumerate(rules) if row == 0 or rule is not rules[row - 1]]
-        self.families = [Family(stack, experiments, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
+        self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
         self.steps = 0
-        self.lrs = np.zeros(len(experiments))
+        self.lrs = np.zeros(len(runs))
 
     def prepare(self, batch: Batch) -> None:
         for family in self.families:
@@ -216,10 +216,10 @@ class Compiled:
         return family, position - family.rows.start
 
     def state(self, position: int) -> dict[str, Any]:
-        experiment = self.experiments[position]
-        optimizer = experiment.make_optimizer(experiment.model)
+        run = self.runs[position]
+        optimizer = run.make_optimizer(run.model)
         family, row = self._place(position)
-        for parameter, state in zip(experiment.model.parameters(), family.states, strict=True):
+        for parameter, state in zip(run.model.parameters(), family.states, strict=True):
             own: dict[str, Any] = {}
             if family.rule.counts_steps:
                 own["step"] = torch.tensor(float(self.steps), dtype=self.like.dtype)
@@ -242,9 +242,9 @@ class Compiled:
                 family.states[index][name][row].copy_(own[name])
 
 
-def order(experiments: Sequence[Experiment]) -> list[int]:
+def order(runs: Sequence[Run]) -> list[int]:
     """Positions such that members of one rule stand together, otherwise as they were."""
-    rules = [rule_and_hyper(experiment)[0] for experiment in experiments]
+    rules = [rule_and_hyper(run)[0] for run in runs]
     first = {id(rule): position for position, rule in reversed(list(enumerate(rules)))}
     return sorted(range(len(rules)), key=lambda position: (first[id(rules[position])], position))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytorch_lightning as pl
 from torch import Tensor
 
-from ockham.experiment import Experiment
+from ockham.run import Run
 
 STEPS_PER_CHUNK = 32
 
@@ -17,12 +17,12 @@ STEPS_PER_CHUNK = 32
 class Chunks:
     """An iterable over the chunks of the epoch that comes next; each is a tensor (samples of up to 32 steps,)."""
 
-    def __init__(self, experiment: Experiment, *, finished_epochs: int) -> None:
-        self.experiment = experiment
+    def __init__(self, run: Run, *, finished_epochs: int) -> None:
+        self.run = run
         self.epoch = finished_epochs
 
     def _chunks(self) -> tuple[Tensor, ...]:
-        return self.experiment.epoch_order(self.epoch).split(STEPS_PER_CHUNK * self.experiment.step_size)
+        return self.run.epoch_order(self.epoch).split(STEPS_PER_CHUNK * self.run.step_size)
 
     def __len__(self) -> int:
         return len(self._chunks())
@@ -34,11 +34,11 @@ class Chunks:
 class ChunkModule(pl.LightningDataModule):
     """Hands the chunks to the Trainer; Lightning asks for them anew before every epoch."""
 
-    def __init__(self, experiment: Experiment, *, finished_epochs: int) -> None:
+    def __init__(self, run: Run, *, finished_epochs: int) -> None:
         super().__init__()
-        self.experiment = experiment
+        self.run = run
         self.finished_epochs = finished_epochs
 
     def train_dataloader(self) -> Chunks:
         assert self.trainer is not None
-        return Chunks(self.experiment, finished_epochs=self.finished_epochs + self.trainer.current_epoch)
+        return Chunks(self.run, finished_epochs=self.finished_epochs + self.trainer.current_epoch)

@@ -1,4 +1,4 @@
-"""Executing an experiment with Lightning's Trainer."""
+"""Executing an run with Lightning's Trainer."""
 
 import logging
 import os
@@ -9,18 +9,18 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from ockham.checkpoint import Checkpoint
-from ockham.events import EventWriter
-from ockham.experiment import Experiment
 from ockham.lit.chunks import ChunkModule
 from ockham.lit.module import Classifier
 from ockham.lit.progress import Progress
 from ockham.lit.recorder import Recorder
-from ockham.record import RunFolder
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.events import EventWriter
+from ockham.record.folder import RunFolder
+from ockham.run import Run
 
 
 def fit(
-    experiment: Experiment,
+    run: Run,
     folder: RunFolder,
     checkpoint: Checkpoint | None,
     *,
@@ -39,11 +39,11 @@ def fit(
     # Lightning sets it for the sake of forked processes, of which there are none here. With it every step of Adam looks
     # for a GPU through the driver's library, which takes a fifth of a millisecond where there is none.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    module = Classifier(experiment, checkpoint)
-    if module.finished_epochs >= experiment.num_epochs or experiment.stops(module.history):
+    module = Classifier(run, checkpoint)
+    if module.finished_epochs >= run.num_epochs or run.stops(module.history):
         return
-    trainer = _trainer(experiment, module, [Recorder(folder, events, prune), Progress(), *callbacks])
-    chunks = ChunkModule(experiment, finished_epochs=module.finished_epochs)
+    trainer = _trainer(run, module, [Recorder(folder, events, prune), Progress(), *callbacks])
+    chunks = ChunkModule(run, finished_epochs=module.finished_epochs)
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
@@ -53,8 +53,8 @@ def fit(
             raise KeyboardInterrupt from stop
 
 
-def _trainer(experiment: Experiment, module: Classifier, callbacks: list[pl.Callback]) -> pl.Trainer:
-    settings = experiment.settings
+def _trainer(run: Run, module: Classifier, callbacks: list[pl.Callback]) -> pl.Trainer:
+    settings = run.settings
     cuda = settings.accelerator == "cuda"
     distributed: dict[str, Any] = {"strategy": "ddp", "sync_batchnorm": cuda} if settings.devices > 1 else {}
     if not distributed:
@@ -64,7 +64,7 @@ def _trainer(experiment: Experiment, module: Classifier, callbacks: list[pl.Call
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision=settings.precision,  # type: ignore[arg-type]
-        max_epochs=experiment.num_epochs - module.finished_epochs,
+        max_epochs=run.num_epochs - module.finished_epochs,
         callbacks=callbacks,
         # Exact repetition is promised; on CPU all operations in use are deterministic as they are.
         deterministic=cuda,

@@ -8,42 +8,42 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import evaluate
 from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters
 from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
-from ockham.experiment import PROBE_SAMPLES, Experiment
-from ockham.measure import weight_scalars
-from ockham.record import EPOCH_SCALARS, gaps
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.folder import EPOCH_SCALARS, gaps
+from ockham.record.measure import weight_scalars
 from ockham.reg import Outputs
+from ockham.run import PROBE_SAMPLES, Run
 
 
 class Classifier(pl.LightningModule):
-    """Trains `experiment.model`, from the checkpoint's epoch on where one is given.
+    """Trains `run.model`, from the checkpoint's epoch on where one is given.
 
     Per step: augment, regularize the batch, forward, cross-entropy and penalties, backward, optimizer step, projection.
     """
 
-    def __init__(self, experiment: Experiment, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(self, run: Run, checkpoint: Checkpoint | None = None) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.experiment = experiment
+        self.run = run
         self.checkpoint = checkpoint
-        self.model = experiment.model
+        self.model = run.model
         self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history: list[Outcome] = list(checkpoint.history) if checkpoint else []
-        self.augment_noise = experiment.streams.stream("augment")
-        self.splits: Splits = experiment.splits
-        self.probe: Split = experiment.splits.train
+        self.augment_noise = run.streams.stream("augment")
+        self.splits: Splits = run.splits
+        self.probe: Split = run.splits.train
         self.parameters_by_name = named_parameters(self.model)
-        self.losses = [reg for reg in experiment.regularizers if reg.has_penalty and not reg.proximal]
+        self.losses = [reg for reg in run.regularizers if reg.has_penalty and not reg.proximal]
 
     def configure_optimizers(self) -> Optimizer:
-        optimizer = self.experiment.make_optimizer(self.model)
+        optimizer = self.run.make_optimizer(self.model)
         self.base_lrs = [group["lr"] for group in optimizer.param_groups]
         group_of = {id(p): index for index, group in enumerate(optimizer.param_groups) for p in group["params"]}
         self.group_by_name = {name: group_of[id(parameter)] for name, parameter in self.parameters_by_name}
@@ -53,9 +53,9 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
         self.optimizer = optimizer
-        self.splits = self.experiment.splits.to(self.device)
+        self.splits = self.run.splits.to(self.device)
         dtype = self.parameters_by_name[0][1].dtype
-        self.experiment.normalize.for_model(dtype, self.experiment.memory_format, self.device)
+        self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
         if self.checkpoint is not None:
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
@@ -64,13 +64,13 @@ class Classifier(pl.LightningModule):
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def on_train_epoch_start(self) -> None:
-        self.experiment.streams.begin(self.finished_epochs)
+        self.run.streams.begin(self.finished_epochs)
         self.objective_sum.zero_()
         self.epoch_samples = 0
-        self.costs = self.experiment.costs(self.history)
+        self.costs = self.run.costs(self.history)
 
     def training_step(self, chunk: Tensor, chunk_index: int) -> None:
-        for batch in chunk.split(self.experiment.step_size):
+        for batch in chunk.split(self.run.step_size):
             self.step(batch)
 
     def step(self, batch: Tensor) -> None:
@@ -84,7 +84,7 @@ class Classifier(pl.LightningModule):
             self.before_step(lrs)
             self.optimizer.step()
         with torch.no_grad():
-            for reg in self.experiment.regularizers:
+            for reg in self.run.regularizers:
                 reg.project(self.parameters_by_name, lrs)
         self.objective_sum += objective.detach() * len(batch)
         self.epoch_samples += len(batch)
@@ -92,8 +92,8 @@ class Classifier(pl.LightningModule):
 
     def set_learning_rates(self) -> Mapping[str, float]:
         """Put the scheduled learning rates into the optimizer's groups; returns them by parameter name."""
-        experiment = self.experiment
-        factor = experiment.schedule(self.finished_steps, experiment.total_steps, self.costs)
+        run = self.run
+        factor = run.schedule(self.finished_steps, run.total_steps, self.costs)
         self.lrs = [base * factor for base in self.base_lrs]
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr
@@ -101,12 +101,12 @@ class Classifier(pl.LightningModule):
 
     @torch.no_grad()
     def before_step(self, lrs: Mapping[str, float]) -> None:
-        for reg in self.experiment.regularizers:
+        for reg in self.run.regularizers:
             reg.before_step(self.parameters_by_name, lrs)
 
     def backward_again(self, batch: Tensor) -> Tensor:
         """The closure of L-BFGS: its line search compares values, so every call draws the same noise."""
-        self.experiment.streams.begin(self.finished_epochs)
+        self.run.streams.begin(self.finished_epochs)
         return self.forward_backward(batch)
 
     def forward_backward(self, batch: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class Classifier(pl.LightningModule):
         With several devices each takes its share of the samples; the backward pass averages gradients over devices, so
         that a share counts world-size times.
         """
-        settings = self.experiment.settings
+        settings = self.run.settings
         self.worked_samples += len(batch)
         self.optimizer.zero_grad()
         world_size = settings.devices
@@ -139,18 +139,18 @@ class Classifier(pl.LightningModule):
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
-        experiment = self.experiment
+        run = self.run
         y = self.splits.train.labels.index_select(0, part)
-        x = experiment.normalize(self.splits.train.images.index_select(0, part))
-        if experiment.augment is not None:
-            x, y = experiment.augment(
+        x = run.normalize(self.splits.train.images.index_select(0, part))
+        if run.augment is not None:
+            x, y = run.augment(
                 x,
                 y,
                 generator=self.augment_noise.on(x.device),
-                black=experiment.normalize.black(),
+                black=run.normalize.black(),
                 num_classes=len(self.splits.classes),
             )
-        for reg in experiment.regularizers:
+        for reg in run.regularizers:
             x, y = reg.transform_batch(x, y)
         outputs = Outputs(self.model(x))
         loss = cross_entropy(outputs.logits, y, weight=weight)
@@ -163,7 +163,7 @@ class Classifier(pl.LightningModule):
 
     def finish_epoch(self) -> dict[str, float]:
         """Measure the weights as they are after the epoch, on every rank alike; returns the scalars of metrics.csv."""
-        normalize = self.experiment.normalize
+        normalize = self.run.normalize
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         for name, split in (("train", self.probe), ("val", self.splits.val)):
@@ -172,13 +172,13 @@ class Classifier(pl.LightningModule):
         scalars |= gaps(scalars)
         scalars |= {
             "train/objective": float(mean_objective),
-            **weight_scalars(self.experiment.regularizers, self.model, self.probe.images, normalize),
+            **weight_scalars(self.run.regularizers, self.model, self.probe.images, normalize),
             "lr": self.lrs[0],
         }
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
-        self.history.append(Outcome(scalars[self.experiment.settings.objective], scalars["val/loss"]))
+        self.history.append(Outcome(scalars[self.run.settings.objective], scalars["val/loss"]))
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars
@@ -193,7 +193,7 @@ class Classifier(pl.LightningModule):
             history=list(self.history),
             model=model if optimizer else {name: value.clone() for name, value in model.items()},
             optimizer=self.optimizer.state_dict() if optimizer else None,
-            input=self.experiment.input,
+            input=self.run.input,
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -26,9 +26,9 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         if trainer.is_global_zero and sys.stderr.isatty():
-            total = module.experiment.total_steps
+            total = module.run.total_steps
             self.bar = tqdm(total=total, initial=module.finished_steps, unit=" steps", dynamic_ncols=True, leave=False)
-            self.num_epochs = module.experiment.num_epochs
+            self.num_epochs = module.run.num_epochs
 
     def on_train_batch_end(  # type: ignore[override]
         self, trainer: pl.Trainer, module: Classifier, outputs: Any, batch: Any, batch_idx: int
@@ -47,7 +47,7 @@ class Progress(pl.Callback):
             return
         scalars = module.scalars
         self.shown |= {"val loss": f"{scalars['val/loss']:.4f}", "val acc": f"{scalars['val/acc']:.4f}"}
-        last = module.finished_epochs == module.experiment.num_epochs
+        last = module.finished_epochs == module.run.num_epochs
         if self.bar is not None:
             self.bar.set_postfix(self.shown)
         elif last or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
@@ -55,7 +55,7 @@ class Progress(pl.Callback):
             log.info(
                 "epoch %d/%d  objective %.4f  train loss %.4f acc %.4f  val loss %.4f acc %.4f  lr %.3g",
                 module.finished_epochs,
-                module.experiment.num_epochs,
+                module.run.num_epochs,
                 scalars["train/objective"],
                 scalars["train/loss"],
                 scalars["train/acc"],

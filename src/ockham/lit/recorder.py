@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import pytorch_lightning as pl
 
-from ockham.checkpoint import Checkpoint
-from ockham.cost import peak_memory_bytes
-from ockham.events import EventWriter
 from ockham.lit.module import Classifier
-from ockham.record import RunFolder, divergence
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.cost import peak_memory_bytes
+from ockham.record.events import EventWriter
+from ockham.record.folder import RunFolder, divergence
 
 #: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
@@ -39,12 +39,12 @@ class Recorder(pl.Callback):
         seconds = time.monotonic() - self.epoch_started
         self.train_seconds += seconds
         scalars = module.finish_epoch()
-        experiment, history = module.experiment, module.history
+        run, history = module.run, module.history
         diverged = divergence(scalars)
-        done = module.finished_epochs == experiment.num_epochs or experiment.stops(history)
+        done = module.finished_epochs == run.num_epochs or run.stops(history)
         # Rank 0 judges alone: what the peers of a sweep have written changes from moment to moment.
         pruned = trainer.strategy.broadcast(
-            diverged is None and not done and self.prune is not None and self.prune(experiment.costs(history))
+            diverged is None and not done and self.prune is not None and self.prune(run.costs(history))
         )
         trainer.should_stop = diverged is not None or done or pruned
         if not trainer.is_global_zero:
@@ -57,7 +57,7 @@ class Recorder(pl.Callback):
             self._write_cost(module)
             self.folder.end("diverged", error=f"{diverged} after epoch {module.finished_epochs}")
             return
-        if experiment.is_best(history):
+        if run.is_best(history):
             self.best = module.state(optimizer=False)
         if trainer.should_stop or time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._write(module)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ockham.core.shapes import check_halvings, image_shape
+from ockham.errors import UserError
 from ockham.models.layers import activation_of
 
 POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -31,7 +32,7 @@ class CNN(nn.Module):
         super().__init__()
         fan_in, height, width = image_shape(shape, "cnn")
         if pooling not in POOLINGS:
-            raise ValueError(f"model.pooling={pooling} is not known: choose one of {', '.join(POOLINGS)}")
+            raise UserError(f"model.pooling={pooling} is not known: choose one of {', '.join(POOLINGS)}")
         check_halvings(shape, channels)
         self.blocks = nn.Sequential()
         for fan_out in channels:
@@ -67,7 +68,7 @@ class LeNet(nn.Module):
         channels, height, width = image_shape(shape, "lenet")
         final_height, final_width = ((side // 2 - 4) // 2 for side in (height, width))
         if min(final_height, final_width) < 1:
-            raise ValueError(f"model=lenet needs images of at least 12 x 12 pixels, not {height} x {width}: set model=mlp")
+            raise UserError(f"model=lenet needs images of at least 12 x 12 pixels, not {height} x {width}: set model=mlp")
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5, padding=2),
             activation_of(activation),

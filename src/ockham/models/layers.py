@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from ockham.errors import UserError
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
@@ -14,7 +16,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation_of(name: str) -> nn.Module:
-    """A new activation module. Raises ValueError for a name that is not in ACTIVATIONS."""
+    """A new activation module. Raises UserError for a name that is not in ACTIVATIONS."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"model.activation={name} is not known: choose one of {', '.join(ACTIVATIONS)}")
+        raise UserError(f"model.activation={name} is not known: choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()

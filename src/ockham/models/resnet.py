@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ockham.core.shapes import image_shape
+from ockham.errors import UserError
 
 
 class Block(nn.Module):
@@ -37,7 +38,7 @@ class ResNet(nn.Module):
         super().__init__()
         channels, _, _ = image_shape(shape, "resnet")
         if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"model.depth={depth} must be 6 n + 2: 8, 14, 20, 32, 44, 56 or 110, for example")
+            raise UserError(f"model.depth={depth} must be 6 n + 2: 8, 14, 20, 32, 44, 56 or 110, for example")
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.stages = nn.Sequential()

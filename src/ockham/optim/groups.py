@@ -7,18 +7,20 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.errors import UserError
+
 
 def make_optimizer(cls: type[Optimizer], model: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
     """`cls` over all trainable parameters of the model, each in exactly one group.
 
     A class that has a `from_model(model, **settings)` divides the parameters itself. torch's fused kernel is taken where
-    there is one. Raises ValueError for a setting that the class does not have.
+    there is one. Raises UserError for a setting that the class does not have.
     """
     construct = getattr(cls, "from_model", None)
     accepted = inspect.signature(construct or cls).parameters
     unknown = set(settings) - set(accepted)
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"optimizer.{sorted(unknown)[0]} is no setting of {cls.__name__}: it takes "
             f"{', '.join(name for name in accepted if name not in ('params', 'model'))}"
         )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from ockham.core.parameters import is_weight
+from ockham.errors import UserError
 
 
 class Muon(Optimizer):
@@ -38,12 +39,12 @@ class Muon(Optimizer):
     def from_model(
         cls, model: nn.Module, *, lr: float, momentum: float = 0.95, adam_lr: float = 1e-3, weight_decay: float = 0.0
     ) -> "Muon":
-        """Raises ValueError for a model that has no hidden weights."""
+        """Raises UserError for a model that has no hidden weights."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         matrices = [parameter for parameter in parameters if is_weight(parameter)]
         hidden = matrices[:-1]
         if not hidden:
-            raise ValueError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
+            raise UserError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
         chosen = {id(weight) for weight in hidden}
         rest = [parameter for parameter in parameters if id(parameter) not in chosen]
         return cls(hidden, rest, lr=lr, momentum=momentum, adam_lr=adam_lr, weight_decay=weight_decay)

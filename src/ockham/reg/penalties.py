@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ockham.core.parameters import NamedParameters, is_weight, weights
+from ockham.errors import UserError
 from ockham.reg.base import Context, Outputs, Regularizer
 
 PENALTY_METHODS = ("proximal", "subgradient")
@@ -69,11 +70,11 @@ class L2(Regularizer):
 
     @property
     def factor(self) -> float:
-        """What sum w^2 is multiplied with. Raises ValueError for half_mean while the number of samples is unknown."""
+        """What sum w^2 is multiplied with. Raises UserError for half_mean while the number of samples is unknown."""
         if self.scale == "sum":
             return self.strength
         if self.num_samples is None:
-            raise ValueError(
+            raise UserError(
                 "reg.l2.scale=half_mean divides by the number of training samples, which is not known here: configure the "
                 "model with the data first, or set reg.l2.scale=sum"
             )

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ockham.core.parameters import NamedParameters
+from ockham.errors import UserError
 from ockham.reg.base import Context, Outputs, Regularizer
 
 
@@ -64,7 +65,7 @@ class KlSparsity(Regularizer):
     """strength * sum_j KL(target || mean activation of unit j over the batch). yaml: `reg=kl_sparsity`.
 
     The mean is taken over the samples, for channels over the image too, after every sigmoid of the model (Ng 2011, Sparse
-    Autoencoder; Lee et al. 2008). Raises ValueError for a model without sigmoids: the divergence is between probabilities.
+    Autoencoder; Lee et al. 2008). Raises UserError for a model without sigmoids: the divergence is between probabilities.
     """
 
     uses_outputs = True
@@ -77,7 +78,7 @@ class KlSparsity(Regularizer):
     def configure_model(self, model: nn.Module, context: Context) -> None:
         layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Sigmoid)]
         if not layers:
-            raise ValueError(
+            raise UserError(
                 "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
                 "model.activation=sigmoid"
             )

@@ -1,1 +1,1 @@
-"""From run folders to tables, figures and one page. Reads what ockham.record describes, and nothing else."""
+"""From run folders to tables, figures and one page. Reads what ockham.record.folder describes, and nothing else."""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ockham.core.selection import maximised
 from ockham.core.statistics import Comparison, compare, holm, t_interval
+from ockham.errors import UserError
 from ockham.report.reading import Run
 
 #: Regularizers that make weights exactly zero.
@@ -110,7 +111,7 @@ class Results:
         return groups
 
     def matching(self, wanted: Mapping[str, str]) -> list[Configuration]:
-        """The finished configurations whose runs have these values. Raises ValueError where there are none."""
+        """The finished configurations whose runs have these values. Raises UserError where there are none."""
 
         def has(configuration: Configuration, key: str, text: str) -> bool:
             return _same(configuration.runs[0].values.get(key), text)
@@ -121,7 +122,7 @@ class Results:
             known = sorted(
                 {f"{key}={c.runs[0].values[key]}" for c in self.finished for key in wanted if key in c.runs[0].values}
             )
-            raise ValueError(
+            raise UserError(
                 f"no finished configuration has {told}; there are: {', '.join(known) or 'none with such a setting'}"
             )
         return found

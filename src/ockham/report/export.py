@@ -4,17 +4,18 @@ import csv
 import io
 from pathlib import Path
 
-from ockham.record import EPOCH_SCALARS, write_atomic
+from ockham.errors import UserError
+from ockham.record.folder import EPOCH_SCALARS, write_atomic
 from ockham.report.reading import Runs
 
 
 def export_epochs(runs: Runs, path: Path) -> int:
     """Write a csv with a row an epoch and run: folder, state, seed, fold, options and overrides, scalars; returns the rows.
 
-    Raises ValueError for another ending than .csv.
+    Raises UserError for another ending than .csv.
     """
     if path.suffix != ".csv":
-        raise ValueError(f"--export {path}: the table is written as csv; name a file that ends in .csv")
+        raise UserError(f"--export {path}: the table is written as csv; name a file that ends in .csv")
     keys = list(dict.fromkeys(key for run in runs.runs for key in run.values))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -6,8 +6,8 @@ import statistics
 from pathlib import Path
 
 from ockham.core.statistics import t_interval
-from ockham.events import MOST_POINTS, write_mean
-from ockham.record import EPOCH_SCALARS
+from ockham.record.events import MOST_POINTS, write_mean
+from ockham.record.folder import EPOCH_SCALARS
 from ockham.report.analysis import Configuration, Results
 
 FOLDER = "mean"

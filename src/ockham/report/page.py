@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from ockham.core.statistics import Comparison, bootstrap_interval
-from ockham.record import write_atomic
+from ockham.errors import UserError
+from ockham.record.folder import write_atomic
 from ockham.report.analysis import Configuration, Effect, Results, against_best, effects, results, verdict
 from ockham.report.figures import Figure, figures
 from ockham.report.reading import Runs
@@ -52,10 +53,10 @@ def write_report(runs: Runs, name: str, output: Path, *, show_test: bool = False
     """Write report.html, report.md and the PNGs of the figures into `output`; returns the files. The title has the `name`.
 
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
-    Raises ValueError where there is nothing to report on.
+    Raises UserError where there is nothing to report on.
     """
     if not runs.runs and not runs.problems:
-        raise ValueError(f"{name}: no run has begun there")
+        raise UserError(f"{name}: no run has begun there")
     found = results(runs.runs)
     drawn = figures(found)
     sections = _sections(runs, found, drawn, output, show_test=show_test)
@@ -70,10 +71,10 @@ def write_report(runs: Runs, name: str, output: Path, *, show_test: bool = False
 
 
 def comparison_lines(found: Results, first: Configuration, second: Configuration) -> list[str]:
-    """The comparison of two configurations in words. Raises ValueError where they share no seed."""
+    """The comparison of two configurations in words. Raises UserError where they share no seed."""
     comparison = found.compare(first, second)
     if comparison is None:
-        raise ValueError(f"{first.label} and {second.label} share no seed: nothing can be paired")
+        raise UserError(f"{first.label} and {second.label} share no seed: nothing can be paired")
     return [
         f"{found.objective}: {first.label} {first.mean('objective'):.4f}, {second.label} {second.mean('objective'):.4f}",
         f"difference {_difference(comparison)} over {comparison.n} shared seeds (mean and 95% interval, paired)",

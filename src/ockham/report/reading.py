@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from ockham.record import RunFolder
+from ockham.errors import UserError
+from ockham.record.folder import RunFolder
 from ockham.schema import SWEEP_SETTINGS, leaves
 
 #: Settings that repeat a configuration, or do not change what it computes.
@@ -52,12 +53,12 @@ class Runs:
 def read(folders: Sequence[Path]) -> Runs:
     """Read everything below the folders; a folder that cannot be read is named in `problems`, and left out.
 
-    Raises ValueError where a folder does not exist.
+    Raises UserError where a folder does not exist.
     """
     found = Runs()
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder: name a sweep or a run, for example outputs/sweeps/<name>")
+            raise UserError(f"{folder} is no folder: name a sweep or a run, for example outputs/sweeps/<name>")
         for path in _run_folders(folder, found):
             try:
                 run = _read_run(path)
@@ -95,13 +96,13 @@ def _read_run(path: Path) -> Run | None:
     if not status:
         if folder.config_file.exists() or not any(path.glob("metrics.*")):
             return None
-        raise ValueError("no status.json beside its metrics")
+        raise UserError("no status.json beside its metrics")
     config = _yaml(folder.config_file)
     hydra = _yaml(path / ".hydra" / "hydra.yaml")["hydra"]
     overrides = tuple(str(text) for text in hydra["overrides"]["task"])
     metrics = folder.metrics()
     if status["state"] == "finished" and not metrics:
-        raise ValueError("finished, but without metrics.json")
+        raise UserError("finished, but without metrics.json")
     error = status.get("error") or {}
     return Run(
         path=path,
@@ -121,7 +122,7 @@ def _read_run(path: Path) -> Run | None:
 def _yaml(file: Path) -> dict[str, Any]:
     content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(content, dict):
-        raise ValueError(f"{file.name} holds no settings")
+        raise UserError(f"{file.name} holds no settings")
     return content
 
 

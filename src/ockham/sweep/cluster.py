@@ -13,6 +13,7 @@ from typing import Any
 
 import cloudpickle
 
+from ockham.errors import UserError
 from ockham.sweep.executors import Done
 
 #: How often Ray starts a job again whose machine died; a job continues from its last epoch where the folder is shared.
@@ -23,7 +24,7 @@ class Ray:
     """Tasks on a Ray cluster: a running one, or one that is started on this machine.
 
     Run folders come back through the file system where the nodes see it, otherwise through Ray's object store.
-    Raises ValueError where Ray is not installed or the cluster cannot be reached.
+    Raises UserError where Ray is not installed or the cluster cannot be reached.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise ValueError("executor=ray needs the package ray: pip install 'ockham[ray]'") from error
+            raise UserError("executor=ray needs the package ray: pip install 'ockham[ray]'") from error
         self._ray = ray
         environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         try:
@@ -44,7 +45,7 @@ class Ray:
                 logging_level="WARNING",
             )
         except ConnectionError as error:
-            raise ValueError(f"no Ray cluster answers at executor.address={address}: {error}") from error
+            raise UserError(f"no Ray cluster answers at executor.address={address}: {error}") from error
         self._folder = folder.resolve()
         self._sign = self._folder / f".shared-{uuid.uuid4().hex}"
         self._sign.touch()
@@ -140,7 +141,7 @@ def _unpack(content: bytes, folder: Path) -> None:
 class Slurm:
     """Slurm jobs through submitit; `cluster=local` runs them as processes of this machine.
 
-    Raises ValueError where submitit or Slurm is not there.
+    Raises UserError where submitit or Slurm is not there.
     """
 
     def __init__(
@@ -158,14 +159,14 @@ class Slurm:
         try:
             import submitit
         except ImportError as error:
-            raise ValueError("executor=slurm needs the package submitit: pip install 'ockham[slurm]'") from error
+            raise UserError("executor=slurm needs the package submitit: pip install 'ockham[slurm]'") from error
         self._uncompleted = submitit.core.utils.UncompletedJobError
         paths = [path for path in sys.path if path]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # jobs inherit the environment
         try:
             self._executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=cluster or "slurm")
         except RuntimeError as error:
-            raise ValueError(f"executor=slurm finds no Slurm here ({error}): executor.cluster=local runs without it") from error
+            raise UserError(f"executor=slurm finds no Slurm here ({error}): executor.cluster=local runs without it") from error
         self._executor.update_parameters(
             name="ockham",
             cpus_per_task=threads,

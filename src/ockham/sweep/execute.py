@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from ockham.record import FINAL
+from ockham.record.folder import FINAL
 from ockham.sweep.executors import Done, Executor, Inline
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task

@@ -20,7 +20,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from ockham.record import COSTS, FINAL_METRICS, RunFolder, write_atomic, write_json
+from ockham.errors import UserError
+from ockham.record.folder import COSTS, FINAL_METRICS, RunFolder, write_atomic, write_json
 from ockham.sweep.space import Job, Plan
 
 FORMAT = 2
@@ -50,13 +51,13 @@ class SweepFolder:
     def arguments(self) -> list[str]:
         """The overrides that the sweep was started with, but `trust`, which only a command line can give.
 
-        Raises ValueError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
+        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
         itself name classes that are not checked against the allowlist.
         """
         stored = [str(argument) for argument in self.stored()["arguments"]]
         for argument in stored:
             if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
-                raise ValueError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
+                raise UserError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
         return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
 
     def add_groups(self, groups: Sequence[Sequence[int]]) -> None:
@@ -69,19 +70,19 @@ class SweepFolder:
         return self.path / "groups" / str(first.number)
 
     def stored(self) -> dict[str, Any]:
-        """The content of sweep.json. Raises ValueError where there is none that can be read."""
+        """The content of sweep.json. Raises UserError where there is none that can be read."""
         try:
             plan: dict[str, Any] = json.loads(self.plan_file.read_text())
             if plan["format"] != FORMAT:
-                raise ValueError(f"format {plan['format']}, expected {FORMAT}")
+                raise UserError(f"format {plan['format']}, expected {FORMAT}")
             return plan
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.plan_file} is not the plan of a sweep: {error}") from error
+            raise UserError(f"{self.plan_file} is not the plan of a sweep: {error}") from error
 
     def begin(self, arguments: Sequence[str], plan: Plan) -> None:
         """Write the plan; where the folder was begun already, check that it is the same plan, and take up its state.
 
-        Raises ValueError with the differences where this is another sweep.
+        Raises UserError with the differences where this is another sweep.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with self.locked():
@@ -110,7 +111,7 @@ class SweepFolder:
         lines += [f"  + {argument}" for argument in arguments if argument not in before]
         lines = lines or ["  the overrides are the same: the defaults in conf/ have changed since"]
         told = f"{self.path} holds another sweep; choose another name with sweep=<name>, or repeat its command"
-        raise ValueError("\n".join([told, *lines]))
+        raise UserError("\n".join([told, *lines]))
 
     def claim(self, job: Job) -> bool:
         """Take a job for this process; False where another one has it. A claim ends with its process."""

@@ -1,10 +1,11 @@
-"""What trains together in a sweep: the plan of ockham.fused, kept in sweep.json."""
+"""What trains together in a sweep: the partition of ockham.fused, kept in sweep.json."""
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from ockham.fused.plan import plan
+from ockham.errors import UserError
+from ockham.fused.partition import partition
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.space import Job
 
@@ -36,11 +37,11 @@ class Fusion:
         return [*tasks, *((job,) for job in jobs if job.number not in fused)]
 
     def _plan(self, jobs: Sequence[Job]) -> list[list[int]]:
-        made = plan([job.content for job in jobs], slots=self.slots)
+        made = partition([job.content for job in jobs], slots=self.slots)
         reasons = Counter(made.alone.values())
         if self.mode == "on" and reasons:
             told = "".join(f"\n  {count} jobs: {reason}" for reason, count in reasons.most_common())
-            raise ValueError(f"fuse=on, but not all jobs can train in groups: set fuse=auto{told}")
+            raise UserError(f"fuse=on, but not all jobs can train in groups: set fuse=auto{told}")
         if made.groups:
             log.info("%d jobs train in %d groups", sum(map(len, made.groups)), len(made.groups))
         for reason, count in reasons.most_common() if made.groups else []:

@@ -21,8 +21,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ockham import schema
-from ockham.record import FINAL, RunFolder, write_atomic
-from ockham.screen import sweep_result
+from ockham.errors import UserError
+from ockham.record.folder import FINAL, RunFolder, write_atomic
+from ockham.record.screen import sweep_result
 from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
@@ -36,7 +37,7 @@ NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
 
 
 def make_executor(settings: DictConfig, folder: Path) -> Executor:
-    """The executor that the group `executor` describes. Raises ValueError for settings that contradict each other."""
+    """The executor that the group `executor` describes. Raises UserError for settings that contradict each other."""
     if settings.name == "inline":
         return Inline()
     if settings.name == "processes":
@@ -121,7 +122,7 @@ def _run_group_in_worker(
     first = context.config_loader.load_sweep_config(config, list(entries[0][1]))
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    from ockham import run  # late: the worker imports torch with the first job
+    from ockham import execute  # late: the worker imports torch with the first job
 
     jobs = []
     for number, overrides, content in entries:
@@ -138,8 +139,8 @@ def _run_group_in_worker(
         for name, node in written.items():
             write_atomic(files.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node).encode())
         choices = {str(group): str(option) for group, option in hydra.runtime.choices.items()}
-        jobs.append(run.Job(task_config, choices, tuple(overrides), files))
-    run.execute_group(jobs, checkpoints)
+        jobs.append(execute.RunSpec(task_config, choices, tuple(overrides), files))
+    execute.execute_group(jobs, checkpoints)
     return JobReturn(status=JobStatus.COMPLETED)
 
 
@@ -185,7 +186,7 @@ def sweep(
     """The sweeper's part: plan, run what is missing, write the tables, tell the result.
 
     `launch_batch` is the launch() of a launcher that is not Ockham's; with None jobs go to Ockham's executors one by one.
-    Raises ValueError for a mistake, before any job starts, and SweepFailedError at the end where jobs failed.
+    Raises UserError for a mistake, before any job starts, and SweepFailedError at the end where jobs failed.
     """
     parser = OverridesParser.create(config_loader=context.config_loader)
     parsed = parser.parse_overrides(list(arguments))
@@ -260,10 +261,10 @@ def conclude(planned: Plan, folder: SweepFolder, settings: DictConfig) -> None:
 
     runs = read([folder.path])
     if settings.logger.tensorboard and runs.runs:
-        from ockham.events import write_experiment
+        from ockham.execute import draw
+        from ockham.record.events import write_experiment
         from ockham.report.analysis import results
         from ockham.report.means import write_means
-        from ockham.run import draw
 
         write_experiment(folder.path, [job.content for job in planned.jobs])
         found = results(runs.runs)
@@ -291,12 +292,12 @@ def _varies(override: Override) -> bool:
 def _grids(settings: DictConfig, said: Sequence[Override], parser: OverridesParser) -> list[list[str]]:
     """The overrides of each of the grids, a single empty one where none are set.
 
-    Raises ValueError for what the command line says too.
+    Raises UserError for what the command line says too.
     """
     grids = [parser.parse_overrides(list(own)) for own in settings.get("grids") or [[]]]
     for override in [override for own in grids for override in own]:
         if override.key_or_group in {other.key_or_group for other in said}:
-            raise ValueError(f"{override.key_or_group} is set by grids already: leave it out, or say grids=null")
+            raise UserError(f"{override.key_or_group} is set by grids already: leave it out, or say grids=null")
     return [[plain_text(override) for override in own] for own in grids]
 
 
@@ -307,7 +308,7 @@ def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepF
     if search is None or search.sampler == "grid":
         return grid(lines, repeats)
     if len(lines) > 1:
-        raise ValueError(f"search={search.sampler} searches one space: leave grids out, or search=grid")
+        raise UserError(f"search={search.sampler} searches one space: leave grids out, or search=grid")
     (line,) = lines
     from ockham.sweep.search import Search  # late: SciPy and Optuna are no part of a grid
     from ockham.sweep.searchspace import SearchSpace
@@ -372,14 +373,15 @@ def estimate(planned: Plan) -> str:
     """Optimizer steps and floating-point operations of all jobs; those of a search cannot be known before it."""
     if not planned.jobs:
         return f"  {planned.total} jobs of a search, which chooses them as results come in; swept: {', '.join(planned.swept)}"
-    from ockham import build, cost  # late: torch is no part of planning
+    from ockham import build
+    from ockham.record import cost  # late: torch is no part of planning
 
     by_shape: dict[str, tuple[int, float]] = {}
     steps, flops = 0, 0.0
     for job in planned.jobs:
         shape = digest({key: job.content[key] for key in ("data", "model", "trainer", "cv")})
         if shape not in by_shape:
-            made = build.experiment(OmegaConf.create(dict(job.content)))
+            made = build.run(OmegaConf.create(dict(job.content)))
             per_sample = cost.flops_per_sample(made.model, made.normalize.shape)
             by_shape[shape] = (made.total_steps, per_sample * made.num_epochs * len(made.splits.train))
         steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ockham.errors import UserError
 from ockham.sweep.searchspace import Dimension, Point, SearchSpace
 
 
@@ -127,7 +128,7 @@ def _cmaes(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
 
     numeric = [name for name, dimension in space.union.items() if dimension.is_numeric]
     if len(numeric) < 2:
-        raise ValueError(f"search=cmaes needs two numeric settings, but finds {len(numeric)}: use search=tpe")
+        raise UserError(f"search=cmaes needs two numeric settings, but finds {len(numeric)}: use search=tpe")
     size = len(numeric)
     strategy = CMA(np.full(size, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * size), seed=seed)
     ended = [

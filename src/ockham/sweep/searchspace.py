@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from ockham.errors import UserError
 from ockham.sweep.space import (
     Axis,
     Combination,
@@ -91,11 +92,11 @@ class SearchSpace:
     def of(cls, line: CommandLine, check: Any) -> "SearchSpace":
         """What the command sweeps, and, of the groups that it names, the ranges that the chosen options declare.
 
-        Raises ValueError where that is nothing, or where a seed would be searched for.
+        Raises UserError where that is nothing, or where a seed would be searched for.
         """
         for axis in line.axes:
             if axis.is_swept and axis.name in ("seed", "fold"):
-                raise ValueError(f"a search would choose the luckiest {axis.name}: use seeds=[...] or cv=k, which are averaged")
+                raise UserError(f"a search would choose the luckiest {axis.name}: use seeds=[...] or cv=k, which are averaged")
         by_choice = {}
         for combination in line.combinations:
             declared = _declared(line, combination)
@@ -104,7 +105,7 @@ class SearchSpace:
             by_choice[combination.chosen] = (*given, *declared)
         space = cls(line, by_choice)
         if not space.union:
-            raise ValueError(
+            raise UserError(
                 "search has nothing to search: name groups (optimizer=sgd,adam reg=l1,l2), whose options declare ranges, or "
                 "give a range (optimizer.lr='tag(log,interval(1e-4,1e-1))')"
             )

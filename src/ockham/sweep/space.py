@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ockham import schema
+from ockham.errors import UserError
 from ockham.sweep.composition import Compose, compose_all
 
 
@@ -76,7 +77,7 @@ class Axis:
 
     @classmethod
     def parse(cls, override: Override, parser: OverridesParser) -> "Axis":
-        """Raises ValueError for an interval whose ends make no sense."""
+        """Raises UserError for an interval whose ends make no sense."""
         name, element = override.key_or_group, override.get_key_element()
         always = override.is_add() or override.is_force_add() or override.is_delete()
         swept = override.value() if override.is_sweep_override() else None
@@ -96,7 +97,7 @@ class Axis:
 def _interval(swept: IntervalSweep, line: str | None) -> Interval:
     low, high, log = swept.start, swept.end, "log" in swept.tags
     if low is None or high is None or not low < high or (log and low <= 0):
-        raise ValueError(f"{line} is not possible: the ends of an interval rise, and are above 0 on a logarithmic scale")
+        raise UserError(f"{line} is not possible: the ends of an interval rise, and are above 0 on a logarithmic scale")
     return Interval(low, high, log, integer=isinstance(low, int) and isinstance(high, int))
 
 
@@ -128,7 +129,7 @@ class CommandLine:
         compose: Compose,
         check: Callable[[schema.Content], object] | None,
     ) -> "CommandLine":
-        """Raises ValueError for a setting that exists for none of the choices, or a value that is not possible."""
+        """Raises UserError for a setting that exists for none of the choices, or a value that is not possible."""
         parser = OverridesParser.create()
         parsed = {override.key_or_group: override for override in parser.parse_overrides(list(overrides))}
         axes = tuple(Axis.parse(override, parser) for override in parsed.values())
@@ -221,7 +222,7 @@ def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate]) -> Grid:
 
     A setting that does not exist for a job's choices of groups does not apply to that job; jobs that come out equal are run
     once. Each configuration is run once for each of the `replicates`.
-    Raises ValueError for an interval, which only a search can sample.
+    Raises UserError for an interval, which only a search can sample.
     """
     seen: dict[str, Job] = {}
     total = 0
@@ -241,7 +242,7 @@ def _picks(line: CommandLine) -> Iterator[tuple[Combination, tuple[str, ...], di
     """Every combination of values of a line: with the overrides of the job, and its values by setting."""
     for axis in line.axes:
         if axis.interval is not None:
-            raise ValueError(f"{axis.name} is an interval, which a grid cannot list: use range or a list, or search=random")
+            raise UserError(f"{axis.name} is an interval, which a grid cannot list: use range or a list, or search=random")
     for combination in line.combinations:
         chosen = {axis.name: text for axis, text in zip(line.groups, combination.chosen, strict=True)}
         for picked in product(*(list(zip(axis.texts, axis.values, strict=True)) for axis in combination.fitting)):
@@ -328,7 +329,7 @@ def _check_applied(unused: Sequence[Axis], known: set[str]) -> None:
     for axis in unused:
         nearest = difflib.get_close_matches(axis.name, sorted(known), n=1, cutoff=0.5)
         hint = f": did you mean {nearest[0]}?" if nearest else ""
-        raise ValueError(f"{axis.name} is a setting of none of the choices in this sweep{hint}")
+        raise UserError(f"{axis.name} is a setting of none of the choices in this sweep{hint}")
 
 
 def replicates(seeds: int | Sequence[int] | None, cv: int | None) -> list[Replicate]:

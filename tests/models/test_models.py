@@ -6,8 +6,8 @@ import torch
 from cases import CASES
 from conftest import compose
 from ockham import build
-from ockham.cost import flops_per_sample
 from ockham.models import CNN, MLP, LeNet, Linear, ResNet
+from ockham.record.cost import flops_per_sample
 from ockham.rng import Streams
 
 

@@ -11,18 +11,18 @@ import numpy as np
 import optuna
 import pytest
 from scipy.stats import qmc
+from test_sweep import command_line, sweep, table
 
 from conftest import ROOT, make_job
 from ockham import schema
-from ockham.prune import asha, median
-from ockham.record import EPOCH_SCALARS, FINAL_METRICS, RunFolder
-from ockham.run import execute
+from ockham.execute import execute
+from ockham.record.folder import EPOCH_SCALARS, FINAL_METRICS, RunFolder
 from ockham.sweep.folder import SweepFolder
+from ockham.sweep.prune import asha, median
 from ockham.sweep.samplers import suggest
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
 from ockham.sweep.space import Job, replicates
-from test_sweep import command_line, sweep, table
 
 SAMPLERS = ["random", "qmc", "tpe", "gp", "cmaes"]
 GROUPS = ("optimizer=sgd,momentum,adam", "reg=none,l1,[l1,dropout]")

@@ -13,13 +13,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
-import ockham.run
+import ockham.execute
 from cases import CASES
 from conftest import ROOT, SMALL, make_job
-from ockham.checkpoint import Checkpoint
+from ockham.execute import execute
 from ockham.lit import fit
-from ockham.record import RunFolder
-from ockham.run import execute
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.folder import RunFolder
 
 BASE = tuple(override for override in SMALL if override not in ("logger=csv", "model.hidden=[16]"))
 
@@ -79,13 +79,13 @@ def test_a_continued_run_is_the_uninterrupted_one(
 ) -> None:
     monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     # Pictures take most of a short run, and are no part of what is compared.
-    monkeypatch.setattr("ockham.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     model = [] if group == "model" else ["model.hidden=[16]"]
     overrides = (*BASE, *model, f"{group}={option}", *CASES[group][option])
     whole, broken = (make_job(tmp_path / name, *overrides) for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.run, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.execute, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(broken)
     assert broken.folder.status()["state"] == "failed"
@@ -101,11 +101,11 @@ def test_a_continued_run_is_the_uninterrupted_one(
 
 def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
-    monkeypatch.setattr("ockham.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     whole, broken = (make_job(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.run, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.execute, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(broken)
     assert not broken.folder.last_checkpoint.exists()
@@ -116,12 +116,12 @@ def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path:
 
 def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Event files of a second sort as text: the tenth of a process comes before its ninth."""
-    monkeypatch.setattr("ockham.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(9))
     monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     job = make_job(tmp_path / "run", *BASE, "model.hidden=[16]")
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.run, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.execute, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(job)
     execute(job)

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ockham.core.selection import maximised
-from ockham.record import RunFolder
+from ockham.record.folder import RunFolder
 
 Costs = Sequence[float]
 """The objective of each epoch of a run, to be minimised."""

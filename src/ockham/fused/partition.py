@@ -54,14 +54,14 @@ PIXELS = {"Mnist5k": 784, "Mnist": 784, "FashionMnist": 784, "Cifar10": 3072, "C
 
 
 @dataclass(frozen=True)
-class Plan:
+class Partition:
     """Positions in the job list: groups that train together, and the others with the reason."""
 
     groups: tuple[tuple[int, ...], ...]
     alone: Mapping[int, str]
 
 
-def plan(jobs: Sequence[Content], *, slots: int) -> Plan:
+def partition(jobs: Sequence[Content], *, slots: int) -> Partition:
     """Each job exactly once. Groups are as few as their cap allows, of nearly equal size, and as many as there are slots to
     work on them where that leaves two members to each; members of one seed stand together, since they share batches.
     """
@@ -82,7 +82,7 @@ def plan(jobs: Sequence[Content], *, slots: int) -> Plan:
         number = max(math.ceil(len(members) / cap(jobs[members[0]])), min(slots, len(members) // 2))
         bounds = [len(members) * index // number for index in range(number + 1)]
         groups += [tuple(members[low:high]) for low, high in pairwise(bounds)]
-    return Plan(tuple(groups), alone)
+    return Partition(tuple(groups), alone)
 
 
 def why_alone(job: Content) -> str | None:

@@ -14,12 +14,12 @@ from torch import Tensor
 from cases import CASES
 from conftest import SMALL, compose, make_job
 from ockham import build
-from ockham.checkpoint import Checkpoint
 from ockham.core.metrics import evaluate
 from ockham.data.batches import order
-from ockham.experiment import Experiment
-from ockham.record import FINAL_METRICS, RunFolder
-from ockham.run import execute
+from ockham.execute import execute
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.folder import FINAL_METRICS, RunFolder
+from ockham.run import Run
 
 RunSmall = Callable[..., RunFolder]
 DOUBLE = "trainer.precision=64-true"
@@ -40,25 +40,25 @@ def differ(first: RunFolder, second: RunFolder) -> bool:
     return any(not torch.allclose(own, other, rtol=1e-4) for own, other in pairs)
 
 
-def by_hand(experiment: Experiment, optimizer: torch.optim.Optimizer, penalty: Callable[[], Tensor] | None = None) -> None:
+def by_hand(run: Run, optimizer: torch.optim.Optimizer, penalty: Callable[[], Tensor] | None = None) -> None:
     """The loop that a careful user would write: batches in the run's order, cross-entropy, a step."""
-    train, settings = experiment.splits.train, experiment.settings
-    for epoch in range(experiment.num_epochs):
+    train, settings = run.splits.train, run.settings
+    for epoch in range(run.num_epochs):
         for batch in order(len(train), seed=settings.seed, epoch=epoch, shuffle=True).split(settings.batch_size):
             optimizer.zero_grad()
-            loss = F.cross_entropy(experiment.model(experiment.normalize(train.images[batch])), train.labels[batch])
+            loss = F.cross_entropy(run.model(run.normalize(train.images[batch])), train.labels[batch])
             (loss if penalty is None else loss + penalty()).backward()
             optimizer.step()
 
 
 def test_a_run_is_the_loop_written_by_hand(small_run: RunSmall) -> None:
     folder = small_run("optimizer=adam", "model.hidden=[16,8]")
-    experiment = build.experiment(compose(*SMALL, "model.hidden=[16,8]"))
-    by_hand(experiment, torch.optim.Adam(experiment.model.parameters(), lr=1e-3))
-    for name, weight in experiment.model.state_dict().items():
+    run = build.run(compose(*SMALL, "model.hidden=[16,8]"))
+    by_hand(run, torch.optim.Adam(run.model.parameters(), lr=1e-3))
+    for name, weight in run.model.state_dict().items():
         torch.testing.assert_close(weights_of(folder)[name], weight, rtol=1e-4, atol=1e-6)
-    val = experiment.splits.val
-    loss, acc = evaluate(experiment.model, val.images, val.labels, experiment.normalize)
+    val = run.splits.val
+    loss, acc = evaluate(run.model, val.images, val.labels, run.normalize)
     last = folder.epochs()[-1]
     assert last["val/loss"] == pytest.approx(loss, rel=1e-5)
     assert last["val/acc"] == pytest.approx(acc, abs=1e-9)
@@ -93,16 +93,16 @@ def test_accumulation_is_a_larger_batch(small_run: RunSmall) -> None:
 def test_clipping_is_torchs(small_run: RunSmall, algorithm: str) -> None:
     limit = 0.05
     folder = small_run("optimizer=sgd", f"trainer.gradient_clip_val={limit}", f"trainer.gradient_clip_algorithm={algorithm}")
-    experiment = build.experiment(compose(*SMALL))
+    run = build.run(compose(*SMALL))
     clip = {"norm": torch.nn.utils.clip_grad_norm_, "value": torch.nn.utils.clip_grad_value_}[algorithm]
 
     class Clipped(torch.optim.SGD):
         def step(self, closure: None = None) -> None:
-            clip(experiment.model.parameters(), limit)
+            clip(run.model.parameters(), limit)
             super().step(closure)
 
-    by_hand(experiment, Clipped(experiment.model.parameters(), lr=0.1))
-    for name, weight in experiment.model.state_dict().items():
+    by_hand(run, Clipped(run.model.parameters(), lr=0.1))
+    for name, weight in run.model.state_dict().items():
         torch.testing.assert_close(weights_of(folder)[name], weight, rtol=1e-4, atol=1e-6)
 
 
@@ -149,9 +149,9 @@ def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
 
 
 def test_gradient_descent_does_not_depend_on_the_seeds_order(small_run: RunSmall) -> None:
-    experiments = [build.experiment(compose("optimizer=gd", f"seed={seed}")) for seed in (0, 1)]
-    assert [e.steps_per_epoch for e in experiments] == [1, 1]
-    assert not any(e.settings.shuffle for e in experiments)
+    runs = [build.run(compose("optimizer=gd", f"seed={seed}")) for seed in (0, 1)]
+    assert [e.steps_per_epoch for e in runs] == [1, 1]
+    assert not any(e.settings.shuffle for e in runs)
     folder = small_run("optimizer=gd", "optimizer.lr=0.01", "trainer.max_epochs=8", "data.batch_size=full")
     losses = [row["train/objective"] for row in folder.epochs()]
     assert losses == sorted(losses, reverse=True)  # a step of gradient descent goes down

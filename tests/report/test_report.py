@@ -21,8 +21,8 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_g
 
 from conftest import ROOT, SMALL
 from ockham.core.statistics import compare, holm, t_interval
-from ockham.events import MOST_POINTS, EventWriter
-from ockham.record import RunFolder
+from ockham.record.events import MOST_POINTS, EventWriter
+from ockham.record.folder import RunFolder
 from ockham.report.analysis import effects, importance, pareto, results
 from ockham.report.export import export_epochs
 from ockham.report.figures import figures

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from test_resume import assert_same_run, scalars
+from test_sweep import sweep
 
 from conftest import ROOT, compose, make_job
 from ockham import schema
-from ockham.checkpoint import Checkpoint
+from ockham.execute import Job, execute, execute_group
 from ockham.fused import group as group_module
 from ockham.fused import updates
-from ockham.fused.plan import COMMON, cap, plan
-from ockham.fused.plan import OPTIMIZERS as OPTIMIZERS_OF_THE_PLAN
+from ockham.fused.partition import COMMON, cap, partition
+from ockham.fused.partition import OPTIMIZERS as OPTIMIZERS_OF_THE_PLAN
 from ockham.optim.rules import RULES
-from ockham.record import RunFolder
-from ockham.run import Job, execute, execute_group
-from test_resume import assert_same_run, scalars
-from test_sweep import sweep
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.folder import RunFolder
 
 BASE = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=3", "logger=csv")
 
@@ -284,7 +284,7 @@ def contents(*overrides: Sequence[str]) -> list[dict[str, Any]]:
     return [schema.container(compose(*own)) for own in overrides]
 
 
-def test_a_plan_takes_each_job_once_and_groups_what_agrees() -> None:
+def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
     chance = random.Random(0)
     kinds = contents(
         ["optimizer=adam"],
@@ -299,24 +299,24 @@ def test_a_plan_takes_each_job_once_and_groups_what_agrees() -> None:
     )
     for _ in range(50):
         jobs = [{**chance.choice(kinds), "seed": chance.randrange(3)} for _ in range(chance.randrange(1, 40))]
-        made = plan(jobs, slots=chance.randrange(1, 5))
+        made = partition(jobs, slots=chance.randrange(1, 5))
         assert sorted([*made.alone, *(job for group in made.groups for job in group)]) == list(range(len(jobs)))
         for group in made.groups:
             assert len(group) >= 2
             assert len({json.dumps([jobs[job][key] for key in COMMON]) for job in group}) == 1
             assert len(group) <= cap(jobs[group[0]])
-        assert plan(jobs, slots=2) == plan(jobs, slots=2)
+        assert partition(jobs, slots=2) == partition(jobs, slots=2)
 
 
-def test_a_plan_makes_as_few_groups_as_the_cap_allows() -> None:
+def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     (job,) = contents(["model.hidden=[128]"])
     size = cap(job)
     for count in (2, size, size + 1, 3 * size, 3 * size + 1):
         jobs = [{**job, "seed": seed} for seed in range(count)]
-        groups = plan(jobs, slots=1).groups
+        groups = partition(jobs, slots=1).groups
         assert len(groups) == -(-count // size)
         assert max(map(len, groups)) - min(map(len, groups)) <= 1
-    assert [len(group) for group in plan([job] * 8, slots=2).groups] == [4, 4]
+    assert [len(group) for group in partition([job] * 8, slots=2).groups] == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -334,10 +334,10 @@ def test_a_plan_makes_as_few_groups_as_the_cap_allows() -> None:
 )
 def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None:
     (job,) = contents(overrides)
-    assert reason in plan([job, job], slots=1).alone[0]
+    assert reason in partition([job, job], slots=1).alone[0]
 
 
-def test_the_plan_knows_the_settings_of_the_rules() -> None:
+def test_the_partition_knows_the_settings_of_the_rules() -> None:
     for target, settings in OPTIMIZERS_OF_THE_PLAN.items():
         rule = RULES[target.rpartition(".")[2]]
         known = {"betas" if key.startswith("beta") else key for key in rule.defaults}

@@ -11,20 +11,21 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ockham.record import RunFolder, write_atomic
+from ockham.errors import UserError
+from ockham.record.folder import RunFolder, write_atomic
 
 #: What may change when a run continues; all other settings would make it another run.
 CHANGEABLE = ("trainer.max_epochs", "trainer.max_steps", "trainer.accelerator", "data.root")
 
 
 def run_folder(path: str) -> RunFolder:
-    """The folder of a run that can be read. Raises ValueError, with the runs nearby, where it is none."""
+    """The folder of a run that can be read. Raises UserError, with the runs nearby, where it is none."""
     folder = RunFolder(path)
     if not folder.config_file.exists():
         what = "is no run folder: it has no .hydra/config.yaml" if folder.path.is_dir() else "does not exist"
         nearby = sorted(found.parent.parent for found in _parents(folder.path).glob("**/.hydra/config.yaml"))[-3:]
         known = "".join(f"\n  {found}" for found in nearby)
-        raise ValueError(f"{path} {what}" + (f"; the newest runs near it:{known}" if known else ""))
+        raise UserError(f"{path} {what}" + (f"; the newest runs near it:{known}" if known else ""))
     return folder
 
 
@@ -37,35 +38,35 @@ def _parents(path: Path) -> Path:
 
 
 def check_resumable(folder: RunFolder) -> None:
-    """Raises ValueError where the folder already holds a run that has ended for good."""
+    """Raises UserError where the folder already holds a run that has ended for good."""
     if folder.state == "finished":
-        raise ValueError(
+        raise UserError(
             f"{folder.path} holds a finished run: choose another hydra.run.dir, or look at it with tensorboard --logdir "
             f"{folder.path}"
         )
     if folder.state == "pruned":
-        raise ValueError(f"{folder.path} holds a run that its sweep pruned: run its overrides alone, without prune")
+        raise UserError(f"{folder.path} holds a run that its sweep pruned: run its overrides alone, without prune")
     if folder.state == "diverged":
-        raise ValueError(f"{folder.path} holds a run that diverged: choose another hydra.run.dir, and a smaller optimizer.lr")
+        raise UserError(f"{folder.path} holds a run that diverged: choose another hydra.run.dir, and a smaller optimizer.lr")
 
 
 def read_config(folder: RunFolder) -> DictConfig:
-    """The stored configuration, as data. Raises ValueError where it is damaged."""
+    """The stored configuration, as data. Raises UserError where it is damaged."""
     try:
         config = OmegaConf.load(folder.config_file)
         assert isinstance(config, DictConfig)
         content = OmegaConf.to_container(config)
     except (OmegaConfBaseException, yaml.YAMLError, OSError, AssertionError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
     if "${" in str(content):  # an interpolation may read the environment; Hydra stores none that ours need
-        raise ValueError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
+        raise UserError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
     return config
 
 
 def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:
     """The configuration that the run in the folder was started with, and the few settings that may differ now.
 
-    `overrides` are those of the present command line. Raises ValueError for one that would make it another run.
+    `overrides` are those of the present command line. Raises UserError for one that would make it another run.
     """
     config = read_config(run_folder(str(folder.path)))
     config.trust = list(trust)
@@ -76,7 +77,7 @@ def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequenc
         if key in ("resume", "trust"):
             continue
         if key not in CHANGEABLE:
-            raise ValueError(
+            raise UserError(
                 f"{override} would make it another run than the one in {folder.path}: leave it out (a continued run may "
                 f"change {', '.join(CHANGEABLE)}), or start a new run without resume"
             )

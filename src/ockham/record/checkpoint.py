@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ockham.core.selection import Outcome
-from ockham.record import write_atomic
+from ockham.errors import UserError
+from ockham.record.folder import write_atomic
 
 FORMAT = 1
 
@@ -53,13 +54,13 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path, *, device: torch.device | str = "cpu") -> "Checkpoint":
-        """Raises ValueError where the file is absent, damaged, of another format, or holds more than data."""
+        """Raises UserError where the file is absent, damaged, of another format, or holds more than data."""
         if not path.exists():
-            raise ValueError(f"{path} does not exist: the run has not reached the end of an epoch")
+            raise UserError(f"{path} does not exist: the run has not reached the end of an epoch")
         try:
             content = torch.load(path, map_location=device, weights_only=True)
             if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']}, expected {FORMAT}")
+                raise UserError(f"format {content['format']}, expected {FORMAT}")
             return cls(
                 epoch=content["epoch"],
                 step=content["step"],
@@ -71,4 +72,4 @@ class Checkpoint:
             )
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{path} is not a checkpoint of Ockham: {reason}") from error
+            raise UserError(f"{path} is not a checkpoint of Ockham: {reason}") from error

@@ -24,6 +24,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ockham.errors import UserError
+
 State = Literal["running", "finished", "failed", "diverged", "pruned"]
 
 #: States of a run that is not continued.
@@ -153,7 +155,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone at work in the folder, from any number of processes. Raises ValueError where another one stays in it."""
+        """Alone at work in the folder, from any number of processes. Raises UserError where another one stays in it."""
         from filelock import FileLock, Timeout  # late: reading needs no lock
 
         self.path.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,7 @@ class RunFolder:
             with FileLock(self.path / ".lock", timeout=SECONDS_FOR_THE_LOCK):
                 yield
         except Timeout as error:
-            raise ValueError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
+            raise UserError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
     def begin(self, *, device: str) -> None:
         """Mark the run as running, in one more attempt."""

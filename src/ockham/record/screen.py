@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ockham.record import RunFolder
+from ockham.record.folder import RunFolder
 from ockham.schema import container
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ockham.checkpoint import Checkpoint
-from ockham.events import HPARAM_METRICS
-from ockham.record import COSTS, EPOCH_SCALARS, FINAL_METRICS, RunFolder, write_atomic
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.events import HPARAM_METRICS
+from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, RunFolder, write_atomic
 
 RunSmall = Callable[..., RunFolder]
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
 
 def test_a_finished_run_holds_everything(small_run: RunSmall) -> None:

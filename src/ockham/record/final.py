@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ockham.checkpoint import Checkpoint, InputSpec
 from ockham.core.metrics import Scores, logits_of, scores
-from ockham.cost import flops_per_sample
 from ockham.data import Split
-from ockham.events import HPARAM_METRICS, EventWriter
-from ockham.experiment import Experiment
-from ockham.measure import weight_scalars
-from ockham.record import FINAL_METRICS, RunFolder, gaps
+from ockham.record.checkpoint import Checkpoint, InputSpec
+from ockham.record.cost import flops_per_sample
+from ockham.record.events import HPARAM_METRICS, EventWriter
+from ockham.record.folder import FINAL_METRICS, RunFolder, gaps
+from ockham.record.measure import weight_scalars
+from ockham.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def finish(
-    experiment: Experiment,
+    run: Run,
     folder: RunFolder,
     events: EventWriter | None,
     *,
@@ -31,13 +31,13 @@ def finish(
     `evaluated` are the scores of the selected weights on train, val and test, where they are known already.
     """
     last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
-    device = torch.device(experiment.settings.accelerator)
+    device = torch.device(run.settings.accelerator)
     dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
-    model = experiment.model.to(device=device, dtype=dtype)
+    model = run.model.to(device=device, dtype=dtype)
     model.load_state_dict(best.model)
-    normalize = experiment.normalize
-    normalize.for_model(dtype, experiment.memory_format, device)
-    splits = experiment.splits.to(device)
+    normalize = run.normalize
+    normalize.for_model(dtype, run.memory_format, device)
+    splits = run.splits.to(device)
     logits = None
     if evaluated is None:
         logits = {name: logits_of(model, split.images, normalize) for name, split in splits.named().items()}
@@ -47,11 +47,11 @@ def finish(
         measured |= {f"{name}/loss": loss, f"{name}/acc": acc}
     measured |= gaps(measured)
     measured |= {
-        "objective": measured[experiment.settings.objective],
+        "objective": measured[run.settings.objective],
         "best_epoch": best.epoch,
         "last_epoch": last.epoch,
-        **weight_scalars(experiment.regularizers, model, splits.train.images, normalize),
-        "parameters": experiment.num_parameters,
+        **weight_scalars(run.regularizers, model, splits.train.images, normalize),
+        "parameters": run.num_parameters,
         "steps": last.step,
         "flops": flops_per_sample(model, normalize.shape) * last.samples,
     }
@@ -59,7 +59,7 @@ def finish(
     if events is not None:
         events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
         if pictures and logits is not None:
-            for tag, figure in final_pictures(model, experiment.input, experiment.splits.test, logits["test"].cpu()).items():
+            for tag, figure in final_pictures(model, run.input, run.splits.test, logits["test"].cpu()).items():
                 events.picture(tag, figure, last.step)
         events.finish()
     folder.write_metrics(metrics)
@@ -68,7 +68,7 @@ def finish(
 
 def final_pictures(model: torch.nn.Module, spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
     """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
-    from ockham import pictures  # late: Matplotlib is no part of training
+    from ockham.record import pictures  # late: Matplotlib is no part of training
 
     drawn = {
         "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, spec.classes),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from conftest import ROOT
 from ockham.data import Mnist5k
-from ockham.record import RunFolder
+from ockham.record.folder import RunFolder
 from ockham.sweep.folder import SweepFolder
 
 RunSmall = Callable[..., RunFolder]
@@ -64,7 +64,7 @@ def test_evaluate_classifies_image_files(small_run: RunSmall, tmp_path: Path) ->
         ("optimizer._target_", "subprocess.Popen"),
         ("data._target_", "builtins.exec"),
         ("data._target_", "ockham.build.importlib"),
-        ("data._target_", "ockham.record.subprocess"),
+        ("data._target_", "ockham.record.folder.subprocess"),
     ],
 )
 def test_a_hostile_configuration_runs_nothing(small_run: RunSmall, setting: str, target: str) -> None:
