@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from test_resume import assert_same_run, scalars
-from test_sweep import sweep
 
+from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_job
 from ockham import schema
-from ockham.execute import Job, execute, execute_group
+from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import group as group_module
 from ockham.fused import updates
 from ockham.fused.partition import COMMON, cap, partition
@@ -26,6 +25,7 @@ from ockham.fused.partition import OPTIMIZERS as OPTIMIZERS_OF_THE_PLAN
 from ockham.optim.rules import RULES
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
+from sweeps import sweep
 
 BASE = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=3", "logger=csv")
 
@@ -55,7 +55,7 @@ def reg(name: str) -> list[str]:
     return [*([] if " " in name else [f"reg={name}"]), *REGULARIZERS[name]]
 
 
-def run_both(folder: Path, members: Sequence[Sequence[str]]) -> tuple[list[Job], list[Job]]:
+def run_both(folder: Path, members: Sequence[Sequence[str]]) -> tuple[list[RunSpec], list[RunSpec]]:
     """The members alone and as one group; the jobs of both."""
     jobs = []
     for name in ("alone", "fused"):
@@ -201,7 +201,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_member_that_diverges_changes_not_a_bit_of_its_neighbours(tmp_path: Path) -> None:
-    def group(name: str, lr: str) -> list[Job]:
+    def group(name: str, lr: str) -> list[RunSpec]:
         own = [["optimizer=sgd", f"optimizer.lr={rate}"] for rate in ("0.1", lr, "0.05", "0.02", "0.01")]
         jobs = [make_job(tmp_path / name / str(n), *BASE, *settings) for n, settings in enumerate(own)]
         execute_group(jobs, tmp_path / f"{name}-group")

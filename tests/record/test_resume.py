@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 import ockham.execute
 from cases import CASES
+from comparison import assert_same_run, scalars
 from conftest import ROOT, SMALL, make_job
 from ockham.execute import execute
 from ockham.lit import fit
@@ -38,39 +37,6 @@ class Crash(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, index: int) -> None:
         if module.finished_epochs == 2:
             raise MemoryError("crashed for the test")
-
-
-def assert_equal(first: Any, second: Any, place: str) -> None:
-    """Deep equality of containers and tensors, bit for bit."""
-    assert type(first) is type(second), place
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), place
-    elif isinstance(first, dict):
-        assert list(first) == list(second), place
-        for key in first:
-            assert_equal(first[key], second[key], f"{place}/{key}")
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second), place
-        for index, (own, other) in enumerate(zip(first, second, strict=True)):
-            assert_equal(own, other, f"{place}/{index}")
-    else:
-        assert first == second, place
-
-
-def scalars(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar that TensorBoard shows for the run, but the throughput."""
-    events = EventAccumulator(str(folder.path)).Reload()
-    tags = events.Tags()["scalars"]
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags if tag != "samples_per_second"}
-
-
-def assert_same_run(first: RunFolder, second: RunFolder, *, events: bool = True) -> None:
-    for name in ("metrics.csv", "metrics.json"):
-        assert (first.path / name).read_bytes() == (second.path / name).read_bytes(), name
-    for own, other in ((first.last_checkpoint, second.last_checkpoint), (first.best_checkpoint, second.best_checkpoint)):
-        assert_equal(vars(Checkpoint.load(own)), vars(Checkpoint.load(other)), own.name)
-    if events:
-        assert scalars(first) == scalars(second)
 
 
 @pytest.mark.parametrize(("group", "option"), RESUMED)

@@ -10,10 +10,10 @@ from typing import Any
 import cloudpickle
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
-from test_sweep import start, sweep, table
 
 from conftest import ROOT, SMALL
 from ockham.sweep.cluster import _packed, _run_on_node, _unpack
+from sweeps import start, sweep, table
 
 SETTINGS = ("optimizer=sgd,adam", "seed=0,1")
 

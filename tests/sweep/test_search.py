@@ -11,7 +11,6 @@ import numpy as np
 import optuna
 import pytest
 from scipy.stats import qmc
-from test_sweep import command_line, sweep, table
 
 from conftest import ROOT, make_job
 from ockham import schema
@@ -23,6 +22,7 @@ from ockham.sweep.samplers import suggest
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
 from ockham.sweep.space import Job, replicates
+from sweeps import command_line, sweep, table
 
 SAMPLERS = ["random", "qmc", "tpe", "gp", "cmaes"]
 GROUPS = ("optimizer=sgd,momentum,adam", "reg=none,l1,[l1,dropout]")

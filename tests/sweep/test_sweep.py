@@ -1,6 +1,5 @@
 """Sweeps: what the jobs are, that all of them run whatever happens, and that a killed sweep ends as an unbroken one."""
 
-import csv
 import json
 import os
 import pty
@@ -31,9 +30,9 @@ from ockham.data.splits import folds
 from ockham.sweep.composition import compose_all
 from ockham.sweep.executors import Done, Processes, WorkerDiedError
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import CommandLine, Grid, grid, replicates
+from ockham.sweep.space import Grid, grid, replicates
+from sweeps import command_line, start, sweep, table
 
-GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
 CONDITIONAL = (
     "optimizer=sgd,adam",
     "reg=none,l1,l2",
@@ -41,15 +40,6 @@ CONDITIONAL = (
     "reg.l2.strength=1e-4,1e-3",
     "seed=0,1,2",
 )
-
-
-def command_line(*overrides: str) -> CommandLine:
-    return CommandLine.parse(
-        overrides,
-        is_group=lambda key: key in GROUPS,
-        compose=lambda chosen: compose(*chosen),
-        check=schema.check,
-    )
 
 
 def plan(*overrides: str, seeds: Any = None, cv: int | None = None) -> Grid:
@@ -224,22 +214,6 @@ def test_a_worker_that_dies_or_hangs_fails_its_job_only(tmp_path: Path) -> None:
 
 
 # -- from the command line -----------------------------------------------------------------------------------------------
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "train.py", "-m", *SMALL, "report=false", *arguments, f"hydra.sweep.dir={folder}"]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def sweep(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    process = start(folder, *arguments)
-    out, errors = process.communicate()
-    return process.returncode, out, errors
-
-
-def table(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / name).open() as file:
-        return list(csv.DictReader(file))
 
 
 SETTINGS = ("optimizer=glob(ada[dm]*)", "reg=none,l2", "reg.l2.strength=1e-3", "seeds=2")
