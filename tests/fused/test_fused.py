@@ -339,7 +339,7 @@ def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None
 
 def test_the_partition_knows_the_settings_of_the_rules() -> None:
     for target, settings in OPTIMIZERS_OF_THE_PLAN.items():
-        rule = RULES[target.rpartition(".")[2]]
+        rule = RULES[target]
         known = {"betas" if key.startswith("beta") else key for key in rule.defaults}
         assert settings - {"momentum", "nesterov"} == known
 

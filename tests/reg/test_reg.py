@@ -31,7 +31,7 @@ from ockham.reg import (
     total_penalty,
 )
 from ockham.reg.noise import dropout
-from ockham.reg.penalties import group_soft_threshold, soft_threshold
+from ockham.reg.penalties import group_shrink, soft_threshold
 from ockham.rng import Streams, generator
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -128,7 +128,7 @@ def test_proximal_steps_minimise_what_they_should(model: nn.Module) -> None:
     assert is_minimum(threshold, start, lambda z: 0.4 * z.abs().sum())
     assert (threshold == 0).any()
     torch.testing.assert_close(soft_threshold(torch.tensor([3.0, -1.0, 0.2]), 0.5), torch.tensor([2.5, -0.5, 0.0]))
-    grouped = group_soft_threshold(start, 0.6)
+    grouped = group_shrink(start, 1.0, 0.6)
     assert is_minimum(grouped, start, lambda z: 0.6 * _group_sum(z))
     layer = nn.Linear(4, 5)
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_group_lasso_empties_whole_input_units() -> None:
         layer.weight[:, 1] *= 1e-3
         GroupLasso(0.1).project(named_parameters(layer), lrs(layer))
     assert torch.equal((layer.weight == 0).all(dim=0), torch.tensor([False, True, False, False]))
-    assert not torch.isnan(group_soft_threshold(torch.zeros(3, 2), 0.1)).any()
+    assert not torch.isnan(group_shrink(torch.zeros(3, 2), 1.0, 0.1)).any()
 
 
 def test_weight_decay_multiplies_before_the_step(model: nn.Module) -> None:

@@ -17,10 +17,13 @@ from ockham.reg import (
     MaxNorm,
     WeightDecay,
 )
-from ockham.reg.penalties import clip_unit_norms, elastic_net_shrink, group_soft_threshold, soft_threshold
+from ockham.reg.penalties import clip_unit_norms, elastic_net_shrink, group_shrink, soft_threshold
 from ockham.run import Run
 
 T = TypeVar("T")
+
+#: The numbers of proximal steps.
+PROXIMAL = frozenset({"net_l1", "net_l2", "groups", "l1"})
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
@@ -102,8 +105,7 @@ def update(
 
     The order is that of a single run. Hyperparameters are (members,). Returns the penalties in the loss, (members,).
     """
-    lr = hyper["lr"]
-    penalty = torch.zeros_like(lr)
+    penalty = torch.zeros_like(hyper["lr"])
     for p, g, state in zip(parameters, gradients, states, strict=True):
         matrix = p.ndim > 2
         c = {name: column(values, p) for name, values in (on_matrices if matrix else on_others).items()}
@@ -118,12 +120,13 @@ def update(
         if "decay" in used:
             w = w * (1 - h["lr"] * c["decay"])
         w, new = rule.update(w, g, state, h)
+        response = rule.response(new, h) if used & PROXIMAL else h["lr"]
         if "net_l1" in used or "net_l2" in used:
-            w = elastic_net_shrink(w, h["lr"] * c["net_l1"], h["lr"] * c["net_l2"])
+            w = elastic_net_shrink(w, response * c["net_l1"], response * c["net_l2"])
         if "groups" in used and matrix:
-            w = torch.vmap(group_soft_threshold)(w, lr * on_matrices["groups"])
+            w = torch.vmap(group_shrink)(w, response, on_matrices["groups"])
         if "l1" in used:
-            w = soft_threshold(w, h["lr"] * c["l1"])
+            w = soft_threshold(w, response * c["l1"])
         if "limit" in used and matrix:
             w = torch.vmap(clip_unit_norms)(w, on_matrices["limit"])
         p.copy_(w)

@@ -158,7 +158,7 @@ class Group:
     def _step(self, batches: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
         self.step += 1
-        return self.updates.step(self._batch(batches), lrs, self.step)
+        return self.updates.step(self._batch(batches), lrs)
 
     def _batch(self, batches: Sequence[Tensor]) -> Batch:
         xs, ys = [], []

@@ -24,7 +24,9 @@ from ockham.core.parameters import named_parameters
 from ockham.fused.effects import OnWeights, update
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.stack import Stack, Tensors
-from ockham.optim.rules import Rule, State, mu_product, rule_of
+from ockham.optim import Responses
+from ockham.optim.responses import rule_of_group
+from ockham.optim.rules import Rule, State
 from ockham.reg import Outputs
 from ockham.run import Run
 
@@ -41,8 +43,8 @@ class Updates(Protocol):
     def prepare(self, batch: Batch) -> None:
         """What has to be done once before steps on batches of that shape."""
 
-    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
-        """Step number `step` (from 1) with lrs (members,), in place; returns the members' objectives, (members,)."""
+    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
+        """A step with lrs (members,), in place; returns the members' objectives, (members,)."""
 
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
@@ -77,7 +79,7 @@ def rule_and_hyper(run: Run) -> tuple[Rule, dict[str, float]]:
     """What the member's optimizer does, read from the optimizer itself."""
     optimizer = run.make_optimizer(run.model)
     (group,) = optimizer.param_groups
-    return rule_of(type(optimizer).__name__, group)
+    return rule_of_group(optimizer, group)
 
 
 class Native:
@@ -89,11 +91,12 @@ class Native:
         self.regularizers = [run.regularizers for run in runs]
         self.parameters = [named_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
+        self.responses = [Responses(own, named) for own, named in zip(self.optimizers, self.parameters, strict=True)]
 
     def prepare(self, batch: Batch) -> None:
         pass
 
-    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
+    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
         losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, self.objective.inputs(batch))
         with torch.no_grad():
             penalties = [self._step(position, gradients, float(lr)) for position, lr in enumerate(lrs)]
@@ -110,7 +113,7 @@ class Native:
             reg.before_step(parameters, by_name)
         optimizer.step()
         for reg in self.regularizers[position]:
-            reg.project(parameters, by_name)
+            reg.project(parameters, self.responses[position])
         return penalty
 
     def _penalty(self, position: int, *, like: Tensor) -> Tensor:
@@ -142,6 +145,9 @@ class Family:
         self.objective = Objective(stack.layers, stack.widths, own, stack.like)
         self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
         self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
+        # In the precision in which torch keeps and stores them, so that a group that continues has the same.
+        self.count_dtype = torch.empty(0, dtype=stack.like.dtype).numpy().dtype
+        self.counters = {name: np.full(len(own), start, self.count_dtype) for name, start in self.rule.counters.items()}
         self.states = [{name: torch.zeros_like(p) for name in self.rule.state} for p in self.parameters.values()]
         on_weights = OnWeights.of(own)
         self.used = on_weights.used
@@ -153,11 +159,24 @@ class Family:
         self.batch_size = own[0].settings.batch_size
         self.compiled_step: Callable[..., Tensor] | None = None
 
-    def program(self, batch: Batch, lrs: np.ndarray, step: int) -> Callable[[], Tensor]:
-        """Step number `step` with lrs (members of the group,), ready to be done."""
+    def prepare(self, batch: Batch, lrs: np.ndarray) -> None:
+        """Compile the step of such batches."""
+        self._program(batch, lrs, self._counted())
+
+    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
+        """A step with lrs (members of the group,); returns the members' objectives, (members,)."""
+        self.counters = self._counted()
+        return self._program(batch, lrs, self.counters)()
+
+    def _counted(self) -> dict[str, np.ndarray]:
+        """The counters a step later, (members,)."""
+        counters = self.rule.count(self.hyper, self.counters)
+        return {name: values.astype(self.count_dtype) for name, values in counters.items()}
+
+    def _program(self, batch: Batch, lrs: np.ndarray, counters: Mapping[str, np.ndarray]) -> Callable[[], Tensor]:
+        """The step that ends with these counters, ready to be done."""
         hyper = {**self.hyper, "lr": lrs[self.rows]}
-        if self.rule.corrections is not None:
-            hyper |= self.rule.corrections(hyper, step)
+        hyper |= self.rule.corrections(hyper, counters)
         table = torch.from_numpy(np.stack(list(hyper.values()))).to(dtype=self.like.dtype, device=self.like.device)
         batch = Batch(batch.x, batch.y, batch.cohorts[self.rows])
         inputs = {
@@ -200,16 +219,15 @@ class Compiled:
         rules = [rule_and_hyper(run)[0] for run in runs]
         starts = [row for row, rule in enumerate(rules) if row == 0 or rule is not rules[row - 1]]
         self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
-        self.steps = 0
         self.lrs = np.zeros(len(runs))
 
     def prepare(self, batch: Batch) -> None:
         for family in self.families:
-            family.program(batch, self.lrs, 1)
+            family.prepare(batch, self.lrs)
 
-    def step(self, batch: Batch, lrs: np.ndarray, step: int) -> Tensor:
-        self.steps, self.lrs = step, lrs
-        return torch.cat([family.program(batch, lrs, step)() for family in self.families])
+    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
+        self.lrs = lrs
+        return torch.cat([family.step(batch, lrs) for family in self.families])
 
     def _place(self, position: int) -> tuple[Family, int]:
         family = next(own for own in self.families if own.rows.start <= position < own.rows.stop)
@@ -220,13 +238,8 @@ class Compiled:
         optimizer = run.make_optimizer(run.model)
         family, row = self._place(position)
         for parameter, state in zip(run.model.parameters(), family.states, strict=True):
-            own: dict[str, Any] = {}
-            if family.rule.counts_steps:
-                own["step"] = torch.tensor(float(self.steps), dtype=self.like.dtype)
-            if type(optimizer).__name__ == "NAdam":
-                product = mu_product({name: values[row : row + 1] for name, values in family.hyper.items()}, self.steps)
-                own["mu_product"] = torch.tensor(float(product[0]), dtype=self.like.dtype)
             # Copies: a view would be saved with the numbers of all members.
+            own = {name: torch.tensor(values[row], dtype=self.like.dtype) for name, values in family.counters.items()}
             own |= {name: state[name][row].clone() for name in family.rule.state}
             if own:
                 optimizer.state[parameter] = own
@@ -237,7 +250,8 @@ class Compiled:
         family, row = self._place(position)
         self.lrs[position] = state["param_groups"][0]["lr"]
         for index, own in state["state"].items():
-            self.steps = int(own.get("step", 0))
+            for name, values in family.counters.items():
+                values[row] = float(own[name])
             for name in family.rule.state:
                 family.states[index][name][row].copy_(own[name])
 

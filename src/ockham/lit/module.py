@@ -13,6 +13,7 @@ from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters
 from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
+from ockham.optim import Responses
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import weight_scalars
@@ -53,6 +54,7 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
         self.optimizer = optimizer
+        self.responses = Responses(optimizer, self.parameters_by_name)
         self.splits = self.run.splits.to(self.device)
         dtype = self.parameters_by_name[0][1].dtype
         self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
@@ -85,7 +87,7 @@ class Classifier(pl.LightningModule):
             self.optimizer.step()
         with torch.no_grad():
             for reg in self.run.regularizers:
-                reg.project(self.parameters_by_name, lrs)
+                reg.project(self.parameters_by_name, self.responses)
         self.objective_sum += objective.detach() * len(batch)
         self.epoch_samples += len(batch)
         self.finished_steps += 1

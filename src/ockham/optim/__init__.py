@@ -2,5 +2,6 @@
 
 from ockham.optim.groups import make_optimizer
 from ockham.optim.muon import Muon
+from ockham.optim.responses import Responses
 
-__all__ = ["Muon", "make_optimizer"]
+__all__ = ["Muon", "Responses", "make_optimizer"]

@@ -34,7 +34,9 @@ class Regularizer:
 
     Several regularizers are called in the alphabetical order of their yaml keys, whatever order they were given in.
     `parameters` are the (name, tensor) pairs of all trainable parameters, `lrs` maps their names to the learning rates of
-    this step. Strengths are never baked into a compiled constant: they may be tensors over the members of a fused group.
+    this step and `responses` how far the optimizer moves each for a unit of gradient (`optim.rules.Rule.response`): what
+    minimises a penalty after the step takes that as the length of the step. Strengths are never baked into a compiled
+    constant: they may be tensors over the members of a fused group.
     """
 
     #: The penalty is minimised by `project`, not by its gradient, and so stays out of the loss.
@@ -56,7 +58,7 @@ class Regularizer:
     def before_step(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
         """Called without gradient recording after the backward pass, before the optimizer's step."""
 
-    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
         """Called without gradient recording after the optimizer's step."""
 
     def stop(self, history: Sequence[float]) -> bool:

@@ -30,15 +30,54 @@ def soft_threshold(weight: Tensor, threshold: float | Tensor) -> Tensor:
 
 def group_norms(weight: Tensor) -> Tensor:
     """The norm of all weights that leave each input unit or channel, shape (1, in, 1, ...), for a weight (out, in, ...)."""
-    others = [axis for axis in range(weight.ndim) if axis != 1]
-    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    return torch.linalg.vector_norm(weight, dim=_other_axes(weight), keepdim=True)
 
 
-def group_soft_threshold(weight: Tensor, threshold: float | Tensor) -> Tensor:
-    """w_g max(1 - threshold sqrt(|g|) / ||w_g||, 0): the proximal map of threshold * sum_g sqrt(|g|) ||w_g||."""
-    norms = group_norms(weight)
+def _other_axes(weight: Tensor) -> list[int]:
+    return [axis for axis in range(weight.ndim) if axis != 1]
+
+
+def group_shrink(weight: Tensor, response: float | Tensor, strength: float | Tensor) -> Tensor:
+    """The proximal map of strength * sum_g sqrt(|g|) ||w_g|| after a step of that response, a number or one for each weight.
+
+    It minimises strength * sum_g sqrt(|g|) ||w_g|| + sum_i (w_i - z_i)^2 / (2 response_i) from the weights z.
+    """
     size = weight.numel() // weight.shape[1]
-    return weight * (1 - threshold * size**0.5 / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(min=0)
+    if isinstance(response, Tensor) and response.numel() > 1:
+        return _group_shrink_elementwise(weight, response, strength * size**0.5)
+    norms = group_norms(weight)
+    return weight * (1 - response * strength * size**0.5 / norms.clamp(min=torch.finfo(weight.dtype).tiny)).clamp(min=0)
+
+
+#: Newton's steps to the norm of a group: six reach the last bit of float64 where responses in a group differ by 10^6.
+NEWTON_STEPS = 8
+
+
+def _group_shrink_elementwise(z: Tensor, response: Tensor, threshold: float | Tensor) -> Tensor:
+    """The map has no closed form where the weights of a group differ in their response.
+
+    With theta = ||w|| the minimum is w_i = z_i theta / (theta + threshold r_i), and 0 iff ||z / r|| <= threshold. So theta
+    solves f(theta) = (sum_i z_i^2 / (theta + threshold r_i)^2)^(-1/2) = 1. As a power mean f is concave, and it rises: from
+    the left of the solution Newton's steps approach it and never pass it. The first comes from infinity, where f is the
+    arithmetic mean.
+    """
+    tiny = torch.finfo(z.dtype).tiny
+    axes = _other_axes(z)
+
+    def total(values: Tensor) -> Tensor:
+        return values.sum(dim=axes, keepdim=True)
+
+    norms = group_norms(z)
+    stretch = threshold * response
+    theta = (norms - total(z * z * stretch) / (norms * norms).clamp(min=tiny)).clamp(min=0)
+    for _ in range(NEWTON_STEPS):
+        length = (theta + stretch).clamp(min=tiny)
+        squares = (z / length).square()
+        level = total(squares)
+        theta = theta + (level * level.sqrt() - level) / total(squares / length).clamp(min=tiny)
+    shrunk = z * (theta / (theta + stretch).clamp(min=tiny))
+    is_zero = group_norms(z / response.clamp(min=tiny)) <= threshold
+    return torch.where(is_zero, 0.0, shrunk)
 
 
 def elastic_net_shrink(weight: Tensor, l1: float | Tensor, l2: float | Tensor) -> Tensor:
@@ -87,8 +126,9 @@ class L2(Regularizer):
 class L1(Regularizer):
     """strength * sum |w|. yaml: `reg=l1`.
 
-    `method=proximal` (the default) soft-thresholds by lr * strength after every step, which makes weights exactly zero
-    (ISTA: Daubechies et al. 2004; Tibshirani 1996, the Lasso); `subgradient` adds it to the loss, which does not.
+    `method=proximal` (the default) soft-thresholds by response * strength after every step, which makes weights exactly zero
+    (ISTA: Daubechies et al. 2004; Tibshirani 1996, the Lasso); `subgradient` adds it to the loss, which does not. The response
+    of plain SGD is lr; see `Regularizer`.
     """
 
     def __init__(self, strength: float, *, method: str = "proximal", include_bias: bool = False) -> None:
@@ -99,17 +139,17 @@ class L1(Regularizer):
     def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
         return self.strength * sum_of_magnitudes([w for _, w in weights(parameters, include_bias=self.include_bias)])
 
-    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
         if self.proximal:
             for name, weight in weights(parameters, include_bias=self.include_bias):
-                weight.copy_(soft_threshold(weight, lrs[name] * self.strength))
+                weight.copy_(soft_threshold(weight, responses[name] * self.strength))
 
 
 class ElasticNet(Regularizer):
     """strength * (l1_ratio sum |w| + (1 - l1_ratio) sum w^2) (Zou & Hastie 2005). yaml: `reg=elastic_net`.
 
-    `method=proximal` applies soft(w, lr strength l1_ratio) / (1 + 2 lr strength (1 - l1_ratio)) after every step,
-    `subgradient` adds the penalty to the loss.
+    `method=proximal` applies soft(w, r strength l1_ratio) / (1 + 2 r strength (1 - l1_ratio)) after every step, r the
+    optimizer's response, `subgradient` adds the penalty to the loss.
     """
 
     def __init__(self, strength: float, *, l1_ratio: float = 0.5, method: str = "proximal", include_bias: bool = False) -> None:
@@ -123,10 +163,10 @@ class ElasticNet(Regularizer):
         mixed = self.l1_ratio * sum_of_magnitudes(chosen) + (1 - self.l1_ratio) * sum_of_squares(chosen)
         return self.strength * mixed
 
-    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
         if self.proximal:
             for name, weight in weights(parameters, include_bias=self.include_bias):
-                step = lrs[name] * self.strength
+                step = responses[name] * self.strength
                 weight.copy_(elastic_net_shrink(weight, step * self.l1_ratio, step * (1 - self.l1_ratio)))
 
 
@@ -146,9 +186,9 @@ class GroupLasso(Regularizer):
         sums = [(w.numel() // w.shape[1]) ** 0.5 * group_norms(w).sum() for _, w in weights(parameters)]
         return self.strength * torch.stack(sums).sum()
 
-    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
         for name, weight in weights(parameters):
-            weight.copy_(group_soft_threshold(weight, lrs[name] * self.strength))
+            weight.copy_(group_shrink(weight, responses[name], self.strength))
 
 
 class WeightDecay(Regularizer):
@@ -175,7 +215,7 @@ class MaxNorm(Regularizer):
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def project(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
         for _, weight in weights(parameters):
             weight.copy_(clip_unit_norms(weight, self.limit))
 

@@ -1,0 +1,49 @@
+"""How far the optimizer of a run moves each parameter for a unit of gradient."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ockham.core.parameters import NamedParameters
+from ockham.optim.rules import Rule, rule_of
+
+
+def rule_of_group(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[Rule, dict[str, float]]:
+    """What the optimizer does to the parameters of one of its groups. Raises ValueError where no rule describes it."""
+    cls = type(optimizer)
+    package = cls.__module__.rpartition(".")[0]  # torch.optim.adam.Adam is torch.optim.Adam
+    return rule_of(f"{package}.{cls.__name__}", group)
+
+
+class Responses(Mapping[str, float | Tensor]):
+    """The response of the optimizer after its last step, by parameter name: a number, or one for each element.
+
+    See `Rule.response`. It is the learning rate where no rule describes the optimizer. Computed when it is asked for, since
+    most runs never ask.
+    """
+
+    def __init__(self, optimizer: Optimizer, parameters: NamedParameters) -> None:
+        self.optimizer = optimizer
+        self.parameters = dict(parameters)
+        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        self.group_of = {name: group_of[id(parameter)] for name, parameter in parameters}
+
+    def __getitem__(self, name: str) -> float | Tensor:
+        group = self.group_of[name]
+        state = self.optimizer.state.get(self.parameters[name], {})
+        try:
+            rule, hyper = rule_of_group(self.optimizer, group)
+        except ValueError:
+            return float(group["lr"])
+        if not {*rule.state, *rule.counters} <= set(state):  # a parameter that has had no gradient yet
+            return float(group["lr"])
+        counters = {key: float(state[key]) for key in rule.counters}
+        return rule.response(state, {**hyper, **rule.corrections(hyper, counters)})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parameters)
+
+    def __len__(self) -> int:
+        return len(self.parameters)
