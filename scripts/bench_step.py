@@ -35,7 +35,7 @@ from torchvision import transforms
 from ockham.data import Normalize, Split, Splits
 from ockham.lit import fit
 from ockham.models import CNN, MLP
-from ockham.optim import make_optimizer
+from ockham.optim.groups import make_optimizer
 from ockham.record.events import EventWriter
 from ockham.record.folder import RunFolder, versions
 from ockham.rng import Streams, global_seed

@@ -25,7 +25,7 @@ ALLOWED = {
     "lit": {"core", "rng", "data", "reg", "optim", "run", "record"},
     "fused": {"core", "rng", "data", "reg", "optim", "run", "record"},
     "report": {"core", "record", "schema"},
-    "schema": {"core"},
+    "schema": {"core", "optim"},
     "sweep": {"core", "schema", "record", "build", "fused", "report", "execute"},
     "cli": {"schema", "record", "sweep"},
 }

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from ockham.data import Augment, Normalize, Source, Splits, divide
 from ockham.errors import UserError
-from ockham.optim import make_optimizer
+from ockham.optim.groups import make_optimizer
 from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
 from ockham.rng import Streams

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ockham.core.shapes import check_halvings, image_shape
 from ockham.errors import UserError
+from ockham.optim.rules import rule_of
 
 OBJECTIVES = ("val/acc", "val/loss")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
@@ -267,7 +268,7 @@ def check(content: Content) -> list[str]:
     _check_full_batch(content)
     _check_input(content)
     _check_activation(content)
-    return [*_decay_warnings(content)]
+    return [*_decay_warnings(content), *_proximal_warnings(content)]
 
 
 def _shown(value: Any) -> str:
@@ -326,3 +327,17 @@ def _decay_warnings(content: Content) -> Iterator[str]:
         decays.append(f"optimizer.weight_decay={content['optimizer']['weight_decay']}")
     if len(decays) > 1:
         yield f"{' and '.join(decays)} shrink the same weights: their effects add up, keep one of them to study it"
+
+
+def _proximal_warnings(content: Content) -> Iterator[str]:
+    settings = {name: value for name, value in content["optimizer"].items() if name != "_target_"}
+    try:
+        rule_of(str(content["optimizer"].get("_target_")), settings)
+    except ValueError as error:
+        for name in ("l1", "elastic_net", "group_lasso"):
+            if name in content["reg"] and content["reg"][name].get("method") != "subgradient":
+                instead = "" if name == "group_lasso" else f", or reg.{name}.method=subgradient"
+                yield (
+                    f"{error}: reg={name} shrinks weights by lr times its strength after each step, however long the step is, "
+                    f"and what is minimised is not the penalised loss. Set optimizer=adam{instead} where it has to be"
+                )

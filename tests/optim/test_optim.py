@@ -9,7 +9,8 @@ from cases import CASES
 from conftest import compose
 from ockham import build
 from ockham.models import CNN, MLP, Linear
-from ockham.optim import Muon, make_optimizer
+from ockham.optim.groups import make_optimizer
+from ockham.optim.muon import Muon
 
 #: What each yaml stands for, written out with torch.
 REFERENCES = {

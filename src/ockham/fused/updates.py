@@ -24,8 +24,7 @@ from ockham.core.parameters import named_parameters
 from ockham.fused.effects import OnWeights, update
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.stack import Stack, Tensors
-from ockham.optim import Responses
-from ockham.optim.responses import rule_of_group
+from ockham.optim.responses import Responses, rule_of_group
 from ockham.optim.rules import Rule, State
 from ockham.reg import Outputs
 from ockham.run import Run

@@ -13,7 +13,7 @@ from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters
 from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
-from ockham.optim import Responses
+from ockham.optim.responses import Responses
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import weight_scalars

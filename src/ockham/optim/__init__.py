@@ -1,7 +1,15 @@
-"""Optimizers: torch.optim, the parameter groups, and Muon with Adam for what Muon does not take."""
+"""Optimizers: torch.optim, its update rules as formulas, and Muon with Adam for what Muon does not take.
 
-from ockham.optim.groups import make_optimizer
-from ockham.optim.muon import Muon
-from ockham.optim.responses import Responses
+The command line reads the rules before torch is imported, so that this file imports nothing until it is asked.
+"""
 
-__all__ = ["Muon", "Responses", "make_optimizer"]
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """The class that conf/optimizer/muon.yaml names."""
+    if name == "Muon":
+        from ockham.optim.muon import Muon
+
+        return Muon
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

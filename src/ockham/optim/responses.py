@@ -27,11 +27,12 @@ class Responses(Mapping[str, float | Tensor]):
     def __init__(self, optimizer: Optimizer, parameters: NamedParameters) -> None:
         self.optimizer = optimizer
         self.parameters = dict(parameters)
-        group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        self.group_of = {name: group_of[id(parameter)] for name, parameter in parameters}
+        # Positions, since an optimizer that loads a state gets other groups.
+        place_of = {id(p): place for place, group in enumerate(optimizer.param_groups) for p in group["params"]}
+        self.place_of = {name: place_of[id(parameter)] for name, parameter in parameters}
 
     def __getitem__(self, name: str) -> float | Tensor:
-        group = self.group_of[name]
+        group = self.optimizer.param_groups[self.place_of[name]]
         state = self.optimizer.state.get(self.parameters[name], {})
         try:
             rule, hyper = rule_of_group(self.optimizer, group)

@@ -219,7 +219,7 @@ def rule_of(target: str, settings: Mapping[str, Any]) -> tuple[Rule, dict[str, f
     """
     name = target.rpartition(".")[2]
     if target not in RULES:
-        raise ValueError(f"{name} has no rule over members")
+        raise ValueError(f"{name} has no rule")
     settings = {key: value for key, value in settings.items() if key not in ("params", "fused")}
     if name == "AdamW":
         settings.pop("decoupled_weight_decay", None)  # it is what makes it AdamW
@@ -234,5 +234,5 @@ def rule_of(target: str, settings: Mapping[str, Any]) -> tuple[Rule, dict[str, f
             settings.pop("momentum", None)
     unknown = sorted(key for key in set(settings) - set(rule.defaults) if settings[key])
     if unknown:
-        raise ValueError(f"{name} has no rule over members with {unknown[0]}={settings[unknown[0]]}")
+        raise ValueError(f"{name} has no rule with {unknown[0]}={settings[unknown[0]]}")
     return rule, {key: settings.get(key, default) for key, default in rule.defaults.items()}
