@@ -330,14 +330,16 @@ def _decay_warnings(content: Content) -> Iterator[str]:
 
 
 def _proximal_warnings(content: Content) -> Iterator[str]:
-    settings = {name: value for name, value in content["optimizer"].items() if name != "_target_"}
+    target = str(content["optimizer"].get("_target_"))
     try:
-        rule_of(str(content["optimizer"].get("_target_")), settings)
+        rule, _ = rule_of(target, {name: value for name, value in content["optimizer"].items() if name != "_target_"})
+        reason = "" if rule.response is not None else f"steps of {_target(content, 'optimizer')} have one length"
     except ValueError as error:
-        for name in ("l1", "elastic_net", "group_lasso"):
-            if name in content["reg"] and content["reg"][name].get("method") != "subgradient":
-                instead = "" if name == "group_lasso" else f", or reg.{name}.method=subgradient"
-                yield (
-                    f"{error}: reg={name} shrinks weights by lr times its strength after each step, however long the step is, "
-                    f"and what is minimised is not the penalised loss. Set optimizer=adam{instead} where it has to be"
-                )
+        reason = str(error)
+    for name in ("l1", "elastic_net", "group_lasso"):
+        if reason and name in content["reg"] and content["reg"][name].get("method") != "subgradient":
+            instead = "" if name == "group_lasso" else f", or reg.{name}.method=subgradient"
+            yield (
+                f"{reason}: reg={name} shrinks weights by lr times its strength after each step, and what is minimised is not "
+                f"the penalised loss. Set optimizer=adam{instead} where it has to be"
+            )

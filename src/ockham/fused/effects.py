@@ -92,21 +92,22 @@ class OnWeights:
 
 
 def update(
-    rule: Rule,
+    rules: Sequence[Rule],
     used: frozenset[str],
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
     states: Sequence[State],
-    hyper: Hyper,
+    hypers: Sequence[Hyper],
     on_matrices: Hyper,
     on_others: Hyper,
 ) -> Tensor:
-    """One step of all members of a rule, in place: penalties in the loss, decay, the rule, proximal steps and projections.
+    """One step of members with the same rules, in place: penalties in the loss, decay, rule, proximal steps and projections.
 
-    The order is that of a single run. Hyperparameters are (members,). Returns the penalties in the loss, (members,).
+    The order is that of a single run. Each parameter (members, ...) has its rule with hyperparameters (members,). Returns the
+    penalties in the loss, (members,).
     """
-    penalty = torch.zeros_like(hyper["lr"])
-    for p, g, state in zip(parameters, gradients, states, strict=True):
+    penalty = torch.zeros_like(hypers[0]["lr"])
+    for rule, p, g, state, hyper in zip(rules, parameters, gradients, states, hypers, strict=True):
         matrix = p.ndim > 2
         c = {name: column(values, p) for name, values in (on_matrices if matrix else on_others).items()}
         h = {name: column(values, p) for name, values in hyper.items()}
@@ -120,7 +121,7 @@ def update(
         if "decay" in used:
             w = w * (1 - h["lr"] * c["decay"])
         w, new = rule.update(w, g, state, h)
-        response = rule.response(new, h) if used & PROXIMAL else h["lr"]
+        response = rule.response(new, h) if rule.response is not None and used & PROXIMAL else h["lr"]
         if "net_l1" in used or "net_l2" in used:
             w = elastic_net_shrink(w, response * c["net_l1"], response * c["net_l2"])
         if "groups" in used and matrix:

@@ -19,7 +19,7 @@ from ockham.core.selection import Outcome, best_epoch
 from ockham.data import Split
 from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
-from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink, rule_and_hyper
+from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.cost import peak_memory_bytes
 from ockham.record.events import EventWriter
@@ -109,7 +109,7 @@ class Group:
         runs = [member.run for member in members]
         self.stack = Stack([run.model for run in runs])
         self.updates: Updates = self.form(self.stack, runs)
-        self.base_lrs = np.array([rule_and_hyper(run)[1]["lr"] for run in runs])
+        self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches.
         keys = [(id(e.splits), e.settings.seed) for e in runs]
         self.cohorts = list(dict.fromkeys(keys))
@@ -138,27 +138,26 @@ class Group:
         for member in self.members:
             member.run.streams.begin(self.epoch)
         sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
-        lrs = self._learning_rates(len(orders[0]))
+        factors = self._factors(len(orders[0]))
         size = self.settings.batch_size
         for index, begin in enumerate(range(0, len(orders[0]), size)):
             batches = [order[begin : begin + size] for order in orders]
-            sums += self._step(batches, lrs[index]) * len(batches[0])
+            sums += self._step(batches, factors[index]) * len(batches[0])
         self.epoch_samples = len(orders[0])
         self.objectives = (sums / self.epoch_samples).tolist()
-        self.lrs = lrs[-1]
+        self.lrs = self.base_lrs * factors[-1]
         self.epoch_seconds = time.monotonic() - began
 
-    def _learning_rates(self, samples: int) -> np.ndarray:
-        """The learning rate of every step of the coming epoch and every member, (steps, members)."""
+    def _factors(self, samples: int) -> np.ndarray:
+        """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
         steps = -(-samples // self.settings.batch_size)
         total = self.members[0].run.total_steps
-        factors = [[m.run.schedule(self.step + s, total) for m in self.members] for s in range(steps)]
-        return np.array(factors) * self.base_lrs
+        return np.array([[m.run.schedule(self.step + s, total) for m in self.members] for s in range(steps)])
 
-    def _step(self, batches: Sequence[Tensor], lrs: np.ndarray) -> Tensor:
+    def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
         self.step += 1
-        return self.updates.step(self._batch(batches), lrs)
+        return self.updates.step(self._batch(batches), factors)
 
     def _batch(self, batches: Sequence[Tensor]) -> Batch:
         xs, ys = [], []

@@ -11,18 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ockham.optim.rules import rule_of
+
 Content = Mapping[str, Any]
 
 MODELS = ("ockham.models.MLP", "ockham.models.Linear")
-OPTIMIZERS: dict[str, set[str]] = {
-    "torch.optim.SGD": {"lr", "momentum", "nesterov", "weight_decay"},
-    "torch.optim.Adagrad": {"lr", "eps", "weight_decay"},
-    "torch.optim.Adadelta": {"lr", "rho", "eps", "weight_decay"},
-    "torch.optim.RMSprop": {"lr", "alpha", "eps", "weight_decay"},
-    "torch.optim.Adam": {"lr", "betas", "eps", "weight_decay"},
-    "torch.optim.AdamW": {"lr", "betas", "eps", "weight_decay"},
-    "torch.optim.NAdam": {"lr", "betas", "eps", "weight_decay", "momentum_decay"},
-}
 REGULARIZERS = (
     "ConfidencePenalty",
     "Dropout",
@@ -91,11 +84,10 @@ def why_alone(job: Content) -> str | None:
     trainer = job["trainer"]
     if model not in MODELS:
         return f"{_name(model)} has no stacked form"
-    if optimizer not in OPTIMIZERS:
-        return f"{_name(optimizer)} has no rule over members"
-    unknown = sorted(set(job["optimizer"]) - OPTIMIZERS[optimizer] - {"_target_"})
-    if unknown:
-        return f"optimizer.{unknown[0]} has no rule over members"
+    try:
+        rule_of(str(optimizer), {name: value for name, value in job["optimizer"].items() if name != "_target_"})
+    except ValueError as error:
+        return str(error)
     schedule = str(job["schedule"].get("_target_"))
     if not schedule.startswith("ockham.schedules.") or schedule.endswith(".Plateau"):
         return f"schedule {_name(schedule)} depends on results"

@@ -5,12 +5,12 @@ program of everything a step does for the members that a rule updates; it pays w
 compiling it.
 """
 
+import copy
 import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
 from ockham.core.parameters import named_parameters
 from ockham.fused.effects import OnWeights, update
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.stack import Stack, Tensors
-from ockham.optim.responses import Responses, rule_of_group
-from ockham.optim.rules import Rule, State
+from ockham.optim.responses import Responses, rules_of
+from ockham.optim.rules import Rule, State, Update
 from ockham.reg import Outputs
 from ockham.run import Run
 
@@ -42,8 +43,8 @@ class Updates(Protocol):
     def prepare(self, batch: Batch) -> None:
         """What has to be done once before steps on batches of that shape."""
 
-    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
-        """A step with lrs (members,), in place; returns the members' objectives, (members,)."""
+    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
+        """A step with `factors` (members,) times each learning rate, in place; returns the members' objectives, (members,)."""
 
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
@@ -71,14 +72,13 @@ def pays_to_shrink(runs: Sequence[Run], kept: Sequence[Run], steps: int, *, comp
 
 
 def _seconds_to_compile(runs: Sequence[Run]) -> float:
-    return len({id(rule_and_hyper(run)[0]) for run in runs}) * SECONDS_TO_COMPILE
+    return len({updates_of(run) for run in runs}) * SECONDS_TO_COMPILE
 
 
-def rule_and_hyper(run: Run) -> tuple[Rule, dict[str, float]]:
-    """What the member's optimizer does, read from the optimizer itself."""
-    optimizer = run.make_optimizer(run.model)
-    (group,) = optimizer.param_groups
-    return rule_of_group(optimizer, group)
+def updates_of(run: Run) -> tuple[Update, ...]:
+    """What the member's optimizer does to each parameter, read from the optimizer itself."""
+    rules = rules_of(run.make_optimizer(run.model), named_parameters(run.model))
+    return tuple(rule.update for rule, _ in rules)
 
 
 class Native:
@@ -90,24 +90,28 @@ class Native:
         self.regularizers = [run.regularizers for run in runs]
         self.parameters = [named_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
+        self.base_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.responses = [Responses(own, named) for own, named in zip(self.optimizers, self.parameters, strict=True)]
 
     def prepare(self, batch: Batch) -> None:
         pass
 
-    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
+    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
         losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, self.objective.inputs(batch))
         with torch.no_grad():
-            penalties = [self._step(position, gradients, float(lr)) for position, lr in enumerate(lrs)]
+            penalties = [self._step(position, gradients, float(factor)) for position, factor in enumerate(factors)]
         return losses + torch.stack(penalties)
 
-    def _step(self, position: int, gradients: Sequence[Tensor], lr: float) -> Tensor:
+    def _step(self, position: int, gradients: Sequence[Tensor], factor: float) -> Tensor:
         parameters, optimizer = self.parameters[position], self.optimizers[position]
         for (_, parameter), gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient[position]
         penalty = self._penalty(position, like=gradients[0])
-        optimizer.param_groups[0]["lr"] = lr
-        by_name = dict.fromkeys([name for name, _ in parameters], lr)
+        lrs: dict[int, float] = {}
+        for group, base in zip(optimizer.param_groups, self.base_lrs[position], strict=True):
+            group["lr"] = base * factor
+            lrs |= dict.fromkeys([id(parameter) for parameter in group["params"]], group["lr"])
+        by_name = {name: lrs[id(parameter)] for name, parameter in parameters}
         for reg in self.regularizers[position]:
             reg.before_step(parameters, by_name)
         optimizer.step()
@@ -132,134 +136,155 @@ class Native:
         self.optimizers[position].load_state_dict(dict(state))
 
 
+class Part:
+    """The parameters that one rule updates, in all members of a family: its hyperparameters and counters, (members,)."""
+
+    def __init__(self, rule: Rule, hypers: Sequence[Mapping[str, float]], dtype: torch.dtype) -> None:
+        self.rule = rule
+        self.hyper = {name: np.array([hyper[name] for hyper in hypers], dtype=np.float64) for name in rule.defaults}
+        self.base_lrs = self.hyper["lr"].copy()
+        # Counters have the precision in which torch keeps and stores them, so that a group that continues has the same.
+        self.count_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+        self.counters = {name: np.full(len(hypers), start, self.count_dtype) for name, start in rule.counters.items()}
+
+    def advance(self, factors: np.ndarray) -> None:
+        """Set the learning rates (members,) of the next step and count it."""
+        self.hyper = {**self.hyper, "lr": self.base_lrs * factors}
+        counted = self.rule.count(self.hyper, self.counters)
+        self.counters = {name: values.astype(self.count_dtype) for name, values in counted.items()}
+
+    def numbers(self, like: Tensor) -> dict[str, Tensor]:
+        """The hyperparameters of the step and what follows from its number, (members,) each."""
+        numbers = self.hyper | self.rule.corrections(self.hyper, self.counters)
+        table = torch.from_numpy(np.stack(list(numbers.values()))).to(dtype=like.dtype, device=like.device)
+        return dict(zip(numbers, table, strict=True))
+
+
 class Family:
-    """The members, next to each other, that one rule updates."""
+    """The members, next to each other, with the same rules for the same parameters."""
 
     def __init__(self, stack: Stack, runs: Sequence[Run], rows: slice) -> None:
-        own = runs[rows]
-        rules = [rule_and_hyper(run) for run in own]
+        runs = runs[rows]
         self.rows = rows
-        self.rule: Rule = rules[0][0]
-        self.hyper = {name: np.array([hyper[name] for _, hyper in rules], dtype=np.float64) for name in self.rule.defaults}
-        self.objective = Objective(stack.layers, stack.widths, own, stack.like)
+        by_member = [rules_of(run.make_optimizer(run.model), named_parameters(run.model)) for run in runs]
+        self.rules = [rule for rule, _ in by_member[0]]
+        by_update = {rule.update: position for position, rule in reversed(list(enumerate(self.rules)))}
+        self.parts = {
+            str(position): Part(self.rules[position], [rules[position][1] for rules in by_member], stack.like.dtype)
+            for position in by_update.values()
+        }
+        #: The part of each parameter.
+        self.part_of = [str(by_update[rule.update]) for rule in self.rules]
+        self.objective = Objective(stack.layers, stack.widths, runs, stack.like)
         self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
         self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
-        # In the precision in which torch keeps and stores them, so that a group that continues has the same.
-        self.count_dtype = torch.empty(0, dtype=stack.like.dtype).numpy().dtype
-        self.counters = {name: np.full(len(own), start, self.count_dtype) for name, start in self.rule.counters.items()}
-        self.states = [{name: torch.zeros_like(p) for name in self.rule.state} for p in self.parameters.values()]
-        on_weights = OnWeights.of(own)
+        self.states = [
+            {name: torch.zeros_like(p) for name in rule.state}
+            for rule, p in zip(self.rules, self.parameters.values(), strict=True)
+        ]
+        on_weights = OnWeights.of(runs)
         self.used = on_weights.used
         self.on_matrices, self.on_others = (
             {name: torch.tensor(side[name], dtype=stack.like.dtype, device=stack.like.device) for name in sorted(self.used)}
             for side in (on_weights.matrices, on_weights.others)
         )
         self.like = stack.like
-        self.batch_size = own[0].settings.batch_size
+        self.batch_size = runs[0].settings.batch_size
         self.compiled_step: Callable[..., Tensor] | None = None
 
-    def prepare(self, batch: Batch, lrs: np.ndarray) -> None:
+    def prepare(self, batch: Batch) -> None:
         """Compile the step of such batches."""
-        self._program(batch, lrs, self._counted())
+        if self.compiled_step is None:
+            coming = {name: copy.copy(part) for name, part in self.parts.items()}
+            for part in coming.values():
+                part.advance(np.ones(len(part.base_lrs)))
+            self.compiled_step = compiled(self.whole_step, self.identity, *self._arguments(batch, coming))
 
-    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
-        """A step with lrs (members of the group,); returns the members' objectives, (members,)."""
-        self.counters = self._counted()
-        return self._program(batch, lrs, self.counters)()
+    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
+        """A step with the factors (members of the group,); returns the members' objectives, (members,)."""
+        for part in self.parts.values():
+            part.advance(factors[self.rows])
+        # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
+        if batch.x.shape[1] < self.batch_size or self.compiled_step is None:
+            return self.whole_step(*self._arguments(batch, self.parts))
+        return self.compiled_step(*self._arguments(batch, self.parts))
 
-    def _counted(self) -> dict[str, np.ndarray]:
-        """The counters a step later, (members,)."""
-        counters = self.rule.count(self.hyper, self.counters)
-        return {name: values.astype(self.count_dtype) for name, values in counters.items()}
-
-    def _program(self, batch: Batch, lrs: np.ndarray, counters: Mapping[str, np.ndarray]) -> Callable[[], Tensor]:
-        """The step that ends with these counters, ready to be done."""
-        hyper = {**self.hyper, "lr": lrs[self.rows]}
-        hyper |= self.rule.corrections(hyper, counters)
-        table = torch.from_numpy(np.stack(list(hyper.values()))).to(dtype=self.like.dtype, device=self.like.device)
-        batch = Batch(batch.x, batch.y, batch.cohorts[self.rows])
+    def _arguments(self, batch: Batch, parts: Mapping[str, Part]) -> tuple[Tensors, Tensors, Sequence[State], dict[str, Any]]:
+        """What `whole_step` is called with."""
         inputs = {
-            **self.objective.inputs(batch),
-            "hyper": dict(zip(hyper, table, strict=True)),
+            **self.objective.inputs(Batch(batch.x, batch.y, batch.cohorts[self.rows])),
+            "hyper": {name: part.numbers(self.like) for name, part in parts.items()},
             "on_matrices": self.on_matrices,
             "on_others": self.on_others,
         }
-        # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
-        arguments = (self.parameters, self.buffers, self.states, inputs)
-        if batch.x.shape[1] < self.batch_size:
-            return partial(self.whole_step, *arguments)
-        if self.compiled_step is None:
-            self.compiled_step = compiled(self.whole_step, self.identity, *arguments)
-        return partial(self.compiled_step, *arguments)
+        return self.parameters, self.buffers, self.states, inputs
 
     @property
     def identity(self) -> Hashable:
         """What fixes `whole_step`, beside the names and shapes of its arguments."""
-        return self.rule.update, self.used, repr(self.objective.layers), self.objective.num_classes
+        return tuple(rule.update for rule in self.rules), self.used, repr(self.objective.layers), self.objective.num_classes
 
-    def whole_step(
-        self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Tensors]
-    ) -> Tensor:
+    def whole_step(self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Any]) -> Tensor:
         """Forward and backward pass and update, in place; returns the members' objectives, (members,)."""
         losses, gradients = self.objective.gradients(parameters, buffers, inputs)
         with torch.no_grad():
             return losses + update(
-                self.rule, self.used, list(parameters.values()), gradients, states,
-                inputs["hyper"], inputs["on_matrices"], inputs["on_others"],
+                self.rules, self.used, list(parameters.values()), gradients, states,
+                [inputs["hyper"][part] for part in self.part_of], inputs["on_matrices"], inputs["on_others"],
             )  # fmt: skip
 
 
 class Compiled:
-    """One program for each rule. Members stand in the order of their rules: see `order`."""
+    """One program for each choice of rules. Members stand in the order of their rules: see `order`."""
 
     def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
         self.runs = runs
         self.like = stack.like
-        rules = [rule_and_hyper(run)[0] for run in runs]
-        starts = [row for row, rule in enumerate(rules) if row == 0 or rule is not rules[row - 1]]
+        rules = [updates_of(run) for run in runs]
+        starts = [row for row, rule in enumerate(rules) if row == 0 or rule != rules[row - 1]]
         self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
-        self.lrs = np.zeros(len(runs))
 
     def prepare(self, batch: Batch) -> None:
         for family in self.families:
-            family.prepare(batch, self.lrs)
+            family.prepare(batch)
 
-    def step(self, batch: Batch, lrs: np.ndarray) -> Tensor:
-        self.lrs = lrs
-        return torch.cat([family.step(batch, lrs) for family in self.families])
+    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
+        return torch.cat([family.step(batch, factors) for family in self.families])
 
-    def _place(self, position: int) -> tuple[Family, int]:
-        family = next(own for own in self.families if own.rows.start <= position < own.rows.stop)
-        return family, position - family.rows.start
+    def _parameters(self, position: int, optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Any], Part, State, int]]:
+        """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
+        family = next(family for family in self.families if family.rows.start <= position < family.rows.stop)
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        named = named_parameters(self.runs[position].model)
+        for (_, parameter), part, state in zip(named, family.part_of, family.states, strict=True):
+            yield parameter, groups[id(parameter)], family.parts[part], state, position - family.rows.start
 
     def state(self, position: int) -> dict[str, Any]:
-        run = self.runs[position]
-        optimizer = run.make_optimizer(run.model)
-        family, row = self._place(position)
-        for parameter, state in zip(run.model.parameters(), family.states, strict=True):
+        optimizer = self.runs[position].make_optimizer(self.runs[position].model)
+        for parameter, group, part, state, row in self._parameters(position, optimizer):
+            group["lr"] = float(part.hyper["lr"][row])
+            counters = {name: torch.tensor(values[row], dtype=self.like.dtype) for name, values in part.counters.items()}
             # Copies: a view would be saved with the numbers of all members.
-            own = {name: torch.tensor(values[row], dtype=self.like.dtype) for name, values in family.counters.items()}
-            own |= {name: state[name][row].clone() for name in family.rule.state}
-            if own:
-                optimizer.state[parameter] = own
-        optimizer.param_groups[0]["lr"] = float(self.lrs[position])
+            tensors = {name: value[row].clone() for name, value in state.items()}
+            if counters or tensors:
+                optimizer.state[parameter] = counters | tensors
         return optimizer.state_dict()
 
     def load(self, position: int, state: Mapping[str, Any]) -> None:
-        family, row = self._place(position)
-        self.lrs[position] = state["param_groups"][0]["lr"]
-        for index, own in state["state"].items():
-            for name, values in family.counters.items():
-                values[row] = float(own[name])
-            for name in family.rule.state:
-                family.states[index][name][row].copy_(own[name])
+        optimizer = self.runs[position].make_optimizer(self.runs[position].model)
+        optimizer.load_state_dict(dict(state))
+        for parameter, group, part, tensors, row in self._parameters(position, optimizer):
+            part.hyper["lr"][row] = group["lr"]
+            for name, values in part.counters.items():
+                values[row] = float(optimizer.state[parameter][name])
+            for name, value in tensors.items():
+                value[row].copy_(optimizer.state[parameter][name])
 
 
 def order(runs: Sequence[Run]) -> list[int]:
-    """Positions such that members of one rule stand together, otherwise as they were."""
-    rules = [rule_and_hyper(run)[0] for run in runs]
-    first = {id(rule): position for position, rule in reversed(list(enumerate(rules)))}
-    return sorted(range(len(rules)), key=lambda position: (first[id(rules[position])], position))
+    """Positions such that members of the same rules stand together, otherwise as they were."""
+    rules = [updates_of(run) for run in runs]
+    return sorted(range(len(rules)), key=lambda position: (rules.index(rules[position]), position))
 
 
 _programs: dict[Hashable, Callable[..., Tensor] | None] = {}

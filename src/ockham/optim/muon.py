@@ -1,14 +1,14 @@
 """Muon for the hidden matrices of a network, Adam for everything else."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from ockham.core.parameters import is_weight
 from ockham.errors import UserError
+from ockham.optim.rules import rule_of
 
 
 class Muon(Optimizer):
@@ -17,6 +17,9 @@ class Muon(Optimizer):
     Muon orthogonalises the momentum of a matrix with five Newton-Schulz iterations (Jordan et al. 2024, Muon: An
     optimizer for hidden layers in neural networks). Hidden are all weights but the output layer's; a convolution kernel is
     taken as the matrix (out, in * height * width). Biases, norms and the output layer go to Adam with `adam_lr`.
+
+    Each parameter group names its rule of `optim.rules`, which is what a step does: torch's Muon always iterates in bfloat16,
+    which most CPUs emulate.
     """
 
     def __init__(
@@ -29,11 +32,9 @@ class Muon(Optimizer):
         adam_lr: float,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__([{"params": hidden, "lr": lr}, {"params": rest, "lr": adam_lr}], defaults={})
-        # torch's Muon takes matrices only. These share the memory of the weights; their gradients are set in step().
-        self._matrices = [nn.Parameter(_as_matrix(weight.detach())) for weight in hidden]
-        self._muon = torch.optim.Muon(self._matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        self._adam = Adam(rest, lr=adam_lr, weight_decay=weight_decay, fused=True)
+        by_muon = {"params": hidden, "rule": "ockham.optim.Muon", "lr": lr, "momentum": momentum}
+        by_adam = {"params": rest, "rule": "torch.optim.Adam", "lr": adam_lr}
+        super().__init__([by_muon, by_adam], defaults={"weight_decay": weight_decay})
 
     @classmethod
     def from_model(
@@ -55,30 +56,23 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        hidden, rest = self.param_groups
-        self._muon.param_groups[0]["lr"] = hidden["lr"]
-        self._adam.param_groups[0]["lr"] = rest["lr"]
-        for matrix, weight in zip(self._matrices, hidden["params"], strict=True):
-            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
-        self._muon.step()
-        self._adam.step()
+        for group in self.param_groups:
+            rule, hyper = rule_of(group["rule"], group)
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state |= {name: torch.tensor(start) for name, start in rule.counters.items()}
+                    state |= {name: torch.zeros_like(parameter) for name in rule.state}
+                counters = rule.count(hyper, {name: float(state[name]) for name in rule.counters})
+                numbers = {**hyper, **rule.corrections(hyper, counters)}
+                # A rule has an axis of members: this is a group of one.
+                tensors = {name: state[name].unsqueeze(0) for name in rule.state}
+                updated, new = rule.update(parameter.unsqueeze(0), parameter.grad.unsqueeze(0), tensors, numbers)
+                parameter.copy_(updated[0])
+                for name, value in counters.items():
+                    state[name].fill_(value)
+                for name, tensor in new.items():
+                    state[name].copy_(tensor[0])
         return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._muon.load_state_dict(state_dict["muon"])
-        self._adam.load_state_dict(state_dict["adam"])
-        for group, inner in zip(self.param_groups, (self._muon, self._adam), strict=True):
-            group["lr"] = inner.param_groups[0]["lr"]
-
-
-def _as_matrix(weight: Tensor) -> Tensor:
-    """A weight (out, ...) as a matrix (out, everything else) that shares its memory.
-
-    The columns of a kernel stored channels last come in another order, which orthogonalisation does not notice.
-    """
-    if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
-        weight = weight.permute(0, 2, 3, 1)
-    return weight.flatten(1)

@@ -14,14 +14,20 @@ def rule_of_group(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[Rule,
     """What the optimizer does to the parameters of one of its groups. Raises ValueError where no rule describes it."""
     cls = type(optimizer)
     package = cls.__module__.rpartition(".")[0]  # torch.optim.adam.Adam is torch.optim.Adam
-    return rule_of(f"{package}.{cls.__name__}", group)
+    return rule_of(group.get("rule", f"{package}.{cls.__name__}"), group)
+
+
+def rules_of(optimizer: Optimizer, parameters: NamedParameters) -> list[tuple[Rule, dict[str, float]]]:
+    """The rule and hyperparameters of each parameter. Raises ValueError where no rule describes what is done to one."""
+    of = {id(p): rule_of_group(optimizer, group) for group in optimizer.param_groups for p in group["params"]}
+    return [of[id(parameter)] for _, parameter in parameters]
 
 
 class Responses(Mapping[str, float | Tensor]):
     """The response of the optimizer after its last step, by parameter name: a number, or one for each element.
 
-    See `Rule.response`. It is the learning rate where no rule describes the optimizer. Computed when it is asked for, since
-    most runs never ask.
+    See `Rule.response`. It is the learning rate where no rule describes the optimizer, or its steps are not proportional to
+    the gradient. Computed when it is asked for, since most runs never ask.
     """
 
     def __init__(self, optimizer: Optimizer, parameters: NamedParameters) -> None:
@@ -38,7 +44,7 @@ class Responses(Mapping[str, float | Tensor]):
             rule, hyper = rule_of_group(self.optimizer, group)
         except ValueError:
             return float(group["lr"])
-        if not {*rule.state, *rule.counters} <= set(state):  # a parameter that has had no gradient yet
+        if rule.response is None or not {*rule.state, *rule.counters} <= set(state):  # or a parameter without a gradient so far
             return float(group["lr"])
         counters = {key: float(state[key]) for key in rule.counters}
         return rule.response(state, {**hyper, **rule.corrections(hyper, counters)})

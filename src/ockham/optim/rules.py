@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, "Tensor"]
-Hyper = Mapping[str, "Tensor"]
+Hyper = Mapping[str, Any]
+"""Hyperparameters of a step: floats of one run, or tensors (members, 1, ...)."""
 Update = Callable[["Tensor", "Tensor", State, Hyper], tuple["Tensor", State]]
-Response = Callable[[Mapping[str, Any], Mapping[str, Any]], Union[float, "Tensor"]]
+Response = Callable[[Mapping[str, Any], Hyper], Union[float, "Tensor"]]
 Numbers = Mapping[str, Any]
 """Hyperparameters, or what follows from them: floats of one run, or float64 arrays (members,)."""
 
@@ -37,7 +38,8 @@ class Rule:
     #: (state after a step, hyperparameters of the step) -> how far the rule, once it is at rest, moves a parameter for each
     #: unit of a gradient that stays the same: by -response * gradient. One number, or one for each element. Proximal steps
     #: are scaled with it, so that a penalty weighs as much against the loss under every rule.
-    response: Response
+    #: None where steps are not proportional to the gradient.
+    response: Response | None
     state: tuple[str, ...]
     defaults: Mapping[str, float]
     #: (hyperparameters, counters after a step) -> further hyperparameters of that step.
@@ -45,6 +47,8 @@ class Rule:
     #: What torch keeps of the steps so far beside the state tensors, as it is before the first, and how a step changes it.
     counters: Mapping[str, float] = field(default_factory=lambda: {"step": 0.0})
     count: Callable[[Numbers, Numbers], dict[str, Any]] = _count_steps
+    #: Settings of the optimizer that are for parameters which another rule updates.
+    others: tuple[str, ...] = ()
 
 
 def _decayed(p: "Tensor", g: "Tensor", h: Hyper) -> "Tensor":
@@ -55,7 +59,7 @@ def sgd(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor", Sta
     return p - h["lr"] * _decayed(p, g, h), state
 
 
-def learning_rate(state: Mapping[str, Any], h: Mapping[str, Any]) -> Union[float, "Tensor"]:
+def learning_rate(state: Mapping[str, Any], h: Hyper) -> Union[float, "Tensor"]:
     """The response of gradient descent."""
     return h["lr"]
 
@@ -72,7 +76,7 @@ def nesterov(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor"
     return p - h["lr"] * (g + h["momentum"] * buffer), {"momentum_buffer": buffer}
 
 
-def momentum_response(state: Mapping[str, Any], h: Mapping[str, Any]) -> Union[float, "Tensor"]:
+def momentum_response(state: Mapping[str, Any], h: Hyper) -> Union[float, "Tensor"]:
     """The buffer is a geometric series: at rest g / (1 - momentum), and g + momentum g / (1 - momentum) is the same."""
     return h["lr"] / (1 - h["momentum"])
 
@@ -83,7 +87,7 @@ def adagrad(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor",
     return p - h["lr"] * g / (total.sqrt() + h["eps"]), {"sum": total}
 
 
-def adagrad_response(state: Mapping[str, Any], h: Mapping[str, Any]) -> "Tensor":
+def adagrad_response(state: Mapping[str, Any], h: Hyper) -> "Tensor":
     return h["lr"] / (state["sum"].sqrt() + h["eps"])
 
 
@@ -95,7 +99,7 @@ def adadelta(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor"
     return p - h["lr"] * delta, {"square_avg": square, "acc_delta": moved}
 
 
-def adadelta_response(state: Mapping[str, Any], h: Mapping[str, Any]) -> "Tensor":
+def adadelta_response(state: Mapping[str, Any], h: Hyper) -> "Tensor":
     return h["lr"] * (state["acc_delta"] + h["eps"]).sqrt() / (state["square_avg"] + h["eps"]).sqrt()
 
 
@@ -105,7 +109,7 @@ def rmsprop(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor",
     return p - h["lr"] * g / (square.sqrt() + h["eps"]), {"square_avg": square}
 
 
-def rmsprop_response(state: Mapping[str, Any], h: Mapping[str, Any]) -> "Tensor":
+def rmsprop_response(state: Mapping[str, Any], h: Hyper) -> "Tensor":
     return h["lr"] / (state["square_avg"].sqrt() + h["eps"])
 
 
@@ -116,7 +120,7 @@ def _moments(g: "Tensor", state: State, h: Hyper) -> State:
     }
 
 
-def _root(state: Mapping[str, Any], h: Mapping[str, Any]) -> "Tensor":
+def _root(state: Mapping[str, Any], h: Hyper) -> "Tensor":
     """What Adam divides by: the root of the second moment without its bias."""
     return state["exp_avg_sq"].sqrt() / h["root"] + h["eps"]
 
@@ -137,7 +141,7 @@ def adamw(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor", S
     return p - h["size"] * new["exp_avg"] / _root(new, h), new
 
 
-def adam_response(state: Mapping[str, Any], h: Mapping[str, Any]) -> "Tensor":
+def adam_response(state: Mapping[str, Any], h: Hyper) -> "Tensor":
     """The first moment of a gradient that stays the same is, without its bias, the gradient."""
     return h["lr"] / _root(state, h)
 
@@ -170,16 +174,28 @@ def nadam(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor", S
     return p - h["gradient_size"] * g / root - h["moment_size"] * new["exp_avg"] / root, new
 
 
-def nadam_response(state: Mapping[str, Any], h: Mapping[str, Any]) -> "Tensor":
+def nadam_response(state: Mapping[str, Any], h: Hyper) -> "Tensor":
     """At rest the first moment is the gradient, so that what either is multiplied with adds up."""
     return (h["gradient_size"] + h["moment_size"]) / _root(state, h)
+
+
+def muon(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor", State]:
+    """Jordan et al. 2024, for weights (members, out, ...), each taken as a matrix: Nesterov's momentum, orthogonalised."""
+    from ockham.optim.newton_schulz import orthogonalized
+
+    buffer = state["momentum_buffer"] + (1 - h["momentum"]) * (g - state["momentum_buffer"])
+    ahead = g + h["momentum"] * (buffer - g)
+    matrices = ahead.flatten(2)
+    rows, columns = matrices.shape[1:]
+    direction = orthogonalized(matrices).view(p.shape) * max(1, rows / columns) ** 0.5
+    return p * (1 - h["lr"] * h["weight_decay"]) - h["lr"] * direction, {"momentum_buffer": buffer}
 
 
 _BETAS = {"beta1": 0.9, "beta2": 0.999}
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _MOMENTUM_SETTINGS = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0}
 
-#: By class, as a yaml names it. SGD stands for three rules: see `rule_of`.
+#: By class, as a yaml names it. SGD stands for three rules: see `rule_of`. That of Muon is for hidden weights only.
 RULES: dict[str, Rule] = {
     "torch.optim.SGD": Rule(sgd, learning_rate, (), {"lr": 1e-3, "weight_decay": 0.0}, counters={}, count=_no_corrections),
     "torch.optim.Adagrad": Rule(adagrad, adagrad_response, ("sum",), {"lr": 1e-2, "weight_decay": 0.0, "eps": 1e-10}),
@@ -207,6 +223,15 @@ RULES: dict[str, Rule] = {
         counters={"step": 0.0, "mu_product": 1.0},
         count=nadam_count,
     ),
+    "ockham.optim.Muon": Rule(
+        muon,
+        None,
+        ("momentum_buffer",),
+        {"lr": 1e-3, "momentum": 0.95, "weight_decay": 0.0},
+        counters={},
+        count=_no_corrections,
+        others=("adam_lr",),
+    ),
 }
 _MOMENTUM = Rule(momentum, momentum_response, ("momentum_buffer",), _MOMENTUM_SETTINGS, counters={}, count=_no_corrections)
 _NESTEROV = Rule(nesterov, momentum_response, ("momentum_buffer",), _MOMENTUM_SETTINGS, counters={}, count=_no_corrections)
@@ -220,7 +245,7 @@ def rule_of(target: str, settings: Mapping[str, Any]) -> tuple[Rule, dict[str, f
     name = target.rpartition(".")[2]
     if target not in RULES:
         raise ValueError(f"{name} has no rule")
-    settings = {key: value for key, value in settings.items() if key not in ("params", "fused")}
+    settings = {key: value for key, value in settings.items() if key not in ("params", "rule", "fused", *RULES[target].others)}
     if name == "AdamW":
         settings.pop("decoupled_weight_decay", None)  # it is what makes it AdamW
     if "betas" in settings:
