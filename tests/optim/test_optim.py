@@ -1,4 +1,4 @@
-"""Optimizers: each yaml is the one of torch, parameters are claimed once, Muon is torch's Muon and Adam."""
+"""Optimizers: each yaml is the one of torch, parameters are claimed once, Muon is torch's Muon and Adam up to precision."""
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from ockham import build
 from ockham.models import CNN, MLP, Linear
 from ockham.optim.groups import make_optimizer
 from ockham.optim.muon import Muon
+from ockham.optim.newton_schulz import iteration_dtype, orthogonalized
+from ockham.optim.rules import rule_of
 
 #: What each yaml stands for, written out with torch.
 REFERENCES = {
@@ -48,7 +50,7 @@ def make_model(*, convolutional: bool = False) -> nn.Module:
     torch.manual_seed(0)
     if convolutional:
         return CNN((1, 4, 4), 3, channels=[4, 6], dense=5).double()
-    return MLP((16,), 3, hidden=[8, 6]).double()
+    return MLP((16,), 3, hidden=[24, 6]).double()
 
 
 @pytest.mark.parametrize("option", REFERENCES)
@@ -63,16 +65,19 @@ def test_all_yamls_are_compared() -> None:
     assert set(REFERENCES) | {"muon"} == set(CASES["optimizer"])
 
 
-def test_muon_is_torchs_muon_on_hidden_weights_and_adam_elsewhere() -> None:
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 0.0), (0.5, 0.5)])
+def test_muon_is_torchs_muon_on_hidden_weights_and_adam_elsewhere(momentum: float, weight_decay: float) -> None:
+    """To the precision of bfloat16, in which torch always iterates."""
     own, reference = make_model(), make_model()
-    found = train(own, Muon.from_model(own, lr=0.02, momentum=0.9, adam_lr=1e-3))
+    start = torch.cat([parameter.detach().flatten() for parameter in own.parameters()])
+    moved = train(own, Muon.from_model(own, lr=0.02, momentum=momentum, adam_lr=1e-3, weight_decay=weight_decay)) - start
     hidden = [layer.linear.weight for layer in reference.hidden]
     rest = [p for p in reference.parameters() if not any(p is weight for weight in hidden)]
 
     class Both:
         def __init__(self) -> None:
-            self.muon = torch.optim.Muon(hidden, lr=0.02, momentum=0.9, weight_decay=0.0)
-            self.adam = torch.optim.Adam(rest, lr=1e-3)
+            self.muon = torch.optim.Muon(hidden, lr=0.02, momentum=momentum, weight_decay=weight_decay)
+            self.adam = torch.optim.Adam(rest, lr=1e-3, weight_decay=weight_decay)
 
         def zero_grad(self) -> None:
             self.muon.zero_grad()
@@ -83,7 +88,51 @@ def test_muon_is_torchs_muon_on_hidden_weights_and_adam_elsewhere() -> None:
             self.muon.step()
             self.adam.step()
 
-    torch.testing.assert_close(found, train(reference, Both()))
+    expected = train(reference, Both()) - start
+    assert float((moved - expected).norm() / expected.norm()) < 0.1
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6), (7, 7), (3, 2, 5)])
+def test_orthogonalization_is_its_polynomial_on_the_singular_values(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    values = values / values.square().sum(dim=-1, keepdim=True).sqrt()
+    a, b, c = 3.4445, -4.7750, 2.0315
+    for _ in range(5):
+        values = a * values + b * values**3 + c * values**5
+    torch.testing.assert_close(orthogonalized(matrices), left @ torch.diag_embed(values) @ right)
+    assert ((values > 0.5) & (values < 1.3)).all()
+
+
+def test_the_rule_of_muon_is_torchs_in_single_precision() -> None:
+    """Gradients that have nothing in common, so that the momentum shows."""
+    own = torch.Generator().manual_seed(0)
+    start = torch.randn(30, 12, generator=own)
+    weight = nn.Parameter(start.clone())
+    reference = torch.optim.Muon([weight], lr=0.1, momentum=0.8, weight_decay=0.3)
+    rule, _ = rule_of("ockham.optim.Muon", {})
+    updated, state = start.unsqueeze(0), {"momentum_buffer": torch.zeros(1, 30, 12)}
+    for _ in range(6):
+        weight.grad = torch.randn(30, 12, generator=own)
+        reference.step()
+        hyper = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.3}
+        updated, state = rule.update(updated, weight.grad.unsqueeze(0), state, hyper)
+    moved = weight.detach() - start
+    assert float((updated[0] - start - moved).norm() / moved.norm()) < 0.02
+    torch.testing.assert_close(state["momentum_buffer"][0], reference.state[weight]["momentum_buffer"])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "units", "expected"),
+    [
+        (torch.float32, False, torch.float32),  # a CPU that would emulate bfloat16
+        (torch.float32, True, torch.bfloat16),
+        (torch.float64, True, torch.float64),
+        (torch.float64, False, torch.float64),
+    ],
+)
+def test_muon_iterates_in_bfloat16_only_where_there_are_units(dtype: torch.dtype, units: bool, expected: torch.dtype) -> None:
+    assert iteration_dtype(dtype, bfloat16_units=units) == expected
 
 
 def test_muon_takes_kernels_as_matrices_in_any_layout() -> None:
@@ -96,8 +145,8 @@ def test_muon_takes_kernels_as_matrices_in_any_layout() -> None:
     update = (plain.blocks[1].conv.weight.detach() - before).flatten(1)
     scale = 0.02 * max(1, update.shape[0] / update.shape[1]) ** 0.5
     singular = torch.linalg.svdvals(update / scale)
-    assert ((singular > 0.5) & (singular < 1.3)).all()  # orthogonal, as far as five iterations in bfloat16 go
-    torch.testing.assert_close(results[0], results[1], rtol=0.0, atol=2e-3)
+    assert ((singular > 0.5) & (singular < 1.3)).all()  # orthogonal, as far as five iterations go
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
 
 
 def test_muon_without_hidden_layers_is_refused() -> None:
