@@ -270,6 +270,7 @@ def check(content: Content) -> list[str]:
     _check_length(content)
     _check_fold(content)
     _check_full_batch(content)
+    _check_hidden(content)
     _check_input(content)
     _check_activation(content)
     return [*_decay_warnings(content), *_proximal_warnings(content)]
@@ -302,6 +303,14 @@ def _check_full_batch(content: Content) -> None:
             f"optimizer=lbfgs needs the whole training split in every step, but data.batch_size={batch_size}: "
             f"set data.batch_size=full, or optimizer=adam"
         )
+
+
+def _check_hidden(content: Content) -> None:
+    if _target(content, "optimizer") != "Muon":
+        return
+    model = _target(content, "model")
+    if model == "Linear" or (model == "MLP" and not content["model"]["hidden"]):
+        raise UserError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
 
 
 def _check_input(content: Content) -> None:

@@ -22,8 +22,8 @@ from ockham.optim.rules import rule_of
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 10) -> torch.Tensor:
     """All parameters after some steps on fixed data, as one vector."""
-    own = torch.Generator().manual_seed(0)
-    x, y = torch.randn(40, 1, 4, 4, generator=own, dtype=torch.float64), torch.randint(3, (40,), generator=own)
+    noise = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 1, 4, 4, generator=noise, dtype=torch.float64), torch.randint(3, (40,), generator=noise)
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
@@ -46,9 +46,11 @@ def make_model(*, convolutional: bool = False) -> nn.Module:
 @pytest.mark.parametrize("option", REFERENCES)
 def test_each_yaml_is_the_optimizer_of_torch(option: str) -> None:
     config = compose(f"optimizer={option}")
-    own, reference = make_model(), make_model()
-    found = train(own, build.optimizer_of(config)(own))
-    torch.testing.assert_close(found, train(reference, REFERENCES[option].torch(reference.parameters())), rtol=1e-9, atol=1e-12)
+    model, reference = make_model(), make_model()
+    trained = train(model, build.optimizer_of(config)(model))
+    torch.testing.assert_close(
+        trained, train(reference, REFERENCES[option].torch(reference.parameters())), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_all_yamls_are_compared() -> None:
@@ -58,9 +60,9 @@ def test_all_yamls_are_compared() -> None:
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 0.0), (0.5, 0.5)])
 def test_muon_is_torchs_muon_on_hidden_weights_and_adam_elsewhere(momentum: float, weight_decay: float) -> None:
     """To the precision of bfloat16, in which torch always iterates."""
-    own, reference = make_model(), make_model()
-    start = torch.cat([parameter.detach().flatten() for parameter in own.parameters()])
-    moved = train(own, Muon.from_model(own, lr=0.02, momentum=momentum, adam_lr=1e-3, weight_decay=weight_decay)) - start
+    model, reference = make_model(), make_model()
+    start = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    moved = train(model, Muon.from_model(model, lr=0.02, momentum=momentum, adam_lr=1e-3, weight_decay=weight_decay)) - start
     hidden = [layer.linear.weight for layer in reference.hidden]
     rest = [p for p in reference.parameters() if not any(p is weight for weight in hidden)]
 
@@ -96,14 +98,14 @@ def test_orthogonalization_is_its_polynomial_on_the_singular_values(shape: tuple
 
 def test_the_rule_of_muon_is_torchs_in_single_precision() -> None:
     """Gradients that have nothing in common, so that the momentum shows."""
-    own = torch.Generator().manual_seed(0)
-    start = torch.randn(30, 12, generator=own)
+    noise = torch.Generator().manual_seed(0)
+    start = torch.randn(30, 12, generator=noise)
     weight = nn.Parameter(start.clone())
     reference = torch.optim.Muon([weight], lr=0.1, momentum=0.8, weight_decay=0.3)
     rule, _ = rule_of("ockham.optim.Muon", {})
     updated, state = start.unsqueeze(0), {"momentum_buffer": torch.zeros(1, 30, 12)}
     for _ in range(6):
-        weight.grad = torch.randn(30, 12, generator=own)
+        weight.grad = torch.randn(30, 12, generator=noise)
         reference.step()
         hyper = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.3}
         updated, state = rule.update(updated, weight.grad.unsqueeze(0), state, hyper)
@@ -140,8 +142,11 @@ def test_muon_takes_kernels_as_matrices_in_any_layout() -> None:
 
 
 def test_muon_without_hidden_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="set optimizer=adam, or model=mlp"):
+    with pytest.raises(UserError, match="set optimizer=adam, or model=mlp"):
         Muon.from_model(Linear((16,), 3), lr=0.02)
+    for model in (["model=linear"], ["model=mlp", "model.hidden=[]"]):
+        with pytest.raises(UserError, match="set optimizer=adam, or model=mlp"):
+            schema.check(schema.container(compose("optimizer=muon", *model)))
 
 
 def test_muon_continues_from_its_state() -> None:

@@ -13,7 +13,7 @@ from ockham.optim.rules import RULES, rule_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-#: SGD stands for three rules; Muon iterates in another precision than torch's, and has tests of its own.
+#: SGD stands for three rules; Muon iterates in another precision than torch's, and is tested in test_optim.py.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "torch.optim.SGD": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True}],
     **{target: [{}] for target in RULES if target not in ("torch.optim.SGD", "ockham.optim.Muon")},
@@ -40,7 +40,7 @@ def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[st
     """Weights, state and counters after steps with gradients that change; what a step needs of those before is carried."""
     cls = getattr(torch.optim, target.rpartition(".")[2])
     settings = [settings_of(target, further, member) for member in range(MEMBERS)]
-    rules = [rule_of(target, own) for own in settings]
+    rules = [rule_of(target, chosen) for chosen in settings]
     rule = rules[0][0]
     hyper = {name: np.array([numbers[name] for _, numbers in rules]) for name in rule.defaults}
     counters = {name: np.full(MEMBERS, start) for name, start in rule.counters.items()}
@@ -48,7 +48,7 @@ def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[st
     parameters = torch.randn(MEMBERS, 4, 2)
     state = {name: torch.zeros_like(parameters) for name in rule.state}
     singles = [nn.Parameter(parameter.clone()) for parameter in parameters]
-    optimizers = [cls([parameter], **own) for parameter, own in zip(singles, settings, strict=True)]
+    optimizers = [cls([parameter], **chosen) for parameter, chosen in zip(singles, settings, strict=True)]
     for _ in range(STEPS):
         gradients = torch.randn(MEMBERS, 4, 2)
         for parameter, gradient, optimizer in zip(singles, gradients, optimizers, strict=True):

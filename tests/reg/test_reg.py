@@ -137,6 +137,30 @@ def test_proximal_steps_minimise_what_they_should(model: nn.Module) -> None:
     assert is_minimum(layer.weight.detach(), start, lambda z: 0.25 * 2 * (0.3 * z.abs().sum() + 0.7 * z.square().sum()))
 
 
+def test_the_proximal_step_of_group_lasso_under_a_response_of_each_weight() -> None:
+    """It minimises the penalty plus the distance that each weight's response measures; zero exactly where that is lower."""
+    start = torch.randn(5, 6, generator=generator(0, "start"))
+    response = 10 ** torch.empty(5, 6).uniform_(-3, 3, generator=generator(0, "response"))
+    limits = (start / response).norm(dim=0)  # up to such a strength a group is not zero
+    strength = float(limits.median()) / math.sqrt(5)
+    shrunk = group_shrink(start, response, strength)
+    assert torch.equal((shrunk == 0).all(dim=0), limits <= strength * math.sqrt(5))
+    assert 0 < int((shrunk == 0).sum()) < 30
+
+    def value(z: torch.Tensor) -> torch.Tensor:
+        return strength * _group_sum(z) + ((z - start).square() / (2 * response)).sum()
+
+    probe = generator(0, "probe")
+    for size in (1e-2, 1e-4, 1e-6):
+        for _ in range(200):
+            assert value(shrunk + size * torch.randn(5, 6, generator=probe)) >= value(shrunk) - 1e-12
+    same = group_shrink(start, torch.full_like(start, 0.3), 0.6)
+    torch.testing.assert_close(same, group_shrink(start, 0.3, 0.6))
+    assert torch.equal(group_shrink(start, response, 0.0), start)
+    stacked = torch.vmap(group_shrink)(start.expand(2, 5, 6), response.expand(2, 5, 6), torch.tensor([strength, 0.0]))
+    torch.testing.assert_close(stacked, torch.stack([shrunk, start]))
+
+
 def test_l1_projects_by_lr_times_strength_and_leaves_biases(model: nn.Module) -> None:
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     reg = L1(2.0)
