@@ -1,5 +1,12 @@
 """One row per yaml of each group: the overrides under which the generic tests run it. A yaml without a row fails a test."""
 
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
 CASES: dict[str, dict[str, list[str]]] = {
     "data": {
         "mnist5k": [],
@@ -65,4 +72,32 @@ CASES: dict[str, dict[str, list[str]]] = {
     "prune": {"none": [], "asha": [], "median": []},
     "executor": {"processes": [], "inline": [], "ray": [], "slurm": []},
     "logger": {"tensorboard": [], "csv": []},
+}
+
+
+class Reference(NamedTuple):
+    """What an optimizer's yaml stands for, written out with torch.
+
+    `convex_lr` is a learning rate with which it reaches the minimum of a softmax regression within a thousand steps; None
+    where proximal penalties are not minimised exactly.
+    """
+
+    torch: Callable[[Iterable[Tensor]], Optimizer]
+    convex_lr: float | None
+
+
+REFERENCES: dict[str, Reference] = {
+    "gd": Reference(lambda p: torch.optim.SGD(p, lr=0.5), 1.0),
+    "sgd": Reference(lambda p: torch.optim.SGD(p, lr=0.1), 1.0),
+    "momentum": Reference(lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9), 0.1),
+    "nesterov": Reference(lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True), 0.1),
+    "adagrad": Reference(lambda p: torch.optim.Adagrad(p, lr=0.02), 0.5),
+    "adadelta": Reference(lambda p: torch.optim.Adadelta(p, lr=1.0, rho=0.9), 3.0),
+    "rmsprop": Reference(lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9), 0.02),
+    "adam": Reference(lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999)), 0.02),
+    "nadam": Reference(lambda p: torch.optim.NAdam(p, lr=1e-3, betas=(0.9, 0.999)), 0.02),
+    "adamw": Reference(lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01), 0.02),
+    "lbfgs": Reference(
+        lambda p: torch.optim.LBFGS(p, lr=1.0, max_iter=20, history_size=10, line_search_fn="strong_wolfe"), None
+    ),
 }

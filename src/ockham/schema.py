@@ -152,6 +152,7 @@ FIELDS: dict[str, Check] = {
     "optimizer.max_iter": integer(1),
     "optimizer.history_size": integer(1),
     "optimizer.line_search_fn": either(absent, choice("strong_wolfe")),
+    "optimizer.*": either(number(), flag, text, absent, listed(number())),
     "schedule.warmup_steps": integer(0),
     "schedule.every": number(above=0, high=1),
     "schedule.gamma": number(above=0, high=1),
@@ -212,9 +213,12 @@ RANGES = "ranges"
 
 
 def field_of(path: str) -> str:
-    """The key of FIELDS for a setting: a regularizer's own name is replaced by a star."""
+    """The key of FIELDS for a setting: a star stands for the name of a regularizer, and of a setting of one optimizer only,
+    which the optimizer checks itself."""
     group, _, rest = path.partition(".")
-    return f"reg.*.{rest.partition('.')[2]}" if group == "reg" else path
+    if group == "reg":
+        return f"reg.*.{rest.partition('.')[2]}"
+    return "optimizer.*" if group == "optimizer" and path not in FIELDS and "." not in rest else path
 
 
 Content = Mapping[str, Any]

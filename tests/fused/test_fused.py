@@ -14,6 +14,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_job
 from ockham import schema
@@ -21,13 +22,25 @@ from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import group as group_module
 from ockham.fused import updates
 from ockham.fused.partition import COMMON, cap, partition
+from ockham.optim.rules import rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
 from sweeps import sweep
 
 BASE = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=3", "logger=csv")
 
-OPTIMIZERS = ["sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop", "adam", "nadam", "adamw", "muon"]
+
+def has_rule(option: str) -> bool:
+    settings = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "optimizer" / f"{option}.yaml"))
+    settings.pop("ranges", None)
+    try:
+        rule_of(settings.pop("_target_"), settings)
+    except (KeyError, ValueError):  # without a target of its own: gd and lbfgs, which need the whole training split
+        return False
+    return True
+
+
+OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
 REGULARIZERS: dict[str, Sequence[str]] = {
     "none": [],
     "l1": ["reg.l1.strength=1e-2"],

@@ -1,33 +1,23 @@
 """Optimizers: each yaml is the one of torch, parameters are claimed once, Muon is torch's Muon and Adam up to precision."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cases import CASES
-from conftest import compose
-from ockham import build
+from cases import CASES, REFERENCES
+from conftest import SMALL, compose, make_job
+from ockham import build, schema
+from ockham.errors import UserError
+from ockham.execute import execute
+from ockham.fused.partition import why_alone
 from ockham.models import CNN, MLP, Linear
 from ockham.optim.groups import make_optimizer
 from ockham.optim.muon import Muon
 from ockham.optim.newton_schulz import iteration_dtype, orthogonalized
 from ockham.optim.rules import rule_of
-
-#: What each yaml stands for, written out with torch.
-REFERENCES = {
-    "gd": lambda p: torch.optim.SGD(p, lr=0.5),
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9),
-    "nesterov": lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
-    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.02),
-    "adadelta": lambda p: torch.optim.Adadelta(p, lr=1.0, rho=0.9),
-    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9),
-    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.999)),
-    "nadam": lambda p: torch.optim.NAdam(p, lr=1e-3, betas=(0.9, 0.999)),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01),
-    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=1.0, max_iter=20, history_size=10, line_search_fn="strong_wolfe"),
-}
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 10) -> torch.Tensor:
@@ -58,7 +48,7 @@ def test_each_yaml_is_the_optimizer_of_torch(option: str) -> None:
     config = compose(f"optimizer={option}")
     own, reference = make_model(), make_model()
     found = train(own, build.optimizer_of(config)(own))
-    torch.testing.assert_close(found, train(reference, REFERENCES[option](reference.parameters())), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found, train(reference, REFERENCES[option].torch(reference.parameters())), rtol=1e-9, atol=1e-12)
 
 
 def test_all_yamls_are_compared() -> None:
@@ -187,3 +177,27 @@ def test_a_forgotten_parameter_is_noticed() -> None:
 def test_an_unknown_setting_is_named() -> None:
     with pytest.raises(ValueError, match=r"optimizer\.betas is no setting of SGD: it takes lr, momentum"):
         make_optimizer(torch.optim.SGD, make_model(), {"lr": 0.1, "betas": (0.9, 0.99)})
+
+
+def test_a_value_that_torch_refuses_is_the_users_mistake() -> None:
+    with pytest.raises(UserError, match="NAdam refuses its settings: Invalid momentum_decay value: -1"):
+        make_optimizer(torch.optim.NAdam, make_model(), {"lr": 0.1, "momentum_decay": -1})
+
+
+def test_an_optimizer_of_torch_needs_nothing_but_its_yaml(tmp_path: Path) -> None:
+    """It runs, alone, with settings that no other optimizer has."""
+    (tmp_path / "conf" / "optimizer").mkdir(parents=True)
+    (tmp_path / "conf" / "optimizer" / "rprop.yaml").write_text(
+        "_target_: torch.optim.Rprop\nlr: 1e-3\netas: [0.5, 1.2]\nstep_sizes: [1e-6, 50]\n"
+    )
+    job = make_job(
+        tmp_path / "run", f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "optimizer=rprop", *SMALL, "data.batch_size=full"
+    )
+    assert schema.check(schema.container(job.config)) == []
+    assert why_alone(schema.container(job.config)) == "Rprop has no rule"
+    execute(job)
+    rows = job.folder.epochs()
+    assert rows[-1]["train/objective"] < rows[0]["train/objective"]
+    job.config.optimizer.etas = [2.0, 3.0]
+    with pytest.raises(UserError, match="Rprop refuses its settings"):
+        build.optimizer_of(job.config)(make_model())

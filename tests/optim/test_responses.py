@@ -11,12 +11,12 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from cases import REFERENCES
 from conftest import compose, make_job
 from ockham import build, schema
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.execute import execute
 from ockham.models import Linear
-from ockham.optim.groups import make_optimizer
 from ockham.optim.responses import Responses, rule_of_group
 from ockham.record.checkpoint import Checkpoint
 from ockham.reg import L1, L2, ElasticNet, GroupLasso, Outputs, Regularizer, WeightDecay
@@ -26,18 +26,14 @@ pytestmark = pytest.mark.usefixtures("float64")
 NO_OUTPUTS = Outputs(torch.empty(0))
 SAMPLES = 200
 
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, object]]] = {
-    "sgd": (torch.optim.SGD, {"lr": 1.0}),
-    "momentum": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
-    "nesterov": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-    "adagrad": (torch.optim.Adagrad, {"lr": 0.5}),
-    "adadelta": (torch.optim.Adadelta, {"lr": 3.0}),
-    "rmsprop": (torch.optim.RMSprop, {"lr": 0.02, "alpha": 0.9}),
-    "adam": (torch.optim.Adam, {"lr": 0.02}),
-    "nadam": (torch.optim.NAdam, {"lr": 0.02}),
-    "adamw": (torch.optim.AdamW, {"lr": 0.02, "weight_decay": 0.0}),
-}
+#: Those that minimise the penalised loss; gd is sgd on all samples, as here.
+OPTIMIZERS = [option for option, reference in REFERENCES.items() if reference.convex_lr is not None and option != "gd"]
 PENALTIES = {"l1": L1(0.02), "elastic_net": ElasticNet(0.03), "group_lasso": GroupLasso(0.01)}
+
+
+def undecayed(optimizer: str) -> list[str]:
+    """The settings under which nothing but the penalty shrinks weights."""
+    return [f"optimizer.lr={REFERENCES[optimizer].convex_lr}", "optimizer.weight_decay=0"]
 
 
 @pytest.fixture
@@ -86,8 +82,7 @@ def train(optimizer: str, reg: Regularizer, x: Tensor, y: Tensor, steps: int = 8
     """As a run does it, full batch; the learning rate falls to zero over the second half of the steps."""
     torch.manual_seed(0)
     model = Linear(x.shape[1:], int(y.max()) + 1)
-    cls, settings = OPTIMIZERS[optimizer]
-    torch_optimizer = make_optimizer(cls, model, settings)
+    torch_optimizer = build.optimizer_of(compose(f"optimizer={optimizer}", *undecayed(optimizer)))(model)
     named = named_parameters(model)
     responses = Responses(torch_optimizer, named)
     (group,) = torch_optimizer.param_groups
@@ -153,8 +148,8 @@ def test_a_gradient_that_stays_the_same_moves_parameters_by_the_response(optimiz
     """Step after step, under torch's own optimizer."""
     layer = nn.Linear(3, 2, bias=False)
     gradient = torch.tensor([[0.5, -2.0, 1e-3], [1.0, 0.1, 3.0]])
-    cls, settings = OPTIMIZERS[optimizer]
-    torch_optimizer = make_optimizer(cls, layer, {**settings, "lr": 1e-3})
+    config = compose(f"optimizer={optimizer}", *undecayed(optimizer), "optimizer.lr=1e-3")
+    torch_optimizer = build.optimizer_of(config)(layer)
     responses = Responses(torch_optimizer, named_parameters(layer))
     for _ in range(2000):
         before = layer.weight.detach().clone()
