@@ -177,6 +177,13 @@ def test_folds_of_unequal_size_make_a_group(tmp_path: Path) -> None:
         assert_close(one.folder, other.folder)
 
 
+def test_folds_write_a_checkpoint_of_their_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    jobs = [make_job(tmp_path / str(fold), *BASE, "trainer.max_epochs=2", "cv=4", f"fold={fold}") for fold in range(2)]
+    execute_group(jobs, tmp_path / "group")
+    assert [job.folder.state for job in jobs] == ["finished"] * 2
+
+
 def test_in_single_precision_accuracies_agree(tmp_path: Path) -> None:
     base = ("data.train_samples=1000", "model.hidden=[64]")
     members = [

@@ -36,7 +36,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 ROWS_EVALUATED_AT_ONCE = 16
 
 
-@dataclass
+@dataclass(eq=False)  # a member is itself: runs hold tensors, which do not compare to a truth value
 class Member:
     """One run of a group. `finish` is called once when it has come to its end, with its checkpoints written and the scores
     of its selected weights on train, val and test.
