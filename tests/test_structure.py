@@ -21,13 +21,14 @@ ALLOWED = {
     "optim": {"core"},
     "reg": {"core", "rng"},
     "run": {"core", "rng", "data", "reg", "schedules", "record"},
-    "record": {"core", "data", "reg", "run", "schema"},
+    "record": {"core", "data", "reg", "run", "schema", "identity"},
     "lit": {"core", "rng", "data", "reg", "optim", "run", "record"},
     "fused": {"core", "rng", "data", "reg", "optim", "run", "record"},
-    "report": {"core", "record", "schema"},
+    "report": {"core", "record", "schema", "identity"},
     "schema": {"core", "optim"},
-    "sweep": {"core", "schema", "record", "build", "fused", "report", "execute"},
-    "cli": {"schema", "record", "sweep"},
+    "identity": {"schema"},
+    "sweep": {"core", "schema", "identity", "record", "build", "fused", "report", "execute"},
+    "cli": {"schema", "identity", "record", "sweep"},
 }
 
 

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ockham import schema
 from ockham.errors import UserError
+from ockham.identity import computed
 from ockham.record.folder import RunFolder
 from ockham.record.resume import check_resumable, read_config, run_folder, stored_config
 from ockham.record.screen import error_screen
@@ -180,8 +181,8 @@ def _for_jobs_only(argument: str) -> str:
 
 def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:
     """Raises UserError where the folder holds the beginning of a run with other settings."""
-    before, after = (dict(schema.leaves(schema.container(config))) for config in (stored, new))
-    differing = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key) and key != "trust"]
+    before, after = (computed(schema.container(config)) for config in (stored, new))
+    differing = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if differing:
         lines = "".join(f"\n  {key}: {before.get(key)} there, {after.get(key)} now" for key in differing[:10])
         raise UserError(f"{folder.path} holds the beginning of another run; choose another hydra.run.dir{lines}")

@@ -10,9 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ockham.core.files import write_atomic
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.events import HPARAM_METRICS
-from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, RunFolder, write_atomic
+from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, RunFolder
 
 RunSmall = Callable[..., RunFolder]
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()

@@ -75,10 +75,10 @@ def test_a_grid_is_conditional_by_itself() -> None:
 
 
 def test_each_job_composes_to_what_its_key_says() -> None:
-    from ockham.sweep.space import digest
+    from ockham.identity import run_key
 
     for job in plan(*CONDITIONAL, "model.hidden=[8],[8,8]").jobs:
-        assert digest(schema.container(compose(*job.overrides))) == job.key
+        assert run_key(schema.container(compose(*job.overrides))) == job.key
 
 
 @pytest.mark.parametrize(

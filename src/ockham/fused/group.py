@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ockham.core.files import write_atomic
 from ockham.core.metrics import Scores, evaluation_batch, scores
 from ockham.core.selection import Outcome, best_epoch
 from ockham.data import Split
@@ -23,7 +24,7 @@ from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compi
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.cost import peak_memory_bytes
 from ockham.record.events import EventWriter
-from ockham.record.folder import RunFolder, divergence, gaps, write_atomic
+from ockham.record.folder import RunFolder, divergence, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import PROBE_SAMPLES, Run
 

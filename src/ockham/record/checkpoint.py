@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ockham.core.files import write_atomic
 from ockham.core.selection import Outcome
 from ockham.errors import UserError
-from ockham.record.folder import write_atomic
 
 FORMAT = 1
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ockham.schema import SWEEP_SETTINGS, Content, leaves
+from ockham.identity import computed
+from ockham.schema import Content
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,9 +48,8 @@ def hparam_settings(content: Content) -> dict[str, str | float | bool]:
     A setting has one type in all runs, so that the tab can sort and filter by it.
     """
     shown: dict[str, str | float | bool] = {}
-    for path, value in leaves(content):
-        ignored = path.split(".")[0] in (*SWEEP_SETTINGS, "resume", "trust", "logger") or path == "data.root"
-        if ignored or value is None:
+    for path, value in computed(content).items():
+        if value is None:
             continue
         if path.endswith("._target_"):  # `optimizer: Adam` says it
             shown[path.removesuffix("._target_")] = str(value).rpartition(".")[2]

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ockham.core.files import write_atomic
 from ockham.errors import UserError
 
 State = Literal["running", "finished", "failed", "diverged", "pruned"]
@@ -91,17 +92,6 @@ def divergence(scalars: Mapping[str, float]) -> str | None:
         if not math.isfinite(scalars[name]):
             return f"{name} is {scalars[name]}"
     return None
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Put the content at the path so that a reader, or a crash, sees all of it or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ockham.core.files import write_atomic
 from ockham.errors import UserError
-from ockham.record.folder import RunFolder, write_atomic
+from ockham.record.folder import RunFolder
 
 #: What may change when a run continues; all other settings would make it another run.
 CHANGEABLE = ("trainer.max_epochs", "trainer.max_steps", "trainer.accelerator", "data.root")

@@ -4,8 +4,9 @@ import csv
 import io
 from pathlib import Path
 
+from ockham.core.files import write_atomic
 from ockham.errors import UserError
-from ockham.record.folder import EPOCH_SCALARS, write_atomic
+from ockham.record.folder import EPOCH_SCALARS
 from ockham.report.reading import Runs
 
 

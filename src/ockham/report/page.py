@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from ockham.core.files import write_atomic
 from ockham.core.statistics import Comparison, bootstrap_interval
 from ockham.errors import UserError
-from ockham.record.folder import write_atomic
 from ockham.report.analysis import Configuration, Effect, Results, against_best, effects, results, verdict
 from ockham.report.figures import Figure, figures
 from ockham.report.reading import Runs

@@ -1,6 +1,5 @@
 """Run folders as they lie on disk: finished, failed, or being written at this moment."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +10,8 @@ from typing import Any
 import yaml
 
 from ockham.errors import UserError
+from ockham.identity import configuration_key, is_of_configuration
 from ockham.record.folder import RunFolder
-from ockham.schema import SWEEP_SETTINGS, leaves
-
-#: Settings that repeat a configuration, or do not change what it computes.
-NOT_OF_CONFIGURATION = ("seed", "fold", "resume", "trust", "logger", "data.root", *SWEEP_SETTINGS)
 
 #: Groups whose option is worth a column.
 GROUPS = ("data", "augment", "model", "optimizer", "schedule")
@@ -109,7 +105,7 @@ def _read_run(path: Path) -> Run | None:
         state=str(status["state"]),
         values=_values(config, hydra["runtime"]["choices"], overrides),
         overrides=overrides,
-        configuration=_configuration(config),
+        configuration=configuration_key(config),
         replicate=(config.get("seed"), config.get("fold")),
         objective=str(config["objective"]),
         metrics={key: float(value) for key, value in metrics.items()},
@@ -130,15 +126,5 @@ def _values(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Se
     values = {group: str(choices[group]) for group in GROUPS if choices.get(group)}
     values["reg"] = "+".join(sorted(config.get("reg") or {})) or "none"
     said = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-    said = {key: text for key, text in said.items() if key not in (*values, "cv", "experiment") and _counts(key)}
+    said = {key: text for key, text in said.items() if key not in (*values, "cv", "experiment") and is_of_configuration(key)}
     return values | said
-
-
-def _counts(path: str) -> bool:
-    """Whether a setting is part of what a configuration computes."""
-    return path not in NOT_OF_CONFIGURATION and path.partition(".")[0] not in NOT_OF_CONFIGURATION
-
-
-def _configuration(config: Mapping[str, Any]) -> str:
-    own = {path: value for path, value in leaves(config) if _counts(path)}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -20,8 +20,9 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from ockham.core.files import write_atomic
 from ockham.errors import UserError
-from ockham.record.folder import COSTS, FINAL_METRICS, RunFolder, write_atomic, write_json
+from ockham.record.folder import COSTS, FINAL_METRICS, RunFolder, write_json
 from ockham.sweep.space import Job, Plan
 
 FORMAT = 2

@@ -12,10 +12,11 @@ from itertools import groupby
 from typing import Any
 
 from ockham.core.selection import maximised
+from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.samplers import Known, suggest
 from ockham.sweep.searchspace import Point, SearchSpace
-from ockham.sweep.space import Job, Replicate, digest, with_replicates
+from ockham.sweep.space import Job, Replicate, with_replicates
 
 log = logging.getLogger("ockham")
 

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ockham.errors import UserError
+from ockham.identity import computed, digest
 from ockham.sweep.space import (
     Axis,
     Combination,
@@ -16,7 +17,6 @@ from ockham.sweep.space import (
     Job,
     Replicate,
     check_values,
-    digest,
     replicated,
 )
 
@@ -131,7 +131,7 @@ class SearchSpace:
 
     def describe(self) -> str:
         """A hash of the space: equal where a search may continue."""
-        bases = {" ".join(combination.chosen): digest(combination.content) for combination in self.line.combinations}
+        bases = {" ".join(combination.chosen): digest(computed(combination.content)) for combination in self.line.combinations}
         ranges = {
             " ".join(chosen): [
                 [d.name, list(d.axis.texts), vars(d.axis.interval) if d.axis.interval else None] for d in dimensions

@@ -1,8 +1,6 @@
 """From the overrides of a sweep to its axes, and to the jobs of a grid, which is conditional by itself."""
 
 import difflib
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -13,6 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ockham import schema
 from ockham.errors import UserError
+from ockham.identity import configuration_key, digest, run_key
 from ockham.sweep.composition import Compose, compose_all
 
 
@@ -264,8 +263,7 @@ def replicated(
     for index, replicate in enumerate(replicates):
         content = with_values(plain, {**values, **replicate.values})
         line = (*overrides, *replicate.overrides)
-        configuration = digest(without_replicates(content))
-        jobs.append(Job(first + index, line, digest(content), configuration, replicate.overrides, content))
+        jobs.append(Job(first + index, line, run_key(content), configuration_key(content), replicate.overrides, content))
     return jobs
 
 
@@ -312,17 +310,6 @@ def with_values(content: schema.Content, values: Mapping[str, Any]) -> dict[str,
             node = node[parent]
         node[last] = value
     return changed
-
-
-def without_replicates(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that only repeat a configuration."""
-    return {key: value for key, value in content.items() if key not in ("seed", "fold")}
-
-
-def digest(content: Mapping[str, Any]) -> str:
-    """A short hash of settings; those of the sweep as a whole do not count."""
-    own = {key: value for key, value in content.items() if key not in schema.SWEEP_SETTINGS}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _check_applied(unused: Sequence[Axis], known: set[str]) -> None:

@@ -1,0 +1,80 @@
+"""Files of tensors and plain containers with a checksum over what they hold.
+
+torch.load does not check the bytes of a tensor: a flipped bit in a weight loads as another weight. Reading such a file runs no
+code.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ockham.core.files import write_atomic
+
+CHECKSUM = "sha256"
+
+
+class DamagedFileError(Exception):
+    """A file that is there and does not hold what was written."""
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors in dicts, lists and tuples, with their checksum, atomically. Raises OSError where that fails."""
+    buffer = io.BytesIO()
+    torch.save({CHECKSUM: checksum(content), **content}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What `save` wrote. Raises DamagedFileError where the content is another one, FileNotFoundError where there is no file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        stored = content.pop(CHECKSUM)
+        found = checksum(content)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged archive makes of torch's reader
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedFileError(f"{path} cannot be read: {reason}") from error
+    if stored != found:
+        raise DamagedFileError(f"{path} is damaged: its content has checksum {found[:12]}, {str(stored)[:12]} was written")
+    return content if torch.device(device).type == "cpu" else _moved(content, device)
+
+
+def checksum(content: Any) -> str:
+    """SHA-256 over types, names, shapes and bytes of nested containers."""
+    total = hashlib.sha256()
+    _add(total, content)
+    return total.hexdigest()
+
+
+def _add(total: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        total.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        total.update(plain.view(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    elif isinstance(value, Mapping):
+        total.update(f"dict{len(value)}".encode())
+        for key, entry in value.items():
+            total.update(f"{key!r}:".encode())
+            _add(total, entry)
+    elif isinstance(value, (list, tuple)):
+        total.update(f"{type(value).__name__}{len(value)}".encode())
+        for entry in value:
+            _add(total, entry)
+    else:
+        total.update(f"{value!r};".encode())
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(entry, device) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(entry, device) for entry in value)
+    return value
