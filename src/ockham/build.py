@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,16 +30,19 @@ RUN_KEYS = ("shape", "num_classes", "val_samples", "train_samples", "batch_size"
 T = TypeVar("T")
 
 
-def runs(configs: Sequence[DictConfig]) -> list[Run]:
-    """Several runs; those that agree in it share their data in memory."""
+def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
+    """Several runs, those that agree in it with their data in memory once; or what keeps one of them from being built."""
     shared: dict[str, tuple[Splits, Normalize]] = {}
-    made = []
     for config in configs:
         key = repr([container(config.data), config.seed, config.cv, config.fold])
-        if key not in shared:
-            shared[key] = data_of(config)
-        made.append(run(config, data=shared[key]))
-    return made
+        try:
+            if key not in shared:
+                shared[key] = data_of(config)
+            built = run(config, data=shared[key])
+        except Exception as error:
+            yield error
+        else:
+            yield built
 
 
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:

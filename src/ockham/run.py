@@ -113,6 +113,17 @@ class Run:
         return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
     @property
+    def device(self) -> torch.device:
+        return torch.device(self.settings.accelerator)
+
+    @property
+    def device_name(self) -> str:
+        """The hardware that it trains on, as a person would name it."""
+        on_cuda = self.settings.accelerator == "cuda"
+        name = torch.cuda.get_device_name(0) if on_cuda else f"cpu, {torch.get_num_threads()} threads"
+        return name if self.settings.devices == 1 else f"{self.settings.devices} x {name}"
+
+    @property
     def memory_format(self) -> torch.memory_format:
         return memory_format_of(self.model)
 

@@ -98,6 +98,7 @@ def assert_close(alone: RunFolder, fused: RunFolder, *, rtol: float = 1e-9) -> N
         assert member.stat().st_size <= 1.05 * single.stat().st_size + 4096, "a member's checkpoint holds nothing of the others"
         one, other = Checkpoint.load(single), Checkpoint.load(member)
         assert (one.epoch, one.step, one.samples, one.input) == (other.epoch, other.step, other.samples, other.input)
+        assert (one.best is None) == (other.best is None)
         assert list(one.model) == list(other.model)
         for key in one.model:
             assert distance(one.model[key], other.model[key]) <= rtol, key

@@ -36,7 +36,7 @@ class Classifier(pl.LightningModule):
         self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
-        self.history: list[Outcome] = list(checkpoint.history) if checkpoint else []
+        self.history = [self._outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.augment_noise = run.streams.stream("augment")
         self.splits: Splits = run.splits
         self.probe: Split = run.splits.train
@@ -120,15 +120,12 @@ class Classifier(pl.LightningModule):
         settings = self.run.settings
         self.worked_samples += len(batch)
         self.optimizer.zero_grad()
-        world_size = settings.devices
-        own = batch[self.global_rank :: world_size] if world_size > 1 else batch
-        weight = world_size / len(batch)
-        if len(own) == 0:  # a last batch smaller than the number of devices: take part, with weight zero
-            own, weight = batch[:1], 0.0
         total = torch.zeros((), device=self.device)
-        for position, part in enumerate(own.split(settings.batch_size)):
-            objective = self.objective(part, weight, with_parameter_penalties=position == 0)
-            if world_size > 1:
+        for position, part in enumerate(shares(batch, settings.batch_size, devices=settings.devices, rank=self.global_rank)):
+            # A share without samples takes part in the backward pass with weight zero: devices wait for each other.
+            weight = settings.devices / len(batch) if len(part) else 0.0
+            objective = self.objective(part if len(part) else batch[:1], weight, with_parameter_penalties=position == 0)
+            if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
                 objective.backward()
@@ -180,23 +177,29 @@ class Classifier(pl.LightningModule):
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
-        self.history.append(Outcome(scalars[self.run.settings.objective], scalars["val/loss"]))
+        self.history.append(self._outcome(scalars))
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars
 
-    def state(self, *, optimizer: bool) -> Checkpoint:
-        """The state at the end of the last finished epoch; its tensors are copies where `optimizer` is left out."""
-        model = self.model.state_dict()
-        return Checkpoint(
-            epoch=self.finished_epochs,
-            step=self.finished_steps,
-            samples=self.worked_samples,
-            history=list(self.history),
-            model=model if optimizer else {name: value.clone() for name, value in model.items()},
-            optimizer=self.optimizer.state_dict() if optimizer else None,
-            input=self.run.input,
-        )
+    def _outcome(self, scalars: Mapping[str, float]) -> Outcome:
+        return Outcome(scalars[self.run.settings.objective], scalars["val/loss"])
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.model.state_dict()
+
+    def optimizer_state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        raise AssertionError("Lightning writes no checkpoints here: see recorder.py")
+        raise AssertionError("Lightning writes no checkpoints here: the ledger does")
+
+
+def shares(batch: Tensor, size: int, *, devices: int, rank: int) -> list[Tensor]:
+    """What the device `rank` works on of a batch (n,), in parts of up to `size` samples.
+
+    All devices have equally many parts, some of which may be empty: each part is a backward pass that all take part in.
+    """
+    largest = -(-len(batch) // devices)
+    share = batch[rank::devices]
+    return [share[begin : begin + size] for begin in range(0, largest, size)]

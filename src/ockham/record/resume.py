@@ -64,6 +64,14 @@ def read_config(folder: RunFolder) -> DictConfig:
     return config
 
 
+def is_readable(folder: RunFolder) -> bool:
+    """Whether the folder holds a whole configuration; a crash while Hydra writes it leaves a part of one, or nothing."""
+    try:
+        return "optimizer" in read_config(folder)
+    except UserError:
+        return False
+
+
 def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:
     """The configuration that the run in the folder was started with, and the few settings that may differ now.
 
