@@ -9,7 +9,7 @@ from ockham.core.metrics import Scores, logits_of, scores
 from ockham.data import Split
 from ockham.record.checkpoint import Checkpoint, InputSpec
 from ockham.record.cost import flops_per_sample
-from ockham.record.events import HPARAM_METRICS, EventWriter
+from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter
 from ockham.record.folder import FINAL_METRICS, RunFolder, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import Run
@@ -53,11 +53,13 @@ def finish(
         **weight_scalars(run.regularizers, model, splits.train.images, normalize),
         "parameters": run.num_parameters,
         "steps": last.step,
+        "samples": last.samples,
         "flops": flops_per_sample(model, normalize.shape) * last.samples,
     }
     metrics = {key: measured[key] for key in FINAL_METRICS}
     if events is not None:
-        events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
+        shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
+        events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
         if pictures and logits is not None:
             for tag, figure in final_pictures(model, run.input, run.splits.test, logits["test"].cpu()).items():
                 events.picture(tag, figure, last.step)
