@@ -42,6 +42,7 @@ class Figures:
             **weight_scalars(run.regularizers, self.model, run.splits.to(run.device).train.images, run.normalize),
             "parameters": run.num_parameters,
             "steps": steps,
+            "samples": samples,
             "flops": flops_per_sample(self.model, run.normalize.shape) * samples,
         }
         return {key: values[key] for key in FINAL_METRICS}

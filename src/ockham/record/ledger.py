@@ -31,7 +31,7 @@ from ockham.record.checkpoint import (
     save_generation,
 )
 from ockham.record.cost import peak_memory_bytes, reset_peak_memory
-from ockham.record.events import HPARAM_METRICS, EventWriter, hparam_settings
+from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter, hparam_settings
 from ockham.record.folder import RunFolder, divergence
 from ockham.record.resume import check_resumable
 from ockham.run import Run
@@ -294,7 +294,8 @@ class Ledger:
         last = self.rows[-1]
         metrics = figures.metrics(best_epoch=best, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
         if self.events is not None:
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
+            shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
             for tag, figure in (figures.pictures() if pictures else {}).items():
                 self.events.picture(tag, figure, last.step)
             self.events.finish()

@@ -10,8 +10,6 @@ workers/         what the worker processes printed
 <number>/        run folders
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ockham.core.files import write_atomic
+from ockham.core.tables import csv_table
 from ockham.errors import UserError
 from ockham.record.folder import COSTS, FINAL_METRICS, RunFolder, write_json
 from ockham.sweep.space import Job, Plan
@@ -152,9 +151,5 @@ class SweepFolder:
         }
 
     def _write_table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomic(self.path / name, text.getvalue().encode())
+        table = csv_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else b""
+        write_atomic(self.path / name, table)

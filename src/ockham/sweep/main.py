@@ -19,13 +19,13 @@ from ockham import schema
 from ockham.errors import UserError
 from ockham.identity import digest
 from ockham.record.folder import FINAL, RunFolder
-from ockham.record.screen import sweep_result
 from ockham.sweep import SweepFailedError
 from ockham.sweep.execute import Policy, Sweep, report_failures
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.space import CommandLine, Job, Plan, grid, plain_text, replicates
+from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import group_payload, payload
 
 log = logging.getLogger("ockham")
