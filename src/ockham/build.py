@@ -16,6 +16,7 @@ from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
 from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
+from ockham.reg.single import attach
 from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
@@ -61,8 +62,7 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
     context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
-    for regularizer in regularizers:
-        regularizer.configure_model(model, context)
+    attach(regularizers, model, context)
     model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
     made = Run(
@@ -180,8 +180,7 @@ def trained_model(config: DictConfig, spec: InputSpec, weights: Mapping[str, tor
     streams = Streams(config.seed)
     model = model_of(config, spec.shape, len(spec.classes), streams)
     context = Context(streams=streams, num_samples=1, num_classes=len(spec.classes))
-    for regularizer in regularizers_of(config):  # they may have added parameters
-        regularizer.configure_model(model, context)
+    attach(regularizers_of(config), model, context)  # they may have added parameters
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model.to(dtype=dtype, memory_format=memory_format_of(model))  # type: ignore[call-overload]
     model.load_state_dict(weights)

@@ -40,6 +40,12 @@ def has_rule(option: str) -> bool:
     return True
 
 
+def from_outside(target: str, key: str, **settings: object) -> list[str]:
+    """The overrides for a regularizer that no yaml of Ockham names."""
+    chosen = [f"+reg.{key}.{name}={value}" for name, value in settings.items()]
+    return [f"+reg.{key}._target_={target}", *chosen, f"trust=[{target.partition('.')[0]}]"]
+
+
 OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
 REGULARIZERS: dict[str, Sequence[str]] = {
     "none": [],
@@ -58,7 +64,20 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "label_smoothing": [],
     "confidence_penalty": [],
     "early_stopping": ["reg.early_stopping.patience=1"],
+    "dropconnect": [],
+    "spectral_norm": [],
+    "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
+    "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
+    "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
+    "two of one class": [
+        "reg=[dropout,l2]",
+        "reg.l2.strength=1e-2",
+        *(f"+reg.{key}._target_=ockham.reg.{cls}" for key, cls in (("a", "Dropout"), ("z", "L2"))),
+        "+reg.a.rate=0.2",
+        "+reg.z.strength=3e-2",
+        "+reg.z.include_bias=true",
+    ],
 }
 
 

@@ -103,7 +103,7 @@ class Group:
         """Make these the members that train, with all that follows from who they are."""
         self.members = members
         runs = [member.run for member in members]
-        self.stack = Stack([run.model for run in runs])
+        self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = self.form(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches.
@@ -197,7 +197,7 @@ class Group:
             evaluated[name] = [(math.nan, math.nan)] * len(self.members)
             for cohort, data in enumerate(self.data):
                 rows = [row for row, own in enumerate(self.cohort_of) if own == cohort]
-                forward = self.stack.evaluation(self.stack.state, None if len(rows) == len(self.members) else rows)
+                forward = self.stack.evaluation(rows)
                 split = self.probes[cohort] if name == "train" else data.val
                 for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
                     evaluated[name][row] = scores(logits, split.labels)
@@ -231,9 +231,7 @@ class Group:
             of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
             if not of_cohort:
                 continue
-            best = [self.members[row].ledger.best for row in of_cohort]
-            stacked = {name: torch.stack([weights[name] for weights in best]).to(self.device) for name in best[0]}
-            forward = self.stack.evaluation(stacked)
+            forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
             logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
             for position, row in enumerate(of_cohort):
                 evaluated = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}

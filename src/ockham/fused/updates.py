@@ -21,13 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
-from ockham.core.parameters import named_parameters
-from ockham.fused.effects import OnWeights, update
 from ockham.fused.objective import Batch, Objective
-from ockham.fused.stack import Stack, Tensors
+from ockham.fused.stack import Stack, Tensors, stacked_parameters
+from ockham.fused.weights import update
 from ockham.optim.responses import Responses, rules_of
 from ockham.optim.rules import Rule, State, Update
-from ockham.reg import Outputs
+from ockham.reg.single import decay, prox_and_project, weight_penalties
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -77,7 +76,7 @@ def _seconds_to_compile(runs: Sequence[Run]) -> float:
 
 def updates_of(run: Run) -> tuple[Update, ...]:
     """What the member's optimizer does to each parameter, read from the optimizer itself."""
-    rules = rules_of(run.make_optimizer(run.model), named_parameters(run.model))
+    rules = rules_of(run.make_optimizer(run.model), stacked_parameters(run.model))
     return tuple(rule.update for rule, _ in rules)
 
 
@@ -86,9 +85,9 @@ class Native:
 
     def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
         self.stack = stack
-        self.objective = Objective(stack.layers, stack.widths, runs, stack.like)
+        self.objective = Objective(stack, slice(len(runs)), runs)
         self.regularizers = [run.regularizers for run in runs]
-        self.parameters = [named_parameters(run.model) for run in runs]
+        self.parameters = [stacked_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
         self.base_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.responses = [Responses(own, named) for own, named in zip(self.optimizers, self.parameters, strict=True)]
@@ -112,20 +111,18 @@ class Native:
             group["lr"] = base * factor
             lrs |= dict.fromkeys([id(parameter) for parameter in group["params"]], group["lr"])
         by_name = {name: lrs[id(parameter)] for name, parameter in parameters}
-        for reg in self.regularizers[position]:
-            reg.before_step(parameters, by_name)
+        decay(self.regularizers[position], parameters, by_name)
         optimizer.step()
-        for reg in self.regularizers[position]:
-            reg.project(parameters, self.responses[position])
+        prox_and_project(self.regularizers[position], parameters, self.responses[position])
         return penalty
 
     def _penalty(self, position: int, *, like: Tensor) -> Tensor:
         """The penalties on weights in the loss; their gradient is added to that of the data."""
-        in_loss = [r for r in self.regularizers[position] if r.has_penalty and not r.proximal and not r.uses_outputs]
-        if not in_loss:
-            return torch.zeros((), dtype=like.dtype, device=like.device)
         with torch.enable_grad():
-            total = torch.stack([reg.penalty(self.parameters[position], Outputs(like)) for reg in in_loss]).sum()
+            penalties = weight_penalties(self.regularizers[position], self.parameters[position])
+            if not penalties:
+                return torch.zeros((), dtype=like.dtype, device=like.device)
+            total = torch.stack(penalties).sum()
             total.backward()
         return total.detach()
 
@@ -166,7 +163,7 @@ class Family:
     def __init__(self, stack: Stack, runs: Sequence[Run], rows: slice) -> None:
         runs = runs[rows]
         self.rows = rows
-        by_member = [rules_of(run.make_optimizer(run.model), named_parameters(run.model)) for run in runs]
+        by_member = [rules_of(run.make_optimizer(run.model), stacked_parameters(run.model)) for run in runs]
         self.rules = [rule for rule, _ in by_member[0]]
         by_update = {rule.update: position for position, rule in reversed(list(enumerate(self.rules)))}
         self.parts = {
@@ -175,19 +172,13 @@ class Family:
         }
         #: The part of each parameter.
         self.part_of = [str(by_update[rule.update]) for rule in self.rules]
-        self.objective = Objective(stack.layers, stack.widths, runs, stack.like)
+        self.objective = Objective(stack, rows, runs)
         self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
         self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
         self.states = [
             {name: torch.zeros_like(p) for name in rule.state}
             for rule, p in zip(self.rules, self.parameters.values(), strict=True)
         ]
-        on_weights = OnWeights.of(runs)
-        self.used = on_weights.used
-        self.on_matrices, self.on_others = (
-            {name: torch.tensor(side[name], dtype=stack.like.dtype, device=stack.like.device) for name in sorted(self.used)}
-            for side in (on_weights.matrices, on_weights.others)
-        )
         self.like = stack.like
         self.batch_size = runs[0].settings.batch_size
         self.compiled_step: Callable[..., Tensor] | None = None
@@ -214,23 +205,22 @@ class Family:
         inputs = {
             **self.objective.inputs(Batch(batch.x, batch.y, batch.cohorts[self.rows])),
             "hyper": {name: part.numbers(self.like) for name, part in parts.items()},
-            "on_matrices": self.on_matrices,
-            "on_others": self.on_others,
         }
         return self.parameters, self.buffers, self.states, inputs
 
     @property
     def identity(self) -> Hashable:
         """What fixes `whole_step`, beside the names and shapes of its arguments."""
-        return tuple(rule.update for rule in self.rules), self.used, repr(self.objective.layers), self.objective.num_classes
+        rules = tuple(rule.update for rule in self.rules)
+        return rules, self.objective.regularization.identity, repr(self.objective.layers), self.objective.num_classes
 
     def whole_step(self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Any]) -> Tensor:
         """Forward and backward pass and update, in place; returns the members' objectives, (members,)."""
         losses, gradients = self.objective.gradients(parameters, buffers, inputs)
         with torch.no_grad():
             return losses + update(
-                self.rules, self.used, list(parameters.values()), gradients, states,
-                [inputs["hyper"][part] for part in self.part_of], inputs["on_matrices"], inputs["on_others"],
+                self.rules, self.objective.regularization, list(parameters.values()), gradients, states,
+                [inputs["hyper"][part] for part in self.part_of], inputs,
             )  # fmt: skip
 
 
@@ -255,7 +245,7 @@ class Compiled:
         """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
         family = next(family for family in self.families if family.rows.start <= position < family.rows.stop)
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        named = named_parameters(self.runs[position].model)
+        named = stacked_parameters(self.runs[position].model)
         for (_, parameter), part, state in zip(named, family.part_of, family.states, strict=True):
             yield parameter, groups[id(parameter)], family.parts[part], state, position - family.rows.start
 

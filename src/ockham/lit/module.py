@@ -17,7 +17,15 @@ from ockham.optim.responses import Responses
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import weight_scalars
-from ockham.reg import Outputs
+from ockham.reg.single import (
+    activations_of,
+    batch_penalties,
+    decay,
+    disturbed_input,
+    prox_and_project,
+    targets,
+    weight_penalties,
+)
 from ockham.run import PROBE_SAMPLES, Run
 
 
@@ -41,7 +49,6 @@ class Classifier(pl.LightningModule):
         self.splits: Splits = run.splits
         self.probe: Split = run.splits.train
         self.parameters_by_name = named_parameters(self.model)
-        self.losses = [reg for reg in run.regularizers if reg.has_penalty and not reg.proximal]
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.run.make_optimizer(self.model)
@@ -86,8 +93,7 @@ class Classifier(pl.LightningModule):
             self.before_step(lrs)
             self.optimizer.step()
         with torch.no_grad():
-            for reg in self.run.regularizers:
-                reg.project(self.parameters_by_name, self.responses)
+            prox_and_project(self.run.regularizers, self.parameters_by_name, self.responses)
         self.objective_sum += objective.detach() * len(batch)
         self.epoch_samples += len(batch)
         self.finished_steps += 1
@@ -103,8 +109,7 @@ class Classifier(pl.LightningModule):
 
     @torch.no_grad()
     def before_step(self, lrs: Mapping[str, float]) -> None:
-        for reg in self.run.regularizers:
-            reg.before_step(self.parameters_by_name, lrs)
+        decay(self.run.regularizers, self.parameters_by_name, lrs)
 
     def backward_again(self, batch: Tensor) -> Tensor:
         """The closure of L-BFGS: its line search compares values, so every call draws the same noise."""
@@ -149,15 +154,15 @@ class Classifier(pl.LightningModule):
                 black=run.normalize.black(),
                 num_classes=len(self.splits.classes),
             )
-        for reg in run.regularizers:
-            x, y = reg.transform_batch(x, y)
-        outputs = Outputs(self.model(x))
-        loss = cross_entropy(outputs.logits, y, weight=weight)
-        for reg in self.losses:
-            if reg.uses_outputs:
-                loss = loss + reg.penalty(self.parameters_by_name, outputs) * (weight * len(part))
-            elif with_parameter_penalties:
-                loss = loss + reg.penalty(self.parameters_by_name, outputs)
+        x = disturbed_input(run.regularizers, x, run.streams)
+        y = targets(run.regularizers, y, len(self.splits.classes), x.dtype)
+        with activations_of(self.model, run.regularizers) as activations:
+            logits = self.model(x)
+        loss = cross_entropy(logits, y, weight=weight)
+        for penalty in batch_penalties(run.regularizers, logits, activations):
+            loss = loss + penalty * (weight * len(part))
+        for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
+            loss = loss + penalty
         return loss
 
     def finish_epoch(self) -> dict[str, float]:
