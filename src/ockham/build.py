@@ -48,7 +48,7 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
     """The splits of a run, and how their images become a model's input."""
     splits = splits_of(config)
-    return splits, Normalize.fit(splits.train.images, _shape(config, splits))
+    return splits, Normalize.fit(splits.train, _shape(config, splits))
 
 
 def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Run:
@@ -157,7 +157,7 @@ def _source(config: DictConfig) -> Source:
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = tuple(splits.train.images.shape[1:])
+    stored = splits.train.image_shape
     if config.data.shape is None:
         return stored
     wanted = tuple(config.data.shape)

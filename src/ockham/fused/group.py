@@ -156,8 +156,8 @@ class Group:
     def _batch(self, batches: Sequence[Tensor]) -> Batch:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
-            y = data.train.labels.index_select(0, batch)
-            x = leader.normalize(data.train.images.index_select(0, batch))
+            images, y = data.train.batch(batch)
+            x = leader.normalize(images)
             if leader.augment is not None:
                 noise = leader.streams.stream("augment").on(x.device)
                 classes = len(data.classes)
@@ -207,7 +207,7 @@ class Group:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
         leader = self.leaders[cohort]
         size = evaluation_batch(leader.model, self.device)
-        return torch.cat([forward(leader.normalize(part)) for part in split.images.split(size)], dim=1)
+        return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
     def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         run = self.members[position].run
@@ -220,7 +220,7 @@ class Group:
             **scalars,
             **gaps(scalars),
             "train/objective": self.objectives[position],
-            **weight_scalars(run.regularizers, run.model, probe.images, leader.normalize),
+            **weight_scalars(run.regularizers, run.model, probe, leader.normalize),
             "lr": float(self.lrs[position]),
         }
 

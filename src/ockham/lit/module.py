@@ -139,8 +139,8 @@ class Classifier(pl.LightningModule):
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        y = self.splits.train.labels.index_select(0, part)
-        x = run.normalize(self.splits.train.images.index_select(0, part))
+        images, y = self.splits.train.batch(part)
+        x = run.normalize(images)
         if run.augment is not None:
             x, y = run.augment(
                 x,
@@ -166,12 +166,12 @@ class Classifier(pl.LightningModule):
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         for name, split in (("train", self.probe), ("val", self.splits.val)):
-            loss, acc = evaluate(self.model, split.images, split.labels, normalize)
+            loss, acc = evaluate(self.model, split, split.labels, normalize)
             scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
         scalars |= gaps(scalars)
         scalars |= {
             "train/objective": float(mean_objective),
-            **weight_scalars(self.run.regularizers, self.model, self.probe.images, normalize),
+            **weight_scalars(self.run.regularizers, self.model, self.probe, normalize),
             "lr": self.lrs[0],
         }
         # Ranks differ in the statistics of batch norm; all must decide alike.

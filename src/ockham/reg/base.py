@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ockham.core.metrics import evaluation_mode
+from ockham.core.metrics import Images, evaluation_mode
 from ockham.core.parameters import NamedParameters, named_parameters
 from ockham.rng import Streams
 
@@ -76,7 +76,7 @@ def _overrides(regularizer: Regularizer, hook: str) -> bool:
 
 @torch.no_grad()
 def total_penalty(
-    regularizers: Sequence[Regularizer], model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]
+    regularizers: Sequence[Regularizer], model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]
 ) -> float:
     """The sum of all penalties at the model's weights, also of those that are minimised by projection.
 
@@ -87,5 +87,5 @@ def total_penalty(
     outputs = Outputs(torch.empty(0))
     if any(reg.uses_outputs for reg in penalties):
         with evaluation_mode(model):
-            outputs = Outputs(model(prepare(images[:OUTPUT_SAMPLES])))
+            outputs = Outputs(model(prepare(next(iter(images.split(OUTPUT_SAMPLES))))))
     return sum((float(reg.penalty(parameters, outputs)) for reg in penalties), 0.0)
