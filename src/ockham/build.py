@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.core.clipping import Clipping
 from ockham.data import Augment, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
@@ -206,6 +207,7 @@ def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
 def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     full = config.data.batch_size == "full"
     trainer = config.trainer
+    limit = trainer.gradient_clip_val
     accelerator = _accelerator(trainer.accelerator)
     return Settings(
         seed=config.seed,
@@ -215,8 +217,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         max_epochs=trainer.max_epochs,
         max_steps=trainer.max_steps,
         accumulate=trainer.accumulate_grad_batches,
-        clip_value=trainer.gradient_clip_val,
-        clip_algorithm=trainer.gradient_clip_algorithm,
+        clipping=None if limit is None else Clipping(limit, trainer.gradient_clip_algorithm),
         accelerator=accelerator,
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,

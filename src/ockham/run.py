@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ockham.core.clipping import Clipping
 from ockham.core.selection import Outcome, best_epoch, cost, maximised
 from ockham.data import Augment, Normalize, Splits
 from ockham.data.batches import order, steps_per_epoch
@@ -34,8 +35,7 @@ class Settings:
     max_epochs: int | None
     max_steps: int | None
     accumulate: int
-    clip_value: float | None
-    clip_algorithm: str
+    clipping: Clipping | None
     accelerator: str
     devices: int
     precision: str

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ockham.core.clipping import Clipping
 from ockham.optim.rules import Hyper, Rule, State
 from ockham.reg import (
     L1,
@@ -91,9 +92,34 @@ class OnWeights:
         )
 
 
+def penalized(
+    used: frozenset[str],
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    on_matrices: Hyper,
+    on_others: Hyper,
+    *,
+    like: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """(the penalties in the loss, (members,); the gradients with theirs)."""
+    penalty, whole = torch.zeros_like(like), []
+    for w, g in zip(parameters, gradients, strict=True):
+        c = {name: column(values, w) for name, values in (on_matrices if w.ndim > 2 else on_others).items()}
+        axes = tuple(range(1, w.ndim))
+        if "squares" in used:
+            penalty = penalty + (c["squares"] * w * w).sum(axes)
+            g = g + 2 * c["squares"] * w
+        if "magnitudes" in used:
+            penalty = penalty + (c["magnitudes"] * w.abs()).sum(axes)
+            g = g + c["magnitudes"] * w.sign()
+        whole.append(g)
+    return penalty, whole
+
+
 def update(
     rules: Sequence[Rule],
     used: frozenset[str],
+    clipping: Clipping | None,
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
     states: Sequence[State],
@@ -101,23 +127,20 @@ def update(
     on_matrices: Hyper,
     on_others: Hyper,
 ) -> Tensor:
-    """One step of members with the same rules, in place: penalties in the loss, decay, rule, proximal steps and projections.
+    """One step of members with the same rules, in place: penalties in the loss, clipping, decay, rule, proximal steps and
+    projections.
 
     The order is that of a single run. Each parameter (members, ...) has its rule with hyperparameters (members,). Returns the
     penalties in the loss, (members,).
     """
-    penalty = torch.zeros_like(hypers[0]["lr"])
+    penalty, gradients = penalized(used, parameters, gradients, on_matrices, on_others, like=hypers[0]["lr"])
+    if clipping is not None:
+        gradients = clipping.stacked(gradients)
     for rule, p, g, state, hyper in zip(rules, parameters, gradients, states, hypers, strict=True):
         matrix = p.ndim > 2
         c = {name: column(values, p) for name, values in (on_matrices if matrix else on_others).items()}
         h = {name: column(values, p) for name, values in hyper.items()}
-        w, axes = p, tuple(range(1, p.ndim))
-        if "squares" in used:
-            penalty = penalty + (c["squares"] * w * w).sum(axes)
-            g = g + 2 * c["squares"] * w
-        if "magnitudes" in used:
-            penalty = penalty + (c["magnitudes"] * w.abs()).sum(axes)
-            g = g + c["magnitudes"] * w.sign()
+        w = p
         if "decay" in used:
             w = w * (1 - h["lr"] * c["decay"])
         w, new = rule.update(w, g, state, h)

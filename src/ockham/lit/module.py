@@ -130,10 +130,8 @@ class Classifier(pl.LightningModule):
             else:
                 objective.backward()
             total = total + objective.detach()
-        if settings.clip_value is not None:
-            by_norm = settings.clip_algorithm == "norm"
-            clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
-            clip(self.model.parameters(), settings.clip_value)
+        if settings.clipping is not None:
+            settings.clipping.apply(self.model.parameters())
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
