@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.core.clipping import Clipping
 from ockham.data import Augment, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
@@ -49,7 +50,7 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
     """The splits of a run, and how their images become a model's input."""
     splits = splits_of(config)
-    return splits, Normalize.fit(splits.train.images, _shape(config, splits))
+    return splits, Normalize.fit(splits.train, _shape(config, splits))
 
 
 def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Run:
@@ -158,7 +159,7 @@ def _source(config: DictConfig) -> Source:
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = tuple(splits.train.images.shape[1:])
+    stored = splits.train.image_shape
     if config.data.shape is None:
         return stored
     wanted = tuple(config.data.shape)
@@ -206,6 +207,7 @@ def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
 def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     full = config.data.batch_size == "full"
     trainer = config.trainer
+    limit = trainer.gradient_clip_val
     accelerator = _accelerator(trainer.accelerator)
     return Settings(
         seed=config.seed,
@@ -215,8 +217,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         max_epochs=trainer.max_epochs,
         max_steps=trainer.max_steps,
         accumulate=trainer.accumulate_grad_batches,
-        clip_value=trainer.gradient_clip_val,
-        clip_algorithm=trainer.gradient_clip_algorithm,
+        clipping=None if limit is None else Clipping(limit, trainer.gradient_clip_algorithm),
         accelerator=accelerator,
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,

@@ -154,6 +154,9 @@ def test_members_equal_single_runs_for_every_regularizer(
         assert_close(one.folder, rule.folder)
 
 
+#: Reduces after every epoch that is not better by far.
+PLATEAU = ["schedule=plateau", "schedule.patience=0", "schedule.min_delta=0.3"]
+
 MIXED = [
     ["optimizer=momentum", "reg=l2", "seed=1", "schedule=one_cycle"],
     ["optimizer=adam", "reg=[dropout,l1]", "seed=0"],
@@ -162,9 +165,16 @@ MIXED = [
     ["optimizer=sgd", "reg=[gaussian_dropout,input_noise]", "seed=1", "schedule=constant"],
     ["optimizer=momentum", "reg=label_smoothing", "seed=0"],
     ["optimizer=muon", "reg=l2", "seed=1"],
+    ["optimizer=sgd", "reg=none", "seed=1", *PLATEAU],
+    ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=9"],
 ]
 
 
+#: 200 images make two steps of 3 x 30 samples, and one of 20.
+ACCUMULATED = ["data.batch_size=30", "trainer.accumulate_grad_batches=3"]
+
+
+@pytest.mark.parametrize("form", ["native", "rules"])
 @pytest.mark.parametrize(
     "common",
     [
@@ -176,14 +186,22 @@ MIXED = [
         ["augment=shift", "data.batch_size=full"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
+        ["trainer.gradient_clip_val=0.3"],
+        ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
+        [*ACCUMULATED, "reg=[confidence_penalty,dropout,l2]", "model.batch_norm=true", "trainer.gradient_clip_val=0.3"],
+        [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
-def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path) -> None:
+def test_a_mixed_group_equals_single_runs(
+    common: list[str], form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Optimizers, schedules, regularizers and seeds of every kind in one group, in double precision."""
+    use(form, monkeypatch)
     base = [*common, "trainer.precision=64-true"]
     mixed = [own for own in MIXED if not ("optimizer=muon" in own and "model=linear" in common)]  # it has no hidden weights
-    members = [[*(o for o in own if not (o.startswith("reg=") and "reg=kl_sparsity" in common)), *base] for own in mixed]
+    common_reg = any(override.startswith("reg=") for override in common)
+    members = [[*(o for o in own if not (o.startswith("reg=") and common_reg)), *base] for own in mixed]
     alone, fused = run_both(tmp_path, members)
     for one, other in zip(alone, fused, strict=True):
         assert_close(one.folder, other.folder)
@@ -366,10 +384,10 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     [
         (["optimizer=lbfgs"], "LBFGS has no rule"),
         (["+optimizer.amsgrad=true"], "Adam has no rule with amsgrad=True"),
-        (["schedule=plateau"], "depends on results"),
+        (["schedule._target_=torch.optim.lr_scheduler.StepLR"], "StepLR is not one of Ockham's"),
         (["model=cnn"], "CNN has no stacked form"),
         (["reg=dropconnect"], "reg=dropconnect has no form"),
-        (["trainer.gradient_clip_val=1"], "clipping"),
+        (["trainer.devices=2"], "several devices"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
     ],
 )

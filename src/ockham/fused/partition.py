@@ -75,13 +75,13 @@ def why_alone(job: Content) -> str | None:
     except ValueError as error:
         return str(error)
     schedule = str(job["schedule"].get("_target_"))
-    if not schedule.startswith("ockham.schedules.") or schedule.endswith(".Plateau"):
-        return f"schedule {_name(schedule)} depends on results"
+    if not schedule.startswith("ockham.schedules."):
+        return f"schedule {_name(schedule)} is not one of Ockham's"
     for name, settings in job["reg"].items():
         if _changes_model(str(settings.get("_target_")), tuple(job["trust"])):
             return f"reg={name} changes the model in configure_model"
-    if trainer["devices"] != 1 or trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None:
-        return "several devices, accumulation and clipping are done in single runs"
+    if trainer["devices"] != 1:
+        return "several devices work on single runs"
     if trainer["precision"] not in PRECISIONS:
         return f"trainer.precision={trainer['precision']} is done in single runs"
     return None
