@@ -386,7 +386,6 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
         (["+optimizer.amsgrad=true"], "Adam has no rule with amsgrad=True"),
         (["schedule._target_=torch.optim.lr_scheduler.StepLR"], "StepLR is not one of Ockham's"),
         (["model=cnn"], "CNN has no stacked form"),
-        (["reg=dropconnect"], "reg=dropconnect has no form"),
         (["trainer.devices=2"], "several devices"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
     ],
