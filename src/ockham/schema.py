@@ -105,6 +105,7 @@ FIELDS: dict[str, Check] = {
     "search.sampler": choice("grid", "random", "qmc", "tpe", "gp", "cmaes"),
     "search.trials": integer(1),
     "search.seed": integer(0),
+    "search.batch": either(absent, integer(1)),
     "prune.rule": choice("none", "asha", "median"),
     "prune.min_epochs": integer(1),
     "prune.reduction": integer(2),

@@ -17,11 +17,11 @@ from ockham import schema
 from ockham.execute import execute
 from ockham.record.folder import EPOCH_SCALARS, FINAL_METRICS, RunFolder
 from ockham.sweep.folder import SweepFolder
+from ockham.sweep.jobs import Job, replicates
 from ockham.sweep.prune import asha, median
 from ockham.sweep.samplers import suggest
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
-from ockham.sweep.space import Job, replicates
 from sweeps import command_line, sweep, table
 
 SAMPLERS = ["random", "qmc", "tpe", "gp", "cmaes"]
@@ -67,7 +67,7 @@ def finish(search: Search, job: Job, *, state: str = "finished") -> None:
 
 def run_to_the_end(search: Search) -> list[Job]:
     jobs: list[Job] = []
-    while more := search.more():
+    while more := search.more(slots=1):
         for job in more:
             finish(search, job)
         jobs += more
@@ -171,7 +171,7 @@ def test_a_search_continues_as_if_it_had_not_been_broken_off(sampler: str, tmp_p
     broken: list[Job] = []
     while len(broken) < 24:  # as by a new process for each trial
         search = search_in(tmp_path / "broken", sampler, *GROUPS, seeds=2)
-        more = search.more()
+        more = search.more(slots=1)
         for job in more[-2:]:
             finish(search, job)
         broken = list(search.jobs)
@@ -195,7 +195,7 @@ def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_
     search = search_in(tmp_path, sampler, *GROUPS)
     states = ["finished", "diverged", "failed", "running", "finished"]
     jobs: list[Job] = []
-    while more := search.more():
+    while more := search.more(slots=1):
         for job in more:
             state = states[job.number % len(states)]
             if state == "running":
@@ -208,7 +208,7 @@ def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_
 
 def test_a_diverged_trial_counts_as_the_worst(tmp_path: Path) -> None:
     search = search_in(tmp_path, "random", *GROUPS, trials=3)
-    first, second, third = (search.more()[0] for _ in range(3))
+    first, second, third = (search.more(slots=1)[0] for _ in range(3))
     finish(search, first)
     finish(search, second)
     finish(search, third, state="diverged")

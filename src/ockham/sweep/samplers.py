@@ -13,6 +13,9 @@ import numpy as np
 from ockham.errors import UserError
 from ockham.sweep.searchspace import Dimension, Point, SearchSpace
 
+#: Samplers that do not learn: what they suggest depends on no result.
+INDEPENDENT = ("random", "qmc")
+
 
 @dataclass(frozen=True)
 class Known:
@@ -99,12 +102,12 @@ def _asked(trial: Any, dimension: Dimension) -> int | float:
     """What an Optuna trial suggests for the dimension."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    own = dimension.distribution()
-    if isinstance(own, CategoricalDistribution):
-        return int(trial.suggest_categorical(dimension.name, own.choices))
-    if isinstance(own, IntDistribution):
-        return int(trial.suggest_int(dimension.name, own.low, own.high, log=own.log))
-    return float(trial.suggest_float(dimension.name, own.low, own.high, log=own.log))
+    over = dimension.distribution()
+    if isinstance(over, CategoricalDistribution):
+        return int(trial.suggest_categorical(dimension.name, over.choices))
+    if isinstance(over, IntDistribution):
+        return int(trial.suggest_int(dimension.name, over.low, over.high, log=over.log))
+    return float(trial.suggest_float(dimension.name, over.low, over.high, log=over.log))
 
 
 def _gp(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ockham.core.selection import maximised
 from ockham.core.statistics import t_interval
-from ockham.sweep.space import Plan
+from ockham.sweep.jobs import Plan
 
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
 AVERAGED = ("objective", "val/acc", "val/loss", "test/acc", "test/loss")
@@ -22,7 +22,7 @@ def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: st
     members: dict[str, list[Mapping[str, Any]]] = {}
     for job, result in zip(plan.jobs, results, strict=True):
         members.setdefault(job.configuration, []).append(result)
-    rows = [_row(plan, own) for own in members.values()]
+    rows = [_row(plan, replicates) for replicates in members.values()]
     sign = -1 if maximised(objective) else 1
     return sorted(
         rows, key=lambda row: (row["n"] == 0, row["n"] < row["of"], sign * row["objective"] if row["n"] else 0, row["job"])
