@@ -17,6 +17,7 @@ from ockham import schema
 from ockham.execute import execute
 from ockham.record.folder import EPOCH_SCALARS, FINAL_METRICS, RunFolder
 from ockham.sweep.folder import SweepFolder
+from ockham.sweep.fusion import Fusion
 from ockham.sweep.jobs import Job, replicates
 from ockham.sweep.prune import asha, median
 from ockham.sweep.samplers import suggest
@@ -33,7 +34,15 @@ def space_of(*overrides: str) -> SearchSpace:
     return SearchSpace.of(command_line(*overrides), schema.check)
 
 
-def search_in(folder: Path, sampler: str, *overrides: str, trials: int = 12, seeds: Any = None) -> Search:
+def search_in(
+    folder: Path,
+    sampler: str,
+    *overrides: str,
+    trials: int = 12,
+    seeds: Any = None,
+    batch: int | None = None,
+    prunes: bool = False,
+) -> Search:
     search = Search(
         space_of(*overrides),
         SweepFolder(folder),
@@ -42,6 +51,8 @@ def search_in(folder: Path, sampler: str, *overrides: str, trials: int = 12, see
         seed=3,
         replicates=replicates(seeds, None),
         objective="val/acc",
+        batch=batch,
+        prunes=prunes,
     )
     search.folder.begin(list(overrides), search)
     return search
@@ -59,7 +70,7 @@ def objective(values: Mapping[str, str]) -> float:
 def finish(search: Search, job: Job, *, state: str = "finished") -> None:
     """Leave the folder that a run would leave."""
     run = search.folder.run(job)
-    run.begin(device="none")
+    run.begin(job.key)
     if state == "finished":
         run.write_metrics({**dict.fromkeys(FINAL_METRICS, 0.0), "objective": objective(settings(job))})
     run.end(state)  # type: ignore[arg-type]
@@ -165,14 +176,14 @@ def test_every_declared_range_holds_the_default_and_passes_the_schema() -> None:
 # -- samplers ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_continues_as_if_it_had_not_been_broken_off(sampler: str, tmp_path: Path) -> None:
-    whole = run_to_the_end(search_in(tmp_path / "whole", sampler, *GROUPS, seeds=2))
+def test_a_search_continues_as_if_it_had_not_been_broken_off(sampler: str, batch: int, tmp_path: Path) -> None:
+    whole = run_to_the_end(search_in(tmp_path / "whole", sampler, *GROUPS, seeds=2, batch=batch))
     broken: list[Job] = []
-    while len(broken) < 24:  # as by a new process for each trial
-        search = search_in(tmp_path / "broken", sampler, *GROUPS, seeds=2)
-        more = search.more(slots=1)
-        for job in more[-2:]:
+    while len(broken) < 24:  # as by a new process for each batch, on a machine with other slots, in another order
+        search = search_in(tmp_path / "broken", sampler, *GROUPS, seeds=2, batch=None if broken else batch)
+        for job in reversed(search.more(slots=3)):
             finish(search, job)
         broken = list(search.jobs)
     assert [job.overrides for job in broken] == [job.overrides for job in whole]
@@ -199,21 +210,68 @@ def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_
         for job in more:
             state = states[job.number % len(states)]
             if state == "running":
-                search.folder.run(job).begin(device="none")
+                search.folder.run(job).begin(job.key)
             else:
                 finish(search, job, state=state)
         jobs += more
     assert len(jobs) == 12
 
 
-def test_a_diverged_trial_counts_as_the_worst(tmp_path: Path) -> None:
-    search = search_in(tmp_path, "random", *GROUPS, trials=3)
-    first, second, third = (search.more(slots=1)[0] for _ in range(3))
+@pytest.mark.parametrize("state", ["diverged", "failed"])
+def test_a_trial_without_a_result_counts_as_the_worst(state: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, "tpe", *GROUPS, trials=4)
+    first, second, third, fourth = (search.more(slots=1)[0] for _ in range(4))
+    finish(search, third, state=state)
+    assert [known.cost for known in search._known()] == [None, None, 0.0, None], "nothing is known to compare it with"
     finish(search, first)
     finish(search, second)
-    finish(search, third, state="diverged")
-    costs = [known.cost for known in search._known()]
-    assert costs[2] == max(-objective(settings(job)) for job in (first, second))
+    search.folder.run(fourth).path.mkdir()
+    (search.folder.run(fourth).path / "status.json").write_text("[]")
+    worst = max(-objective(settings(job)) for job in (first, second))
+    assert [known.cost for known in search._known()[2:]] == [worst, worst], "damaged files count as a failure"
+
+
+# -- what trains together ------------------------------------------------------------------------------------------------
+
+
+def tasks_of(search: Search, *, slots: int) -> list[list[int]]:
+    """The numbers of the jobs that train together in what the search asks for next."""
+    fusion = Fusion(search.folder, mode="on", slots=slots)
+    jobs = search.more(slots=slots)
+    return [[job.number for job in task] for batch in search.batches(jobs) for task in fusion.tasks(batch)]
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
+def test_trials_that_depend_on_no_result_are_planned_whole_and_fused(sampler: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, sampler, *GROUPS, seeds=2)
+    tasks = tasks_of(search, slots=2)
+    assert sorted(number for task in tasks for number in task) == list(range(24))
+    assert [len(task) for task in tasks] == [12, 12]
+    assert not search.more(slots=2)
+    # More trials are another batch: the groups of the first stay what they were.
+    longer = search_in(tmp_path, sampler, *GROUPS, seeds=2, trials=16)
+    assert sorted(number for task in tasks_of(longer, slots=2) for number in task) == list(range(24, 32))
+    assert [job.overrides for job in longer.jobs[:24]] == [job.overrides for job in search.jobs]
+
+
+def test_pruned_trials_are_asked_for_one_by_one(tmp_path: Path) -> None:
+    search = search_in(tmp_path, "random", *GROUPS, seeds=2, prunes=True)
+    assert not search.waits_for_results
+    assert not search.foreseen()
+    assert tasks_of(search, slots=2) == [[0, 1]]
+    assert tasks_of(search, slots=2) == [[2, 3]]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_a_learning_search_fuses_a_batch(sampler: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, sampler, *GROUPS, trials=6, batch=4)
+    assert search.waits_for_results
+    assert sorted(tasks_of(search, slots=2)) == [[0, 1], [2, 3]]
+    assert sorted(tasks_of(search, slots=2)) == [[4, 5]]
+    points = [tuple(sorted(trial.point.items())) for trial in search.trials]
+    assert len(set(points)) == 6
+    by_slots = search_in(tmp_path / "by slots", sampler, *GROUPS)
+    assert len(by_slots.more(slots=3)) == 3
 
 
 def test_a_search_from_the_command_line(tmp_path: Path) -> None:
