@@ -13,6 +13,14 @@ from ockham import schema
 from ockham.sweep.axes import parse_axes
 from ockham.sweep.command_line import CommandLine
 
+CONDITIONAL = (
+    "optimizer=sgd,adam",
+    "reg=none,l1,l2",
+    "reg.l1.strength=1e-5,1e-4",
+    "reg.l2.strength=1e-4,1e-3",
+    "seed=0,1,2",
+)
+
 
 def command_line(*overrides: str) -> CommandLine:
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

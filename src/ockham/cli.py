@@ -167,16 +167,20 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
 
 
 def _for_jobs_only(argument: str) -> str:
-    """A plain setting as a sweep with one value.
+    """A plain setting as a sweep over one value, which `sweep.axes.Axis` takes for the plain setting.
 
-    Hydra puts plain settings into the configuration of the sweep as a whole too, where one that only exists for some of
-    the swept choices (reg.l2.strength with reg=none,l2) would be an error.
+    Hydra composes the sweep as a whole too, before the sweeper is asked: with all plain settings, of which one that only exists
+    for some of the swept choices (reg.l2.strength with reg=none,l2) would be an error, and without those that are swept.
     """
     key, _, value = argument.partition("=")
     if "." not in key or key.startswith(("-", "+", "~", "hydra.")) or key.partition(".")[0] in schema.SWEEP_SETTINGS:
         return argument
     parsed = OverridesParser.create().parse_override(argument)
-    return argument if parsed.is_sweep_override() else f"{key}=choice({value})"
+    if parsed.is_sweep_override():
+        return argument
+    if parsed.value() is None:
+        return f"{key}={value},{value}"  # choice() takes no null
+    return f"{key}=choice({value or repr(value)})"
 
 
 def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:

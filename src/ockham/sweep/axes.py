@@ -41,7 +41,7 @@ class Axis:
 
     @classmethod
     def of(cls, override: Override) -> "Axis":
-        """A choice of a single value, as the command line makes of plain settings, is that plain setting.
+        """A choice of one value, or of the same one twice, as cli.py makes of plain settings, is that plain setting.
 
         Raises UserError for an interval whose ends make no sense.
         """
@@ -56,8 +56,9 @@ class Axis:
         listed = list(override.sweep_iterator())  # once: it may shuffle
         texts = tuple(f"{element}={Transformer.str(value)}" for value in listed)
         values = tuple(_plain(value) for value in listed)
-        argument = texts[0] if len(texts) == 1 else line
-        return cls(name, element, argument, always, texts, values, ordered=isinstance(swept, RangeSweep))
+        if len(set(texts)) == 1:
+            return cls(name, element, texts[0], always, texts[:1], values[:1])
+        return cls(name, element, line, always, texts, values, ordered=isinstance(swept, RangeSweep))
 
     @property
     def is_swept(self) -> bool:
