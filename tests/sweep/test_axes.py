@@ -4,9 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import compose
-from ockham.cli import _for_jobs_only
 from ockham.errors import UserError
-from ockham.sweep.axes import Axis, parse_axes
+from ockham.sweep.axes import Axis, listed_twice, parse_axes
 
 
 def axis(override: str) -> Axis:
@@ -37,16 +36,26 @@ def test_values_are_what_hydra_composes_from_the_texts(override: str, number: in
         assert composed[group][key] == value  # type: ignore[index, call-overload]
 
 
-def test_a_choice_of_one_is_the_plain_setting() -> None:
-    for override in ("reg.l2.strength=1e-3", "reg.l2.strength=choice(1e-3)"):
-        assert axis(override).argument.replace("0.001", "1e-3") == "reg.l2.strength=1e-3"
-        assert axis(override).values == (1e-3,)
-        assert not axis(override).is_swept
-    for plain in ("trainer.max_epochs=null", "data.root='a, b'", "model.hidden=[8,4]"):
-        parsed = axis(_for_jobs_only(plain))
-        assert (parsed.argument, parsed.is_swept, parsed.values) == (plain, False, axis(plain).values)
-    assert axis(_for_jobs_only("data.root=")).values == ("",)
-    assert axis("seed=1,2").argument == "seed=1,2"
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "trainer.max_epochs=null",
+        "data.root='a, b'",
+        "data.root='123'",
+        "data.root=some where",
+        "model.hidden=[8,4]",
+        "data.batch_size=int(8.5)",
+        "reg.l2.strength=1e-3",
+    ],
+)
+def test_a_plain_setting_that_is_listed_twice_stays_what_it_is(plain: str) -> None:
+    assert axis(listed_twice(plain)) == axis(plain)
+
+
+def test_values_that_the_user_repeats_are_several() -> None:
+    assert axis("seed=1,1,1,1,1,1").texts == ("seed=1",) * 6
+    assert axis("optimizer.lr=0.001,1e-3").is_swept
+    assert axis(listed_twice("data.root=")).values == ("",)
 
 
 def test_the_last_of_two_overrides_of_a_setting_counts() -> None:

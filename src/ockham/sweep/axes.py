@@ -41,7 +41,7 @@ class Axis:
 
     @classmethod
     def of(cls, override: Override) -> "Axis":
-        """A choice of one value, or of the same one twice, as cli.py makes of plain settings, is that plain setting.
+        """What `listed_twice` made of a plain setting is that plain setting again.
 
         Raises UserError for an interval whose ends make no sense.
         """
@@ -56,8 +56,8 @@ class Axis:
         listed = list(override.sweep_iterator())  # once: it may shuffle
         texts = tuple(f"{element}={Transformer.str(value)}" for value in listed)
         values = tuple(_plain(value) for value in listed)
-        if len(set(texts)) == 1:
-            return cls(name, element, texts[0], always, texts[:1], values[:1])
+        if len(listed) == 2 and (text := _listed_twice(line)) is not None:
+            return cls(name, element, f"{element}={text}", always, (f"{element}={text}",), values[:1])
         return cls(name, element, line, always, texts, values, ordered=isinstance(swept, RangeSweep))
 
     @property
@@ -77,6 +77,20 @@ def parse_axes(arguments: Sequence[str], config_loader: ConfigLoader | None = No
     """
     parsed = OverridesParser.create(config_loader).parse_overrides(list(arguments))
     return [Axis.of(override) for override in {override.key_or_group: override for override in parsed}.values()]
+
+
+def listed_twice(argument: str) -> str:
+    """A plain setting as a sweep over one value. A choice(value) would lose the quotes of a text, and takes no null."""
+    key, _, value = argument.partition("=")
+    value = value or "''"
+    return f"{key}={value},{value}"
+
+
+def _listed_twice(line: str) -> str | None:
+    """The value that an override lists twice, as it was written."""
+    listed = line.partition("=")[2]
+    value = listed[: len(listed) // 2]
+    return value if listed == f"{value},{value}" else None
 
 
 def _interval(swept: IntervalSweep, line: str) -> Interval:
