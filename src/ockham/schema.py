@@ -102,7 +102,7 @@ FIELDS: dict[str, Check] = {
     "retries": integer(0),
     "on_failure": choice("continue", "stop"),
     "max_failures": either(absent, integer(0)),
-    "search.sampler": choice("grid", "random", "qmc", "tpe", "gp", "cmaes"),
+    "search.sampler": text,
     "search.trials": integer(1),
     "search.seed": integer(0),
     "search.batch": either(absent, integer(1)),

@@ -106,6 +106,33 @@ def test_a_dry_run_prints_the_jobs_and_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_group_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """The same bytes as without the kill, in one more attempt of the same group."""
+    settings = ("optimizer.lr=0.01,0.001", "trainer.max_epochs=1500", "executor.slots=1", "fuse=on")
+    assert sweep(tmp_path / "whole", *settings)[0] == 0
+    process = start(tmp_path / "killed", *settings)
+    while not list((tmp_path / "killed").glob("groups/0/*.ckpt")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.kill(json.loads((tmp_path / "killed" / "0" / "status.json").read_text())["pid"], signal.SIGKILL)
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors + out
+    assert "a group of 2 ended: the worker process died (exit code -9); it is tried again, from its checkpoint" in out
+    for name in ("results.csv", "summary.csv", "0/metrics.csv", "1/metrics.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for number in range(2):
+        assert "in a group of 2 runs" in (tmp_path / "killed" / str(number) / "train.log").read_text()
+        assert json.loads((tmp_path / "killed" / str(number) / "status.json").read_text())["attempt"] == 2
+    assert "continuing after epoch" in (tmp_path / "killed" / "0" / "train.log").read_text()
+
+
+def test_a_sweep_over_several_devices_side_by_side_is_a_mistake(tmp_path: Path) -> None:
+    code, _, errors = sweep(tmp_path / "sweep", "trainer=ddp", "seed=0,1")
+    assert code == 2
+    assert "set executor.slots=1" in errors
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     settings = ("seed=range(6)", "executor.slots=1", "trainer.max_epochs=20")

@@ -12,10 +12,11 @@ from itertools import groupby
 from typing import Any
 
 from ockham.core.selection import maximised
+from ockham.errors import UserError
 from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Job, Replicate, with_replicates
-from ockham.sweep.samplers import INDEPENDENT, Known, suggest
+from ockham.sweep.samplers import INDEPENDENT, LEARNING, Known, suggest
 from ockham.sweep.searchspace import Point, SearchSpace
 
 log = logging.getLogger("ockham")
@@ -41,9 +42,10 @@ class Trial:
 class Search:
     """The jobs of a search, which become more as results come in, up to `trials` configurations.
 
-    Trials that depend on no result, which `prunes` makes them do, are all asked for at once. A sampler that learns is asked for
-    `batch` at a time, as many as there are slots where that is None, once all before have ended: what it knows then does not
-    depend on which ended first.
+    Trials that depend on no result are all asked for at once. A sampler that learns is asked for `batch` at a time, as many as
+    there are slots where that is None, once all before have ended: what it knows then does not depend on which ended first.
+    Where the search `prunes`, results depend on the clock anyway: trials are asked for whenever a slot is free, a single one
+    where `batch` is None.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Search:
         batch: int | None = None,
         prunes: bool = False,
     ) -> None:
+        """Raises UserError for a sampler that there is not."""
+        if sampler not in (*INDEPENDENT, *LEARNING):
+            raise UserError(f"search.sampler={sampler} is not known: it is grid, {', '.join([*INDEPENDENT, *LEARNING])}")
         self.space, self.folder, self.sampler, self.seed = space, folder, sampler, seed
         self.trial_count, self.replicates, self.objective = trials, replicates, objective
         self.batch = batch
-        self.waits_for_results = sampler not in INDEPENDENT
-        self.is_known_whole = not self.waits_for_results and not prunes
+        self.learns, self.prunes = sampler in LEARNING, prunes
         self.trials: list[Trial] = []
         self.swept = with_replicates(space.swept, replicates)
         self.duplicates = 0
@@ -77,9 +81,13 @@ class Search:
     def total(self) -> int:
         return self.trial_count * len(self.replicates)
 
+    @property
+    def waits_for_results(self) -> bool:
+        return self.learns and not self.prunes
+
     def foreseen(self) -> Sequence[Job]:
         """All jobs where they depend on no result, otherwise none."""
-        if self.is_known_whole:
+        if not (self.learns or self.prunes):
             self._add_batch(self.trial_count)
         return self.jobs
 
@@ -114,10 +122,10 @@ class Search:
             return [job for trial in self.trials[present:] for job in trial.jobs]
 
     def _batch_size(self, slots: int) -> int:
-        if self.is_known_whole:
+        if self.prunes:
+            return self.batch or 1
+        if not self.learns:
             return self.trial_count
-        if not self.waits_for_results:
-            return 1
         self.batch = self.batch or slots
         return self.batch
 
@@ -129,7 +137,7 @@ class Search:
         """Add so many trials, or as many as are left; whether there are any."""
         present = len(self.trials)
         number = self.trials[-1].batch + 1 if self.trials else 0
-        known = self._known() if self.waits_for_results else []
+        known = self._known() if self.learns else []
         seen = {job.key for job in self.jobs}
         while len(self.trials) < min(present + size, self.trial_count):
             trial = self._next(number, known, seen)
