@@ -14,7 +14,7 @@ from typing import Any
 
 from ockham.core.selection import maximised
 from ockham.record.screen import repeating_command, shown_path
-from ockham.sweep.space import Plan
+from ockham.sweep.jobs import Plan
 
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
 AVERAGED = ("objective", "val/acc", "val/loss")
@@ -32,7 +32,7 @@ def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: st
     members: dict[str, list[Mapping[str, Any]]] = {}
     for job, result in zip(plan.jobs, results, strict=True):
         members.setdefault(job.configuration, []).append(result)
-    rows = [_row(plan, repeats) for repeats in members.values()]
+    rows = [_row(plan, replicates) for replicates in members.values()]
     sign = -1 if maximised(objective) else 1
 
     def rank(row: Mapping[str, Any]) -> tuple[bool, bool, bool, float, int]:
