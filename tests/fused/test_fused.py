@@ -21,7 +21,7 @@ from ockham import schema
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import group as group_module
 from ockham.fused import updates
-from ockham.fused.partition import COMMON, cap, partition
+from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition
 from ockham.optim.rules import rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
@@ -358,6 +358,41 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
         assert len(groups) == -(-count // size)
         assert max(map(len, groups)) - min(map(len, groups)) <= 1
     assert [len(group) for group in partition([job] * 8, slots=2).groups] == [4, 4]
+
+
+def test_the_memory_there_is_bounds_groups() -> None:
+    """Full batches of 3,500 images with 256 units: 22 MiB of images, 22 MiB of activations, and the parameters."""
+    (full,) = contents(["optimizer=gd", "model.hidden=[256]"])
+    assert 44 <= member_bytes(full) / 2**20 <= 54
+    assert cap(full) == GROUP_BYTES // member_bytes(full)
+    assert cap(full, memory=PROCESS_BYTES + 4 * 2**20 + 5 * member_bytes(full)) == 5
+    (wide,) = contents(["model.hidden=[256]", "data.batch_size=32"])
+    assert member_bytes(wide) < member_bytes(full) / 5
+    (accumulated,) = contents(["model.hidden=[256]", "data.batch_size=32", "trainer.accumulate_grad_batches=100"])
+    assert member_bytes(accumulated) - member_bytes(wide) == 4 * 2 * 99 * 32 * 784
+    jobs = [{**full, "seed": seed} for seed in range(8)]
+    room = PROCESS_BYTES + 4 * 2**20 + 3 * member_bytes(full)
+    assert [len(group) for group in partition(jobs, slots=2, memory=2 * room).groups] == [2, 3, 3]
+    alone = partition(jobs, slots=1, memory=PROCESS_BYTES).alone
+    assert len(alone) == 8
+    assert "no room for two" in alone[0]
+
+
+def test_seeds_without_an_order_or_noise_share_their_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The splits of mnist5k are fixed, and a full batch has no order."""
+    shapes = []
+    prepare = updates.Native.prepare
+
+    def noted(self: updates.Native, microbatches: Sequence[Any]) -> None:
+        shapes.append(tuple(microbatches[0].x.shape))
+        prepare(self, microbatches)
+
+    monkeypatch.setattr(updates.Native, "prepare", noted)
+    base = ["optimizer=gd", "data.train_samples=null", "data.batch_size=full", "trainer.precision=64-true"]
+    alone, fused = run_both(tmp_path, [[*base, f"seed={seed}", "reg=dropout"] for seed in range(2)])
+    assert set(shapes) == {(1, 3500, 784)}
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
 
 
 @pytest.mark.parametrize(

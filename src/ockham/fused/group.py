@@ -107,8 +107,8 @@ class Group:
         self.stack = Stack([run.model for run in runs])
         self.updates: Updates = self.form(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
-        # Members of one cohort see the same batches.
-        keys = [(id(e.splits), e.settings.seed) for e in runs]
+        # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
+        keys = [(id(e.splits), e.settings.seed if e.settings.shuffle or e.augment is not None else None) for e in runs]
         self.cohorts = list(dict.fromkeys(keys))
         self.cohort_of = [self.cohorts.index(key) for key in keys]
         self.leaders = [runs[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]

@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
+from ockham.core.memory import available_bytes
 from ockham.errors import UserError
 from ockham.identity import digest
 from ockham.record.folder import FINAL, RunFolder
@@ -282,7 +283,8 @@ def _in_executor(
     executor = make_executor(settings.executor, folder.path)
     policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
     started = time.monotonic()
-    fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots)
+    memory = available_bytes() if settings.executor.name in ("inline", "processes") else None  # of a cluster: not known here
+    fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     running = Sweep(planned, folder, executor, fusion, payload_of, policy, settings.objective)
     running.run()
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
