@@ -217,17 +217,30 @@ def test_in_single_precision_accuracies_agree(tmp_path: Path) -> None:
     assert sum(gaps) / len(gaps) <= 0.001
 
 
-def test_a_step_compiles_to_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not shutil.which("g++"):
-        pytest.skip("there is no C++ compiler here")
-    members = [[f"optimizer={o}", f"reg={r}"] for o in ("adam", "momentum") for r in ("l1", "l2", "group_lasso", "max_norm")]
-    jobs = {}
-    for form in ("compiled", "rules"):
-        use(form, monkeypatch)
-        jobs[form] = [make_job(tmp_path / form / str(n), *BASE, *own) for n, own in enumerate(members)]
-        execute_group(jobs[form], tmp_path / f"{form}-group")
-    for one, other in zip(*jobs.values(), strict=True):
-        assert_close(one.folder, other.folder, rtol=1e-3)
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
+def test_a_step_compiles_to_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Programs equal single runs, also where they clip and accumulate, and a killed group continues in the same ones."""
+    use("compiled", monkeypatch)
+    monkeypatch.setattr(updates, "_programs", {})
+    common = ["trainer.precision=64-true", *ACCUMULATED, "trainer.gradient_clip_val=0.3"]
+    members = [
+        [f"optimizer={optimizer}", f"reg={name}", *common]
+        for optimizer in ("adam", "momentum")
+        for name in ("l1", "l2", "dropout", "max_norm")
+    ]
+    alone, fused = run_both(tmp_path, members)
+    assert "could not be compiled" not in caplog.text
+    assert len(updates._programs) == 2, "a program for each rule"
+    assert None not in updates._programs.values()
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
+    broken = [make_job(tmp_path / "broken" / str(n), *BASE, *own) for n, own in enumerate(members)]
+    assert kill_and_continue(broken, tmp_path / "broken-group", monkeypatch, kills=2) == 3
+    assert len(updates._programs) == 2, "no other program was needed"
+    for one, other in zip(fused, broken, strict=True):
+        assert_same_run(one.folder, other.folder, events=False)
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
@@ -258,6 +271,27 @@ class Killed(BaseException):
     pass
 
 
+def kill_and_continue(jobs: Sequence[RunSpec], checkpoints: Path, monkeypatch: pytest.MonkeyPatch, *, kills: int) -> int:
+    """Kill the group at each of its first checkpoints, one after every epoch; returns how often it was begun."""
+    save = group_module.Group._save
+
+    def save_and_die(self: Any) -> None:
+        save(self)
+        raise Killed
+
+    attempts = 0
+    with monkeypatch.context() as eager:
+        eager.setattr(group_module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        while checkpoints.exists() or not attempts:
+            attempts += 1
+            with eager.context() as dying:
+                if attempts <= kills:
+                    dying.setattr(group_module.Group, "_save", save_and_die)
+                with contextlib.suppress(Killed):
+                    execute_group(jobs, checkpoints)
+    return attempts
+
+
 @pytest.mark.parametrize("form", ["native", "rules"])
 def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after any epoch, also with members that had stopped, diverged, or left a group that shrank."""
@@ -270,28 +304,14 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=sgd", "reg=early_stopping", "reg.early_stopping.patience=1", "optimizer.lr=1e-9"],
         ["optimizer=rmsprop", "reg=l1", "seed=1"],
         ["optimizer=muon", "schedule=cosine"],
-        ["optimizer=nadam"],
+        ["optimizer=nadam", *PLATEAU],
     ]
-    longer = ("trainer.max_epochs=6", "logger=tensorboard")
+    longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, "trainer.gradient_clip_val=0.3")
     whole, broken = (
         [make_job(tmp_path / name / str(n), *BASE, *longer, *own) for n, own in enumerate(members)] for name in "ab"
     )
     execute_group(whole, tmp_path / "a-group")
-    save = group_module.Group._save
-
-    def save_and_die(self: Any) -> None:
-        save(self)
-        raise Killed
-
-    attempts = 0
-    while (tmp_path / "b-group").exists() or not attempts:
-        attempts += 1
-        with monkeypatch.context() as dying:
-            if attempts < 5:
-                dying.setattr(group_module.Group, "_save", save_and_die)
-            with contextlib.suppress(Killed):
-                execute_group(broken, tmp_path / "b-group")
-    assert attempts == 5
+    assert kill_and_continue(broken, tmp_path / "b-group", monkeypatch, kills=4) == 5
     for one, other in zip(whole, broken, strict=True):
         assert one.folder.state == other.folder.state
         for name in ("metrics.csv", "metrics.json"):
