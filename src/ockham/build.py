@@ -36,7 +36,7 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
     """Several runs, those that agree in it with their data in memory once; or what keeps one of them from being built."""
     shared: dict[str, tuple[Splits, Normalize]] = {}
     for config in configs:
-        key = repr([container(config.data), config.seed, config.cv, config.fold])
+        key = repr([container(config.data), config.seed if _is_drawn(config) else None, config.cv, config.fold])
         try:
             if key not in shared:
                 shared[key] = data_of(config)
@@ -45,6 +45,11 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
             yield error
         else:
             yield built
+
+
+def _is_drawn(config: DictConfig) -> bool:
+    """Whether the splits depend on the seed."""
+    return any(value is not None for value in (config.fold, config.data.val_samples, config.data.train_samples))
 
 
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:

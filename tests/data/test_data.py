@@ -109,7 +109,7 @@ def test_divide_parts_train_and_leaves_test_alone() -> None:
 def addresses(source: Source) -> dict[str, int]:
     """Where the images of the source lie in memory."""
     splits = {"train": source.train, "val": source.val, "test": source.test}
-    return {name: split.to(torch.device("cpu")).pool.images.data_ptr() for name, split in splits.items() if split is not None}
+    return {name: split.pool.images.data_ptr() for name, split in splits.items() if split is not None}
 
 
 @pytest.mark.parametrize("fold", [None, (1, 3)])
@@ -125,6 +125,14 @@ def test_the_splits_of_all_seeds_share_the_images_in_memory(fold: tuple[int, int
             }  # fmt: skip
     assert torch.equal(with_val.train.images, whole.train.images)
     assert torch.equal(with_val.val.images, parts.images[:30])
+
+
+def test_a_device_has_one_copy_for_all_splits() -> None:
+    source, device = make_source((40, 60)), torch.device("meta")  # a device that is everywhere
+    first, second = (divide(source, val_samples=20, train_samples=None, seed=seed).to(device) for seed in (0, 1))
+    assert first.train.pool is second.val.pool
+    assert first.train.device == device
+    assert source.train.to(torch.device("cpu")).pool is source.train.pool
 
 
 def test_a_selection_is_taken_in_batches_and_parts_as_its_images_are() -> None:

@@ -19,7 +19,9 @@ class Pool:
         self._copies: dict[torch.device, Pool] = {}
 
     def to(self, device: torch.device) -> "Pool":
-        if self.images.device.type == device.type == "cpu" or self.images.device == device:
+        if device.type == "cuda" and device.index is None:  # the same device has one copy, whatever it is called
+            device = torch.device("cuda", torch.cuda.current_device())
+        if self.images.device == device:
             return self
         if device not in self._copies:
             self._copies[device] = Pool(self.images.to(device), self.labels.to(device))

@@ -17,6 +17,7 @@ from torch import Tensor
 from ockham.core.metrics import evaluation_batch, scores
 from ockham.data import Split
 from ockham.data.batches import steps_per_epoch
+from ockham.fused.determinism import deterministic
 from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
 from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink
@@ -63,8 +64,9 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
     pruned ends at its epoch and changes nothing for the others.
     """
-    double = members[0].run.settings.precision == "64-true"
-    with _default_dtype(torch.float64 if double else torch.float32) as dtype:
+    run = members[0].run
+    double = run.settings.precision == "64-true"
+    with _default_dtype(torch.float64 if double else torch.float32) as dtype, deterministic(run.device):
         Group(members, checkpoint, dtype).train()
 
 
@@ -107,8 +109,8 @@ class Group:
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = self.form(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
-        # Members of one cohort see the same batches.
-        keys = [(id(e.splits), e.settings.seed) for e in runs]
+        # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
+        keys = [(id(e.splits), e.settings.seed if e.settings.shuffle or e.augment is not None else None) for e in runs]
         self.cohorts = list(dict.fromkeys(keys))
         self.cohort_of = [self.cohorts.index(key) for key in keys]
         self.leaders = [runs[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]
