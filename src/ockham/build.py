@@ -77,6 +77,7 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
         streams=streams,
     )
     _check_batch_norm(made)
+    made.make_optimizer(model)  # which says what it refuses
     return made
 
 

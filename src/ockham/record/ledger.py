@@ -33,7 +33,7 @@ from ockham.record.checkpoint import (
 from ockham.record.cost import peak_memory_bytes, reset_peak_memory
 from ockham.record.events import HPARAM_METRICS, EventWriter, hparam_settings
 from ockham.record.folder import RunFolder, divergence
-from ockham.record.resume import check_resumable, is_readable
+from ockham.record.resume import check_resumable
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -123,16 +123,22 @@ class Ledger:
         Raises UserError where the folder holds a run that has ended for good.
         """
         check_resumable(self.folder)
-        if self.spec.hydra is not None and (not self.folder.status() or not is_readable(self.folder)):
-            content: dict[str, Any] = {
-                "config": schema.container(self.spec.config),
-                "hydra": {"hydra": self.spec.hydra},
-                "overrides": list(self.spec.overrides),
-            }
-            for name, node in content.items():
-                text = OmegaConf.to_yaml(OmegaConf.create(node), sort_keys=True)
-                write_atomic(self.folder.path / ".hydra" / f"{name}.yaml", text.encode())
+        if self.spec.hydra is not None:
+            self._store(self.spec.hydra)
         self.folder.begin(run_key(schema.container(self.spec.config)))
+
+    def _store(self, hydra: Mapping[str, Any]) -> None:
+        """The files of .hydra, the same for a run alone and in a group: Hydra writes the first, in another form."""
+        content: dict[str, Any] = {
+            "config": schema.container(self.spec.config),
+            "hydra": {"hydra": {**hydra, "output_subdir": self.folder.config_file.parent.name}},
+            "overrides": list(self.spec.overrides),
+        }
+        texts = {name: OmegaConf.to_yaml(OmegaConf.create(node), sort_keys=True).encode() for name, node in content.items()}
+        file = self.folder.config_file
+        if not file.exists() or file.read_bytes() != texts["config"]:
+            for name, text in texts.items():
+                write_atomic(file.with_name(f"{name}.yaml"), text)
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
