@@ -13,7 +13,11 @@ from ockham.errors import UserError
 CONTRADICTIONS = {
     "optimizer=gd data.batch_size=32": ["optimizer=gd", "data.batch_size=32", "set data.batch_size=full, or optimizer=sgd"],
     "optimizer=lbfgs data.batch_size=64": ["optimizer=lbfgs", "set data.batch_size=full, or optimizer=adam"],
-    "optimizer=gd trainer.accumulate_grad_batches=2": ["trainer.accumulate_grad_batches=2", "data.batch_size=full", "leave it out"],
+    "optimizer=gd trainer.accumulate_grad_batches=2": [
+        "trainer.accumulate_grad_batches=2",
+        "data.batch_size=full",
+        "leave it out",
+    ],
     "optimizer=lbfgs trainer.accumulate_grad_batches=2": ["trainer.accumulate_grad_batches=2"],
     "data.batch_size=full trainer.accumulate_grad_batches=2": ["trainer.accumulate_grad_batches=2"],
     "optimizer=lbfgs trainer.gradient_clip_val=1": ["trainer.gradient_clip_val", "leave it out"],
@@ -45,7 +49,6 @@ CONTRADICTIONS = {
     "optimizer.lr={a:1}": ["optimizer.lr={'a': 1} is not possible", "a number above 0"],
     "seed={a:1}": ["seed={'a': 1} is not possible", "a whole number"],
     "~optimizer": ["optimizer=null is not possible", "an option of conf/optimizer"],
-    "~reg": ["reg=null is not possible", "reg=none"],
     f"objective={'x' * 5000}": ["objective=xxx", "... is not possible"],
 }
 
