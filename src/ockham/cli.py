@@ -5,6 +5,7 @@ Exit codes: 0 finished, 1 failed, 2 a mistake in the command, 3 diverged, 130 in
 
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -211,13 +212,13 @@ def _check_same(folder: RunFolder, new: DictConfig) -> None:
         raise UserError(f"{folder.path} holds the beginning of another run; choose another hydra.run.dir{lines}")
 
 
-#: So much of a line of a mistake is shown: a value may be of any length.
-SHOWN_CHARACTERS = 500
+#: A word of a mistake that is longer is cut: a value may be of any length.
+LONGEST_WORD = 200
 
 
 def _leave(code: int, message: str, *notes: str) -> NoReturn:
-    lines = [line[:SHOWN_CHARACTERS] for line in (*message.splitlines(), *notes)]
-    print(error_screen(lines[0], notes=[line.removeprefix("  ") for line in lines[1:]]), file=sys.stderr)
+    first, *others = [re.sub(rf"(\S{{{LONGEST_WORD}}})\S+", r"\1...", line) for line in (*message.splitlines(), *notes)]
+    print(error_screen(first, notes=[line.removeprefix("  ") for line in others]), file=sys.stderr)
     sys.exit(code)
 
 

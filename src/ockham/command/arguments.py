@@ -52,6 +52,8 @@ def _check_overrides(words: Iterable[str], *, only_conf: bool) -> list[Override]
     overrides = [parse(word) for word in words if not word.startswith("-")]
     keys = {override.key_or_group for override in overrides}
     for override in overrides:
+        if len(override.key_or_group) > LONGEST_NAME:  # Hydra looks for a folder of that name
+            raise UserError(f"{override.key_or_group} is no setting of this configuration")
         if override.is_delete():
             _check_deletion(override.key_or_group, keys)
         elif override.package is None and override.key_or_group in groups():
