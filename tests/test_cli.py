@@ -1,6 +1,7 @@
 """The command line as a user meets it: mistakes, help, exit codes, Hydra's own sweeps."""
 
 import math
+import os
 import re
 import signal
 import subprocess
@@ -18,10 +19,13 @@ from ockham.execute import execute
 from ockham.identity import run_key
 from ockham.record.folder import RunFolder
 
+#: Code that runs train.py with the arguments of `python -c`.
+RUN = f"import runpy, sys; sys.argv[0] = {str(ROOT / 'train.py')!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
 
-def train(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+
+def train(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment)
 
 
 LONG = "x" * 5000
@@ -182,13 +186,17 @@ def test_the_same_command_again_finishes_what_was_begun(tmp_path: Path) -> None:
     assert (folder.state, folder.status()["attempt"]) == ("finished", 3)
 
 
-def test_resume_refuses_what_would_make_it_another_run(tmp_path: Path) -> None:
-    folder = begin(tmp_path / "run")
-    result = train(f"resume={folder.path}", "optimizer.lr=0.5")
-    assert result.returncode == 2
-    assert "optimizer.lr=0.5 would make it another run" in result.stderr
-    assert train(f"resume={folder.path}", "trainer.max_epochs=6").returncode == 0
-    assert folder.metrics()["last_epoch"] == 6
+def test_resume_lengthens_a_finished_run_and_refuses_what_would_make_it_another(tmp_path: Path) -> None:
+    job = make_job(tmp_path / "run", *SMALL)
+    execute(job)
+    commands = {word: [f"resume={job.folder.path}", word] for word in ("optimizer.lr=0.5", "seed=0", "trainer.max_epochs=2")}
+    refused = run_all(commands, tmp_path)
+    assert "optimizer.lr=0.5 would make it another run" in refused["optimizer.lr=0.5"].errors
+    assert "has 4 epochs, 28 steps already" in refused["trainer.max_epochs=2"].errors
+    assert {left.code for left in refused.values()} == {2}
+    assert not any(left.imported_torch for left in refused.values())
+    assert train(f"resume={job.folder.path}", "trainer.max_epochs=6").returncode == 0
+    assert (job.folder.metrics()["last_epoch"], job.folder.state) == (6, "finished")
 
 
 def test_two_decays_at_once_are_warned_of(tmp_path: Path) -> None:
@@ -263,10 +271,37 @@ def test_a_class_of_the_users_own_needs_trust(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "optimizer._target_=mine.Mine is outside the packages" in refused.stderr
     assert "trust=[mine]" in refused.stderr
-    command = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['train.py', *{[*arguments, 'trust=[mine]']!r}]"
-    run = f"{command}; import runpy; runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
-    allowed = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
+    allowed = train(*arguments, "trust=[mine]", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert allowed.returncode == 0, allowed.stderr
+
+
+def test_a_fault_is_its_last_line_and_the_place_of_its_traceback(tmp_path: Path) -> None:
+    source = (
+        "import torch\n\nclass Mine(torch.optim.SGD):\n    def step(self, closure=None):\n        raise KeyError('broken')\n"
+    )
+    (tmp_path / "mine.py").write_text(source)
+    arguments = [*SMALL, "optimizer._target_=mine.Mine", "~optimizer.betas", "trust=[mine]", f"hydra.run.dir={tmp_path}/run"]
+    result = train(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    log = tmp_path / "run" / "train.log"
+    assert result.returncode == 1
+    assert result.stderr == f"error: KeyError: 'broken'\n  its traceback is in {log}\n"
+    assert "Traceback (most recent call last)" in log.read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are of POSIX")
+def test_a_disk_without_room_is_one_screen_and_the_run_continues_with_room(tmp_path: Path) -> None:
+    command = [*SMALL, f"hydra.run.dir={tmp_path}/run"]
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); {RUN}"
+    result = subprocess.run([sys.executable, "-c", limited, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: OSError: [Errno 27] File too large")
+    assert "the same command, or resume=<the folder>, continues" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) <= 3
+    assert RunFolder(tmp_path / "run").state == "failed"
+    assert not list((tmp_path / "run").rglob("*.partial"))
+    assert train(*command).returncode == 0
+    assert RunFolder(tmp_path / "run").state == "finished"
 
 
 def test_an_image_folder_trains_from_the_command_line(tmp_path: Path) -> None:

@@ -105,13 +105,15 @@ def _groups() -> str:
 
 
 def execute(run: Callable[[DictConfig], float], config: DictConfig) -> float:
-    """The objective of one job. Where it is the only one, a mistake or a divergence ends the program; a sweep goes on."""
+    """The objective of one job. Where it is the only one, an error or a divergence ends the program; a sweep goes on."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run(config)
     try:
         objective = run(config)
     except UserError as error:
         _leave(MISTAKE, str(error))
+    except Exception as error:  # here, since Hydra would print a line of its own
+        _leave_with_fault(error)
     if math.isnan(objective):
         sys.exit(DIVERGED)
     return objective

@@ -14,7 +14,7 @@ from ockham.schema import Content
 DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 #: What the machine lacks and not the command: the run ends as failed, and continues when it is mended.
-OF_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+OF_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def check_surroundings(content: Content, overrides: Sequence[str]) -> None:

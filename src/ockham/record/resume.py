@@ -16,7 +16,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ockham import schema
 from ockham.core.files import write_atomic
 from ockham.errors import UserError
 from ockham.record.folder import RunFolder
@@ -126,7 +125,7 @@ def _check_grids(grids: Any, file: Path) -> None:
 def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:
     """As `continued_config`; what differs now is stored, and a finished run that has become longer is no longer finished."""
     config, before = continued_config(folder, overrides, trust=trust), read_config(folder)
-    if schema.container(config.trainer) != schema.container(before.trainer) or config.data.root != before.data.root:
+    if _differ(config, before, CHANGEABLE):
         if folder.state == "finished":
             folder.update_status(state="running", ended=None)
         write_atomic(folder.config_file, OmegaConf.to_yaml(config).encode())
@@ -153,11 +152,15 @@ def continued_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequ
                 f"change {', '.join(CHANGEABLE)}), or start a new run without resume"
             )
         OmegaConf.update(config, key, yaml.safe_load(value))
-    if any(OmegaConf.select(config, key) != OmegaConf.select(before, key) for key in LENGTHS):
+    if _differ(config, before, LENGTHS):
         _check_new_length(folder, before, config)
     else:
         check_resumable(folder)
     return config
+
+
+def _differ(first: DictConfig, second: DictConfig, keys: Iterable[str]) -> bool:
+    return any(OmegaConf.select(first, key) != OmegaConf.select(second, key) for key in keys)
 
 
 def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) -> None:
