@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,13 @@ from ockham.data.splits import Source, Split
 from ockham.errors import UserError
 
 NETWORK_SECONDS = 10
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """What the class of a data set offers, which a configuration names as data._target_."""
+
+    def load(self) -> Source: ...
 
 
 def md5(path: Path) -> str:

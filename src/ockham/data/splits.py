@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ockham.core.datasets import check_folds, check_train_samples, drawn_for_validation
 from ockham.core.metrics import Images
-from ockham.errors import UserError
 from ockham.rng import generator
 
 
@@ -186,26 +186,18 @@ def divide(
     num_classes = len(source.classes)
     if fold is not None:
         whole = train if val is None else train.joined(val)
+        check_folds(fold[1], int(torch.bincount(whole.labels).min()))
         in_val = folds(whole.labels, fold[1], seed=seed) == fold[0]
         train, val = whole[~in_val], whole[in_val]
     if val is None:
         assert val_samples is not None, "a source without a validation split comes with data.val_samples"
-        count = round(val_samples * len(train)) if val_samples < 1 else int(val_samples)
-        if not num_classes <= count <= len(train) - num_classes:
-            raise UserError(
-                f"data.val_samples={val_samples} asks for {count} of {len(train)} training images; train and val "
-                f"each need one image per class: set it between {num_classes} and {len(train) - num_classes}"
-            )
+        count = drawn_for_validation(val_samples, train=len(train), num_classes=num_classes)
         chosen = stratified(train.labels, count, seed=seed, purpose="split")
         rest = torch.ones(len(train), dtype=torch.bool)
         rest[chosen] = False
         train, val = train[rest], train[chosen]
     if train_samples is not None:
-        if not num_classes <= train_samples <= len(train):
-            raise UserError(
-                f"data.train_samples={train_samples} is out of range: set it between {num_classes} (one image per "
-                f"class) and {len(train)} (the training split)"
-            )
+        check_train_samples(train_samples, train=len(train), num_classes=num_classes)
         train = train[stratified(train.labels, train_samples, seed=seed, purpose="subset")]
     return Splits(train=train, val=val, test=source.test, classes=source.classes)
 

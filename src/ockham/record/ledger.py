@@ -313,6 +313,7 @@ class Ledger:
             self.folder.end("failed", error=reason, kind=type(error).__name__, overrides=self.spec.overrides)
             with self.folder.log_file.open("a") as file:
                 traceback.print_exception(error, file=file)
+            error.add_note(f"its traceback is in {self.folder.log_file}")
         except OSError as broken:  # a full disk, or no folder any more: the error itself matters more
             log.warning("warning: %s cannot be written: %s", self.folder.path, broken)
 

@@ -23,6 +23,7 @@ from ockham.core.files import write_atomic
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
 from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, RunFolder, write_json
+from ockham.record.resume import checked_overrides
 from ockham.sweep.jobs import Job, Plan
 
 log = logging.getLogger("ockham")
@@ -96,14 +97,9 @@ class SweepFolder:
     def arguments(self) -> list[str]:
         """The overrides that the sweep was started with, but `trust`, which only a command line can give.
 
-        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
-        itself name classes that are not checked against the allowlist.
+        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored.
         """
-        stored = [str(argument) for argument in self.stored()["arguments"]]
-        for argument in stored:
-            if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
-                raise UserError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
-        return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
+        return checked_overrides(self.stored()["arguments"], self.plan_file)
 
     def add_groups(self, groups: Sequence[Sequence[int]]) -> None:
         """Keep which jobs train together, by number."""
