@@ -48,7 +48,8 @@ def from_outside(target: str, key: str, **settings: object) -> list[str]:
 
 OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
 REGULARIZERS: dict[str, Sequence[str]] = {
-    "none": [],
+    # Those that need another model than the members next to them are in a test of their own.
+    **{option: row for option, row in CASES["reg"].items() if not any(override.startswith("model.") for override in row)},
     "l1": ["reg.l1.strength=1e-2"],
     "l1 subgradient": ["reg=l1", "reg.l1.strength=1e-2", "reg.l1.method=subgradient", "reg.l1.include_bias=true"],
     "l2": ["reg.l2.strength=1e-2"],
@@ -58,14 +59,6 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "weight_decay": ["reg.weight_decay.strength=0.1"],
     "group_lasso": ["reg.group_lasso.strength=1e-2"],
     "max_norm": ["reg.max_norm.limit=0.5"],
-    "dropout": ["reg.dropout.input_rate=0.2"],
-    "gaussian_dropout": ["reg.gaussian_dropout.input_rate=0.2"],
-    "input_noise": [],
-    "label_smoothing": [],
-    "confidence_penalty": [],
-    "early_stopping": ["reg.early_stopping.patience=1"],
-    "dropconnect": [],
-    "spectral_norm": [],
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
