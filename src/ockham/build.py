@@ -131,7 +131,13 @@ def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[
     ]
     if missing:
         raise UserError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it; set +{path}.{missing[0]}=...")
-    return cls(**extra, **own)
+    numbers = {key: float(value) for key, value in own.items() if type(value) is int and _takes_float(accepted.get(key))}
+    return cls(**extra, **{**own, **numbers})
+
+
+def _takes_float(parameter: inspect.Parameter | None) -> bool:
+    """Whether 1 means 1.0: regularizers tell their numbers from what is fixed by the type."""
+    return parameter is not None and parameter.annotation in (float, "float")
 
 
 def _target_of(config: DictConfig, path: str) -> str:
