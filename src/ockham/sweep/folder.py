@@ -10,8 +10,6 @@ workers/         what the worker processes printed
 <number>/        run folders
 """
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +20,10 @@ from typing import Any, TypeVar
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ockham.core.files import write_atomic
+from ockham.core.tables import csv_table
 from ockham.errors import UserError
 from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, RunFolder, write_json
+from ockham.record.resume import checked_overrides
 from ockham.sweep.jobs import Job, Plan
 
 log = logging.getLogger("ockham")
@@ -97,14 +97,9 @@ class SweepFolder:
     def arguments(self) -> list[str]:
         """The overrides that the sweep was started with, but `trust`, which only a command line can give.
 
-        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
-        itself name classes that are not checked against the allowlist.
+        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored.
         """
-        stored = [str(argument) for argument in self.stored()["arguments"]]
-        for argument in stored:
-            if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
-                raise UserError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
-        return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
+        return checked_overrides(self.stored()["arguments"], self.plan_file)
 
     def add_groups(self, groups: Sequence[Sequence[int]]) -> None:
         """Keep which jobs train together, by number."""
@@ -202,9 +197,5 @@ class SweepFolder:
         }
 
     def _write_table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomic(self.path / name, text.getvalue().encode())
+        table = csv_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else b""
+        write_atomic(self.path / name, table)

@@ -18,9 +18,12 @@ Task = tuple[Job, ...]
 class Fusion:
     """Makes tasks of jobs; a restart makes the same ones, so that a group repeats the same bits."""
 
-    def __init__(self, folder: SweepFolder, *, mode: str, slots: int) -> None:
-        """`mode`: auto fuses what can be, on refuses what cannot (a UserError with the reasons), off fuses nothing."""
-        self.folder, self.mode, self.slots = folder, mode, slots
+    def __init__(self, folder: SweepFolder, *, mode: str, slots: int, memory: int | None = None) -> None:
+        """`mode`: auto fuses what can be, on refuses what cannot (a UserError with the reasons), off fuses nothing.
+
+        `memory` are the bytes that all slots have together, None where they are not known.
+        """
+        self.folder, self.mode, self.slots, self.memory = folder, mode, slots, memory
 
     def tasks(self, jobs: Sequence[Job]) -> list[Task]:
         """The groups, the largest part of the work, before the single jobs; each in the order of its first job."""
@@ -37,7 +40,7 @@ class Fusion:
         return [*tasks, *((job,) for job in jobs if job.number not in fused)]
 
     def _plan(self, jobs: Sequence[Job]) -> list[list[int]]:
-        plan = partition([job.content for job in jobs], slots=self.slots)
+        plan = partition([job.content for job in jobs], slots=self.slots, memory=self.memory)
         reasons = Counter(plan.alone.values())
         if self.mode == "on" and reasons:
             listed = "".join(f"\n  {count} jobs: {reason}" for reason, count in reasons.most_common())

@@ -9,7 +9,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
-from ockham.record.screen import sweep_result
+from ockham.core.memory import available_bytes
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
 from ockham.sweep.conclusion import conclude
@@ -20,6 +20,7 @@ from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, task_settings
 from ockham.sweep.slots import make_executor
+from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import group_payload, payload
 
 log = logging.getLogger("ockham")
@@ -87,7 +88,8 @@ def _run_on_slots(
     executor = make_executor(settings.executor, folder.path)
     policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
     started = time.monotonic()
-    fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots)
+    memory = available_bytes() if settings.executor.name in ("inline", "processes") else None  # of a cluster: not known here
+    fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
     execution.run()
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
