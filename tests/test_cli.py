@@ -19,9 +19,6 @@ from ockham.execute import execute
 from ockham.identity import run_key
 from ockham.record.folder import RunFolder
 
-#: Code that runs train.py with the arguments of `python -c`.
-RUN = f"import runpy, sys; sys.argv[0] = {str(ROOT / 'train.py')!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
-
 
 def train(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
@@ -286,22 +283,6 @@ def test_a_fault_is_its_last_line_and_the_place_of_its_traceback(tmp_path: Path)
     assert result.returncode == 1
     assert result.stderr == f"error: KeyError: 'broken'\n  its traceback is in {log}\n"
     assert "Traceback (most recent call last)" in log.read_text()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are of POSIX")
-def test_a_disk_without_room_is_one_screen_and_the_run_continues_with_room(tmp_path: Path) -> None:
-    command = [*SMALL, f"hydra.run.dir={tmp_path}/run"]
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); {RUN}"
-    result = subprocess.run([sys.executable, "-c", limited, *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: OSError: [Errno 27] File too large")
-    assert "the same command, or resume=<the folder>, continues" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.splitlines()) <= 3
-    assert RunFolder(tmp_path / "run").state == "failed"
-    assert not list((tmp_path / "run").rglob("*.partial"))
-    assert train(*command).returncode == 0
-    assert RunFolder(tmp_path / "run").state == "finished"
 
 
 def test_an_image_folder_trains_from_the_command_line(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            raise UserError(f"{file} holds {text}, which is no override") from error
+            raise UserError(f"{file} holds {text}, which is not taken from a folder: it is no setting") from error
         key, value = override.key_or_group, text.partition("=")[2]
         outside = "." not in key and key != "grids" and OTHER_PLACES.search(value)
         if "${" in text or "@" in text.partition("=")[0] or key.startswith("hydra") or outside:
