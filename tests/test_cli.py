@@ -15,6 +15,7 @@ from commands import Left, run_all
 from conftest import ROOT, SMALL, make_job
 from data_files import write_images
 from ockham import schema
+from ockham.command.surroundings import gpu_is_absent
 from ockham.execute import execute
 from ockham.identity import run_key
 from ockham.record.folder import RunFolder
@@ -89,6 +90,7 @@ MISTAKES = {
     "data.train_samples=5": ["data.train_samples=5", "between 10"],
     "cv=5 fold=0 data=mnist data.val_samples=100": ["data.val_samples changes nothing with cv"],
     # The machine
+    **({"trainer=gpu": ["trainer.accelerator=gpu", "set trainer=cpu or trainer=auto"]} if gpu_is_absent() else {}),
     "data=image_folder": ["data=image_folder", "set data.root"],
     "data=image_folder data.root=nowhere": ["nowhere/train does not exist", "data.root"],
     f"data=image_folder data.root={LONG}": ["does not exist"],
@@ -274,14 +276,14 @@ def test_a_class_of_the_users_own_needs_trust(tmp_path: Path) -> None:
 
 def test_a_fault_is_its_last_line_and_the_place_of_its_traceback(tmp_path: Path) -> None:
     source = (
-        "import torch\n\nclass Mine(torch.optim.SGD):\n    def step(self, closure=None):\n        raise KeyError('broken')\n"
+        "import torch\n\nclass Mine(torch.optim.SGD):\n    def step(self, closure=None):\n        raise ValueError('broken')\n"
     )
     (tmp_path / "mine.py").write_text(source)
     arguments = [*SMALL, "optimizer._target_=mine.Mine", "~optimizer.betas", "trust=[mine]", f"hydra.run.dir={tmp_path}/run"]
     result = train(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     log = tmp_path / "run" / "train.log"
     assert result.returncode == 1
-    assert result.stderr == f"error: KeyError: 'broken'\n  its traceback is in {log}\n"
+    assert result.stderr == f"error: ValueError: broken\n  its traceback is in {log}\n"
     assert "Traceback (most recent call last)" in log.read_text()
 
 
