@@ -24,7 +24,7 @@ ALLOWED = {
     "record": {"core", "data", "reg", "run", "schema", "identity"},
     "command": {"schema"},
     "lit": {"core", "rng", "data", "reg", "optim", "run", "record"},
-    "fused": {"core", "rng", "data", "reg", "optim", "run", "record"},
+    "fused": {"core", "rng", "data", "reg", "optim", "run", "record", "build"},
     "report": {"core", "record", "schema", "identity"},
     "schema": {"core", "optim"},
     "identity": {"schema"},

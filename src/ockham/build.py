@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.core.clipping import Clipping
 from ockham.data import Augment, DataSet, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
 from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
+from ockham.reg.single import attach
 from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
@@ -35,7 +37,7 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
     """Several runs, those that agree in it with their data in memory once; or what keeps one of them from being built."""
     shared: dict[str, tuple[Splits, Normalize]] = {}
     for config in configs:
-        key = repr([container(config.data), config.seed, config.cv, config.fold])
+        key = repr([container(config.data), config.seed if _is_drawn(config) else None, config.cv, config.fold])
         try:
             if key not in shared:
                 shared[key] = data_of(config)
@@ -46,10 +48,15 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
             yield built
 
 
+def _is_drawn(config: DictConfig) -> bool:
+    """Whether the splits depend on the seed."""
+    return any(value is not None for value in (config.fold, config.data.val_samples, config.data.train_samples))
+
+
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
     """The splits of a run, and how their images become a model's input."""
     splits = splits_of(config)
-    return splits, Normalize.fit(splits.train.images, _shape(config, splits))
+    return splits, Normalize.fit(splits.train, _shape(config, splits))
 
 
 def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Run:
@@ -63,8 +70,7 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
     context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
-    for regularizer in regularizers:
-        regularizer.configure_model(model, context)
+    attach(regularizers, model, context)
     model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
     built = Run(
@@ -162,7 +168,7 @@ def _source(config: DictConfig) -> Source:
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = tuple(splits.train.images.shape[1:])
+    stored = splits.train.image_shape
     if config.data.shape is None:
         return stored
     wanted = tuple(config.data.shape)
@@ -195,8 +201,7 @@ def trained_model(config: DictConfig, spec: InputSpec, weights: Mapping[str, tor
     streams = Streams(config.seed)
     model = model_of(config, spec.shape, len(spec.classes), streams)
     context = Context(streams=streams, num_samples=1, num_classes=len(spec.classes))
-    for regularizer in regularizers_of(config):  # they may have added parameters
-        regularizer.configure_model(model, context)
+    attach(regularizers_of(config), model, context)  # they may have added parameters
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model.to(dtype=dtype, memory_format=memory_format_of(model))  # type: ignore[call-overload]
     model.load_state_dict(weights)
@@ -222,6 +227,7 @@ def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
 def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     full = config.data.batch_size == "full"
     trainer = config.trainer
+    limit = trainer.gradient_clip_val
     accelerator = _accelerator(trainer.accelerator)
     return Settings(
         seed=config.seed,
@@ -231,8 +237,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         max_epochs=trainer.max_epochs,
         max_steps=trainer.max_steps,
         accumulate=trainer.accumulate_grad_batches,
-        clip_value=trainer.gradient_clip_val,
-        clip_algorithm=trainer.gradient_clip_algorithm,
+        clipping=None if limit is None else Clipping(limit, trainer.gradient_clip_algorithm),
         accelerator=accelerator,
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,

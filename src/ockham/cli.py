@@ -31,6 +31,7 @@ from ockham.record.folder import RunFolder
 from ockham.record.resume import check_resumable, continued_config, is_readable, read_config, run_folder
 from ockham.record.screen import error_screen
 from ockham.sweep import SweepFailedError
+from ockham.sweep.axes import listed_twice
 
 HELP = """\
 Ockham trains one classifier, or sweeps over any setting, and leaves a complete run folder behind.
@@ -188,16 +189,16 @@ def _with_sweep_folder(arguments: list[str]) -> list[str]:
 
 
 def _for_jobs_only(argument: str) -> str:
-    """A plain setting as a sweep with one value.
+    """A plain setting as a sweep that lists its value twice, which the sweeper takes for the plain setting.
 
-    Hydra puts plain settings into the configuration of the sweep as a whole too, where one that only exists for some of
-    the swept choices (reg.l2.strength with reg=none,l2) would be an error.
+    Hydra composes the sweep as a whole too, before the sweeper is asked: with all plain settings, of which one that only exists
+    for some of the swept choices (reg.l2.strength with reg=none,l2) would be an error, and without those that are swept.
     """
-    key, _, value = argument.partition("=")
+    key = argument.partition("=")[0]
     if "." not in key or key.startswith(("-", "+", "~", "hydra.")) or key.partition(".")[0] in schema.SWEEP_SETTINGS:
         return argument
     parsed = OverridesParser.create().parse_override(argument)
-    return argument if parsed.is_sweep_override() else f"{key}=choice({value})"
+    return argument if parsed.is_sweep_override() else listed_twice(argument)
 
 
 def _check_same(folder: RunFolder, new: DictConfig) -> None:

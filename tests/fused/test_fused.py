@@ -21,7 +21,7 @@ from ockham import schema
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import group as group_module
 from ockham.fused import updates
-from ockham.fused.partition import COMMON, cap, partition
+from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition
 from ockham.optim.rules import rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
@@ -38,6 +38,12 @@ def has_rule(option: str) -> bool:
     except (KeyError, ValueError):  # without a target of its own: gd and lbfgs, which need the whole training split
         return False
     return True
+
+
+def from_outside(target: str, key: str, **settings: object) -> list[str]:
+    """The overrides for a regularizer that no yaml of Ockham names."""
+    chosen = [f"+reg.{key}.{name}={value}" for name, value in settings.items()]
+    return [f"+reg.{key}._target_={target}", *chosen, f"trust=[{target.partition('.')[0]}]"]
 
 
 OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
@@ -58,7 +64,20 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "label_smoothing": [],
     "confidence_penalty": [],
     "early_stopping": ["reg.early_stopping.patience=1"],
+    "dropconnect": [],
+    "spectral_norm": [],
+    "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
+    "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
+    "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
+    "two of one class": [
+        "reg=[dropout,l2]",
+        "reg.l2.strength=1e-2",
+        *(f"+reg.{key}._target_=ockham.reg.{cls}" for key, cls in (("a", "Dropout"), ("z", "L2"))),
+        "+reg.a.rate=0.2",
+        "+reg.z.strength=3e-2",
+        "+reg.z.include_bias=true",
+    ],
 }
 
 
@@ -135,6 +154,9 @@ def test_members_equal_single_runs_for_every_regularizer(
         assert_close(one.folder, rule.folder)
 
 
+#: Reduces after every epoch that is not better by far.
+PLATEAU = ["schedule=plateau", "schedule.patience=0", "schedule.min_delta=0.3"]
+
 MIXED = [
     ["optimizer=momentum", "reg=l2", "seed=1", "schedule=one_cycle"],
     ["optimizer=adam", "reg=[dropout,l1]", "seed=0"],
@@ -143,9 +165,16 @@ MIXED = [
     ["optimizer=sgd", "reg=[gaussian_dropout,input_noise]", "seed=1", "schedule=constant"],
     ["optimizer=momentum", "reg=label_smoothing", "seed=0"],
     ["optimizer=muon", "reg=l2", "seed=1"],
+    ["optimizer=sgd", "reg=none", "seed=1", *PLATEAU],
+    ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=9"],
 ]
 
 
+#: 200 images make two steps of 3 x 30 samples, and one of 20.
+ACCUMULATED = ["data.batch_size=30", "trainer.accumulate_grad_batches=3"]
+
+
+@pytest.mark.parametrize("form", ["native", "rules"])
 @pytest.mark.parametrize(
     "common",
     [
@@ -157,14 +186,22 @@ MIXED = [
         ["augment=shift", "data.batch_size=full"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
+        ["trainer.gradient_clip_val=0.3"],
+        ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
+        [*ACCUMULATED, "reg=[confidence_penalty,dropout,l2]", "model.batch_norm=true", "trainer.gradient_clip_val=0.3"],
+        [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
-def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path) -> None:
+def test_a_mixed_group_equals_single_runs(
+    common: list[str], form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Optimizers, schedules, regularizers and seeds of every kind in one group, in double precision."""
+    use(form, monkeypatch)
     base = [*common, "trainer.precision=64-true"]
     mixed = [own for own in MIXED if not ("optimizer=muon" in own and "model=linear" in common)]  # it has no hidden weights
-    members = [[*(o for o in own if not (o.startswith("reg=") and "reg=kl_sparsity" in common)), *base] for own in mixed]
+    common_reg = any(override.startswith("reg=") for override in common)
+    members = [[*(o for o in own if not (o.startswith("reg=") and common_reg)), *base] for own in mixed]
     alone, fused = run_both(tmp_path, members)
     for one, other in zip(alone, fused, strict=True):
         assert_close(one.folder, other.folder)
@@ -199,17 +236,30 @@ def test_in_single_precision_accuracies_agree(tmp_path: Path) -> None:
     assert sum(gaps) / len(gaps) <= 0.001
 
 
-def test_a_step_compiles_to_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not shutil.which("g++"):
-        pytest.skip("there is no C++ compiler here")
-    members = [[f"optimizer={o}", f"reg={r}"] for o in ("adam", "momentum") for r in ("l1", "l2", "group_lasso", "max_norm")]
-    jobs = {}
-    for form in ("compiled", "rules"):
-        use(form, monkeypatch)
-        jobs[form] = [make_job(tmp_path / form / str(n), *BASE, *own) for n, own in enumerate(members)]
-        execute_group(jobs[form], tmp_path / f"{form}-group")
-    for one, other in zip(*jobs.values(), strict=True):
-        assert_close(one.folder, other.folder, rtol=1e-3)
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
+def test_a_step_compiles_to_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Programs equal single runs, also where they clip and accumulate, and a killed group continues in the same ones."""
+    use("compiled", monkeypatch)
+    monkeypatch.setattr(updates, "_programs", {})
+    common = ["trainer.precision=64-true", *ACCUMULATED, "trainer.gradient_clip_val=0.3"]
+    members = [
+        [f"optimizer={optimizer}", f"reg={name}", *common]
+        for optimizer in ("adam", "momentum")
+        for name in ("l1", "l2", "dropout", "max_norm")
+    ]
+    alone, fused = run_both(tmp_path, members)
+    assert "could not be compiled" not in caplog.text
+    assert len(updates._programs) == 2, "a program for each rule"
+    assert None not in updates._programs.values()
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
+    broken = [make_job(tmp_path / "broken" / str(n), *BASE, *own) for n, own in enumerate(members)]
+    assert kill_and_continue(broken, tmp_path / "broken-group", monkeypatch, kills=2) == 3
+    assert len(updates._programs) == 2, "no other program was needed"
+    for one, other in zip(fused, broken, strict=True):
+        assert_same_run(one.folder, other.folder, events=False)
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
@@ -240,6 +290,27 @@ class Killed(BaseException):
     pass
 
 
+def kill_and_continue(jobs: Sequence[RunSpec], checkpoints: Path, monkeypatch: pytest.MonkeyPatch, *, kills: int) -> int:
+    """Kill the group at each of its first checkpoints, one after every epoch; returns how often it was begun."""
+    save = group_module.Group._save
+
+    def save_and_die(self: Any) -> None:
+        save(self)
+        raise Killed
+
+    attempts = 0
+    with monkeypatch.context() as eager:
+        eager.setattr(group_module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        while checkpoints.exists() or not attempts:
+            attempts += 1
+            with eager.context() as dying:
+                if attempts <= kills:
+                    dying.setattr(group_module.Group, "_save", save_and_die)
+                with contextlib.suppress(Killed):
+                    execute_group(jobs, checkpoints)
+    return attempts
+
+
 @pytest.mark.parametrize("form", ["native", "rules"])
 def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after any epoch, also with members that had stopped, diverged, or left a group that shrank."""
@@ -252,28 +323,14 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=sgd", "reg=early_stopping", "reg.early_stopping.patience=1", "optimizer.lr=1e-9"],
         ["optimizer=rmsprop", "reg=l1", "seed=1"],
         ["optimizer=muon", "schedule=cosine"],
-        ["optimizer=nadam"],
+        ["optimizer=nadam", *PLATEAU],
     ]
-    longer = ("trainer.max_epochs=6", "logger=tensorboard")
+    longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, "trainer.gradient_clip_val=0.3")
     whole, broken = (
         [make_job(tmp_path / name / str(n), *BASE, *longer, *own) for n, own in enumerate(members)] for name in "ab"
     )
     execute_group(whole, tmp_path / "a-group")
-    save = group_module.Group._save
-
-    def save_and_die(self: Any) -> None:
-        save(self)
-        raise Killed
-
-    attempts = 0
-    while (tmp_path / "b-group").exists() or not attempts:
-        attempts += 1
-        with monkeypatch.context() as dying:
-            if attempts < 5:
-                dying.setattr(group_module.Group, "_save", save_and_die)
-            with contextlib.suppress(Killed):
-                execute_group(broken, tmp_path / "b-group")
-    assert attempts == 5
+    assert kill_and_continue(broken, tmp_path / "b-group", monkeypatch, kills=4) == 5
     for one, other in zip(whole, broken, strict=True):
         assert one.folder.state == other.folder.state
         for name in ("metrics.csv", "metrics.json"):
@@ -342,15 +399,49 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     assert [len(group) for group in partition([job] * 8, slots=2).groups] == [4, 4]
 
 
+def test_the_memory_there_is_bounds_groups() -> None:
+    """Full batches of 3,500 images with 256 units: 22 MiB of images, 22 MiB of activations, and the parameters."""
+    (full,) = contents(["optimizer=gd", "model.hidden=[256]"])
+    assert 44 <= member_bytes(full) / 2**20 <= 54
+    assert cap(full) == GROUP_BYTES // member_bytes(full)
+    assert cap(full, memory=PROCESS_BYTES + 4 * 2**20 + 5 * member_bytes(full)) == 5
+    (wide,) = contents(["model.hidden=[256]", "data.batch_size=32"])
+    assert member_bytes(wide) < member_bytes(full) / 5
+    (accumulated,) = contents(["model.hidden=[256]", "data.batch_size=32", "trainer.accumulate_grad_batches=100"])
+    assert member_bytes(accumulated) - member_bytes(wide) == 4 * 2 * 99 * 32 * 784
+    jobs = [{**full, "seed": seed} for seed in range(8)]
+    room = PROCESS_BYTES + 4 * 2**20 + 3 * member_bytes(full)
+    assert [len(group) for group in partition(jobs, slots=2, memory=2 * room).groups] == [2, 3, 3]
+    alone = partition(jobs, slots=1, memory=PROCESS_BYTES).alone
+    assert len(alone) == 8
+    assert "no room for two" in alone[0]
+
+
+def test_seeds_without_an_order_or_noise_share_their_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The splits of mnist5k are fixed, and a full batch has no order."""
+    shapes = []
+    prepare = updates.Native.prepare
+
+    def noted(self: updates.Native, microbatches: Sequence[Any]) -> None:
+        shapes.append(tuple(microbatches[0].x.shape))
+        prepare(self, microbatches)
+
+    monkeypatch.setattr(updates.Native, "prepare", noted)
+    base = ["optimizer=gd", "data.train_samples=null", "data.batch_size=full", "trainer.precision=64-true"]
+    alone, fused = run_both(tmp_path, [[*base, f"seed={seed}", "reg=dropout"] for seed in range(2)])
+    assert set(shapes) == {(1, 3500, 784)}
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
         (["optimizer=lbfgs"], "LBFGS has no rule"),
         (["+optimizer.amsgrad=true"], "Adam has no rule with amsgrad=True"),
-        (["schedule=plateau"], "depends on results"),
+        (["schedule._target_=torch.optim.lr_scheduler.StepLR"], "StepLR is not one of Ockham's"),
         (["model=cnn"], "CNN has no stacked form"),
-        (["reg=dropconnect"], "reg=dropconnect has no form"),
-        (["trainer.gradient_clip_val=1"], "clipping"),
+        (["trainer.devices=2"], "several devices"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
     ],
 )

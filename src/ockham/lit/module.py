@@ -11,13 +11,20 @@ from torch.optim import LBFGS, Optimizer
 from ockham.core.metrics import evaluate
 from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters
-from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
 from ockham.optim.responses import Responses
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import weight_scalars
-from ockham.reg import Outputs
+from ockham.reg.single import (
+    activations_of,
+    batch_penalties,
+    decay,
+    disturbed_input,
+    prox_and_project,
+    targets,
+    weight_penalties,
+)
 from ockham.run import PROBE_SAMPLES, Run
 
 
@@ -36,12 +43,11 @@ class Classifier(pl.LightningModule):
         self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
-        self.history = [self._outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
+        self.history = [run.outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.augment_noise = run.streams.stream("augment")
         self.splits: Splits = run.splits
         self.probe: Split = run.splits.train
         self.parameters_by_name = named_parameters(self.model)
-        self.losses = [reg for reg in run.regularizers if reg.has_penalty and not reg.proximal]
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.run.make_optimizer(self.model)
@@ -69,7 +75,7 @@ class Classifier(pl.LightningModule):
         self.run.streams.begin(self.finished_epochs)
         self.objective_sum.zero_()
         self.epoch_samples = 0
-        self.costs = self.run.costs(self.history)
+        self.costs = self.run.seen_by_schedule(self.history)
 
     def training_step(self, chunk: Tensor, chunk_index: int) -> None:
         for batch in chunk.split(self.run.step_size):
@@ -86,8 +92,7 @@ class Classifier(pl.LightningModule):
             self.before_step(lrs)
             self.optimizer.step()
         with torch.no_grad():
-            for reg in self.run.regularizers:
-                reg.project(self.parameters_by_name, self.responses)
+            prox_and_project(self.run.regularizers, self.parameters_by_name, self.responses)
         self.objective_sum += objective.detach() * len(batch)
         self.epoch_samples += len(batch)
         self.finished_steps += 1
@@ -103,8 +108,7 @@ class Classifier(pl.LightningModule):
 
     @torch.no_grad()
     def before_step(self, lrs: Mapping[str, float]) -> None:
-        for reg in self.run.regularizers:
-            reg.before_step(self.parameters_by_name, lrs)
+        decay(self.run.regularizers, self.parameters_by_name, lrs)
 
     def backward_again(self, batch: Tensor) -> Tensor:
         """The closure of L-BFGS: its line search compares values, so every call draws the same noise."""
@@ -130,17 +134,15 @@ class Classifier(pl.LightningModule):
             else:
                 objective.backward()
             total = total + objective.detach()
-        if settings.clip_value is not None:
-            by_norm = settings.clip_algorithm == "norm"
-            clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
-            clip(self.model.parameters(), settings.clip_value)
+        if settings.clipping is not None:
+            settings.clipping.apply(self.model.parameters())
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        y = self.splits.train.labels.index_select(0, part)
-        x = run.normalize(self.splits.train.images.index_select(0, part))
+        images, y = self.splits.train.batch(part)
+        x = run.normalize(images)
         if run.augment is not None:
             x, y = run.augment(
                 x,
@@ -149,15 +151,15 @@ class Classifier(pl.LightningModule):
                 black=run.normalize.black(),
                 num_classes=len(self.splits.classes),
             )
-        for reg in run.regularizers:
-            x, y = reg.transform_batch(x, y)
-        outputs = Outputs(self.model(x))
-        loss = cross_entropy(outputs.logits, y, weight=weight)
-        for reg in self.losses:
-            if reg.uses_outputs:
-                loss = loss + reg.penalty(self.parameters_by_name, outputs) * (weight * len(part))
-            elif with_parameter_penalties:
-                loss = loss + reg.penalty(self.parameters_by_name, outputs)
+        x = disturbed_input(run.regularizers, x, run.streams)
+        y = targets(run.regularizers, y, len(self.splits.classes), x.dtype)
+        with activations_of(self.model, run.regularizers) as activations:
+            logits = self.model(x)
+        loss = cross_entropy(logits, y, weight=weight)
+        for penalty in batch_penalties(run.regularizers, logits, activations):
+            loss = loss + penalty * (weight * len(part))
+        for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
+            loss = loss + penalty
         return loss
 
     def finish_epoch(self) -> dict[str, float]:
@@ -166,24 +168,21 @@ class Classifier(pl.LightningModule):
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         for name, split in (("train", self.probe), ("val", self.splits.val)):
-            loss, acc = evaluate(self.model, split.images, split.labels, normalize)
+            loss, acc = evaluate(self.model, split, split.labels, normalize)
             scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
         scalars |= gaps(scalars)
         scalars |= {
             "train/objective": float(mean_objective),
-            **weight_scalars(self.run.regularizers, self.model, self.probe.images, normalize),
+            **weight_scalars(self.run.regularizers, self.model, self.probe, normalize),
             "lr": self.lrs[0],
         }
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
-        self.history.append(self._outcome(scalars))
+        self.history.append(self.run.outcome(scalars))
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars
-
-    def _outcome(self, scalars: Mapping[str, float]) -> Outcome:
-        return Outcome(scalars[self.run.settings.objective], scalars["val/loss"])
 
     def weights(self) -> Mapping[str, Tensor]:
         return self.model.state_dict()
