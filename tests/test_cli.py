@@ -42,6 +42,7 @@ MISTAKES = {
     "+foo.bar=1": ["foo.bar is no setting"],
     "+trainer.max_epoch=3": ["trainer.max_epoch is no setting", "trainer.max_epochs?"],
     "resume=nowhere": ["nowhere does not exist"],
+    f"resume={LONG}": ["does not exist"],
     "adam": ["adam", "group=option or key=value"],
     # Options that are files of another name, or none, or several
     "optimizer=adam/../sgd": ["optimizer=adam/../sgd is not known", "one of: adadelta"],
