@@ -175,8 +175,8 @@ def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, ma
     ]
     named = "; ".join(close[:MOST_NAMED]) + (f"; and {len(close) - MOST_NAMED} more" if len(close) > MOST_NAMED else "")
     return (
-        f"Behind it beyond chance: {len(compared) - len(close)} of {len(compared)} others (paired t test, p < {LEVEL:g} after Holm's "
-        "correction for all of them)" + (f". Not told apart from the best: {named}." if close else ".")
+        f"Behind it beyond chance: {len(compared) - len(close)} of {len(compared)} others (paired t test, p < {LEVEL:g} after "
+        "Holm's correction for all of them)" + (f". Not told apart from the best: {named}." if close else ".")
     )
 
 
