@@ -24,10 +24,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+import hydra
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
@@ -36,8 +38,8 @@ from ockham.data import Normalize, Split, Splits
 from ockham.lit import fit
 from ockham.models import CNN, MLP
 from ockham.optim.groups import make_optimizer
-from ockham.record.events import EventWriter
 from ockham.record.folder import RunFolder, versions
+from ockham.record.ledger import Ledger, RunSpec, opened
 from ockham.rng import Streams, global_seed
 from ockham.run import Run, Settings
 from ockham.schedules import Constant
@@ -148,6 +150,11 @@ def stock(case: Case, workers: int) -> float:
     return clock.seconds
 
 
+def compose() -> DictConfig:
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return hydra.compose("train")
+
+
 def ockham(case: Case) -> float:
     """Seconds of an epoch of Ockham, from metrics.csv to the checkpoint."""
     streams = Streams(0)
@@ -161,8 +168,7 @@ def ockham(case: Case) -> float:
             max_epochs=2,
             max_steps=None,
             accumulate=1,
-            clip_value=None,
-            clip_algorithm="norm",
+            clipping=None,
             accelerator="cpu",
             devices=1,
             precision="32-true",
@@ -178,7 +184,10 @@ def ockham(case: Case) -> float:
     )
     clock = EpochClock()
     with tempfile.TemporaryDirectory() as folder:
-        fit(run, RunFolder(folder), None, events=EventWriter(Path(folder), {}, past_step=0), callbacks=[clock])
+        ledger = Ledger(RunSpec(compose(), {}, (), RunFolder(folder)))
+        with opened([ledger]):
+            ledger.start(run)
+            fit(run, ledger, None, callbacks=[clock])
     return clock.seconds
 
 

@@ -186,6 +186,8 @@ def sizes(epochs: int) -> None:
     from ockham.fused import updates
     from ockham.fused.group import Group, Member
     from ockham.record.cost import peak_memory_bytes
+    from ockham.record.folder import RunFolder
+    from ockham.record.ledger import Ledger, RunSpec
 
     def compose(*overrides: str) -> DictConfig:
         with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -199,8 +201,9 @@ def sizes(epochs: int) -> None:
             updates.SECONDS_TO_COMPILE = seconds_to_compile
             overrides = ["data.batch_size=128", "model.hidden=[128]", "schedule=constant", "optimizer=adam"]
             configs = [compose(*overrides, f"optimizer.lr={1e-3 * (n + 1) / members}") for n in range(members)]
-            runs = [Member(made, None, None, None, lambda evaluated: None) for made in build.runs(configs)]
-            group = Group(runs, Path("/nonexistent.ckpt"), torch.float32)
+            ledgers = [Ledger(RunSpec(config, {}, (), RunFolder("none")), writes=False) for config in configs]
+            group_members = [Member(build.run(config), ledger) for config, ledger in zip(configs, ledgers, strict=True)]
+            group = Group(group_members, Path("none.ckpt"), torch.float32)
             figures.append(_milliseconds_a_step(group, rounds=epochs) / members)
         memory = peak_memory_bytes(torch.device("cpu")) / 2**20
         print(
@@ -211,12 +214,12 @@ def sizes(epochs: int) -> None:
 def _milliseconds_a_step(group, rounds: int) -> float:  # type: ignore[no-untyped-def]
     """The median over rounds of ten steps, after two that are not counted."""
     order = group.leaders[0].epoch_order(0)
-    lrs = group._learning_rates(len(order))
+    factors = group._factors(len(order))
     figures = []
     for number in range(rounds + 2):
         started = time.perf_counter()
         for step in range(10):
-            group._step([order[step * 128 : (step + 1) * 128]], lrs[step])
+            group._step([order[step * 128 : (step + 1) * 128]], factors[step])
         if number > 1:
             figures.append((time.perf_counter() - started) * 100)
     return statistics.median(figures)

@@ -13,7 +13,9 @@ import torch
 
 from conftest import ROOT, SMALL, make_job
 from data_files import write_images
+from ockham import schema
 from ockham.execute import execute
+from ockham.identity import run_key
 from ockham.record.folder import RunFolder
 
 
@@ -88,7 +90,7 @@ def begin(folder: Path) -> RunFolder:
     job = make_job(folder, *SMALL)
     execute(job)
     (folder / "metrics.json").unlink()
-    job.folder.begin(device="cpu")
+    job.folder.begin(run_key(schema.container(job.config)))
     return job.folder
 
 

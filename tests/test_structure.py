@@ -23,7 +23,7 @@ ALLOWED = {
     "run": {"core", "rng", "data", "reg", "schedules", "record"},
     "record": {"core", "data", "reg", "run", "schema", "identity"},
     "lit": {"core", "rng", "data", "reg", "optim", "run", "record"},
-    "fused": {"core", "rng", "data", "reg", "optim", "run", "record"},
+    "fused": {"core", "rng", "data", "reg", "optim", "run", "record", "build"},
     "report": {"core", "record", "schema", "identity"},
     "schema": {"core", "optim"},
     "identity": {"schema"},

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.core.clipping import Clipping
 from ockham.data import Augment, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
 from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
+from ockham.reg.single import attach
 from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
@@ -30,22 +32,25 @@ RUN_KEYS = ("shape", "num_classes", "val_samples", "train_samples", "batch_size"
 T = TypeVar("T")
 
 
-def runs(configs: Sequence[DictConfig]) -> list[Run]:
-    """Several runs; those that agree in it share their data in memory."""
+def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
+    """Several runs, those that agree in it with their data in memory once; or what keeps one of them from being built."""
     shared: dict[str, tuple[Splits, Normalize]] = {}
-    made = []
     for config in configs:
         key = repr([container(config.data), config.seed, config.cv, config.fold])
-        if key not in shared:
-            shared[key] = data_of(config)
-        made.append(run(config, data=shared[key]))
-    return made
+        try:
+            if key not in shared:
+                shared[key] = data_of(config)
+            built = run(config, data=shared[key])
+        except Exception as error:
+            yield error
+        else:
+            yield built
 
 
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
     """The splits of a run, and how their images become a model's input."""
     splits = splits_of(config)
-    return splits, Normalize.fit(splits.train.images, _shape(config, splits))
+    return splits, Normalize.fit(splits.train, _shape(config, splits))
 
 
 def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Run:
@@ -58,8 +63,7 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
     context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
-    for regularizer in regularizers:
-        regularizer.configure_model(model, context)
+    attach(regularizers, model, context)
     model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
     made = Run(
@@ -74,6 +78,7 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
         streams=streams,
     )
     _check_batch_norm(made)
+    made.make_optimizer(model)  # which says what it refuses
     return made
 
 
@@ -154,7 +159,7 @@ def _source(config: DictConfig) -> Source:
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = tuple(splits.train.images.shape[1:])
+    stored = splits.train.image_shape
     if config.data.shape is None:
         return stored
     wanted = tuple(config.data.shape)
@@ -176,8 +181,7 @@ def trained_model(config: DictConfig, spec: InputSpec, weights: Mapping[str, tor
     streams = Streams(config.seed)
     model = model_of(config, spec.shape, len(spec.classes), streams)
     context = Context(streams=streams, num_samples=1, num_classes=len(spec.classes))
-    for regularizer in regularizers_of(config):  # they may have added parameters
-        regularizer.configure_model(model, context)
+    attach(regularizers_of(config), model, context)  # they may have added parameters
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model.to(dtype=dtype, memory_format=memory_format_of(model))  # type: ignore[call-overload]
     model.load_state_dict(weights)
@@ -203,6 +207,7 @@ def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
 def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     full = config.data.batch_size == "full"
     trainer = config.trainer
+    limit = trainer.gradient_clip_val
     accelerator = _accelerator(trainer.accelerator)
     return Settings(
         seed=config.seed,
@@ -212,8 +217,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         max_epochs=trainer.max_epochs,
         max_steps=trainer.max_steps,
         accumulate=trainer.accumulate_grad_batches,
-        clip_value=trainer.gradient_clip_val,
-        clip_algorithm=trainer.gradient_clip_algorithm,
+        clipping=None if limit is None else Clipping(limit, trainer.gradient_clip_algorithm),
         accelerator=accelerator,
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,

@@ -18,14 +18,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ockham import schema
 from ockham.errors import UserError
-from ockham.identity import computed
+from ockham.identity import computed, run_key
 from ockham.record.folder import RunFolder
-from ockham.record.resume import check_resumable, read_config, run_folder, stored_config
+from ockham.record.resume import check_resumable, is_readable, read_config, run_folder, stored_config
 from ockham.record.screen import error_screen
 from ockham.sweep import SweepFailedError
 
@@ -123,9 +123,13 @@ class CheckCallback(Callback):
             check_resumable(folder)
             if config.resume is not None:
                 task = stored_config(folder, config.hydra.overrides.task, trust=config.trust)
-            elif folder.last_checkpoint.exists():
-                _check_same(read_config(folder), task, folder)
+            elif folder.has_begun:
+                _check_same(folder, task)
             schema.check(schema.container(task))
+            if is_readable(folder):
+                # A run that continues keeps its files: Hydra would write them again, and a kill meanwhile leave them empty.
+                with open_dict(config):
+                    config.hydra.output_subdir = None
         except UserError as error:
             # Hydra turns what a callback raises into a warning, but lets an exit pass.
             _leave(MISTAKE, str(error))
@@ -179,9 +183,14 @@ def _for_jobs_only(argument: str) -> str:
     return argument if parsed.is_sweep_override() else f"{key}=choice({value})"
 
 
-def _check_same(stored: DictConfig, new: DictConfig, folder: RunFolder) -> None:
+def _check_same(folder: RunFolder, new: DictConfig) -> None:
     """Raises UserError where the folder holds the beginning of a run with other settings."""
-    before, after = (computed(schema.container(config)) for config in (stored, new))
+    content = schema.container(new)
+    if not is_readable(folder):  # a kill has left its configuration empty, but not its status
+        if folder.status().get("run_key") != run_key(content):
+            raise UserError(f"{folder.path} holds the beginning of another run; choose another hydra.run.dir")
+        return
+    before, after = computed(schema.container(read_config(folder))), computed(content)
     differing = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     if differing:
         lines = "".join(f"\n  {key}: {before.get(key)} there, {after.get(key)} now" for key in differing[:10])

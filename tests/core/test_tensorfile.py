@@ -7,6 +7,7 @@ import torch
 
 from comparison import assert_equal
 from ockham.core import tensorfile
+from ockham.core.files import DamagedFileError
 
 CONTENT = {
     "epoch": 3,
@@ -35,7 +36,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             found = tensorfile.load(file)
-        except tensorfile.DamagedFileError:
+        except DamagedFileError:
             noticed += 1
         else:
             assert_equal(found, CONTENT, "content")
@@ -45,7 +46,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + b"\0" * 100])
 def test_other_files_are_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file.ckpt").write_bytes(content)
-    with pytest.raises(tensorfile.DamagedFileError, match="file.ckpt"):
+    with pytest.raises(DamagedFileError, match="file.ckpt"):
         tensorfile.load(tmp_path / "file.ckpt")
 
 
@@ -53,5 +54,5 @@ def test_swapped_tensors_are_noticed(tmp_path: Path) -> None:
     first, second = torch.ones(2), torch.zeros(2)
     sealed = tensorfile.checksum({"a": first, "b": second})
     torch.save({"sha256": sealed, "a": second, "b": first}, tmp_path / "file.ckpt")
-    with pytest.raises(tensorfile.DamagedFileError, match="damaged"):
+    with pytest.raises(DamagedFileError, match="damaged"):
         tensorfile.load(tmp_path / "file.ckpt")

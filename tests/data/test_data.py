@@ -106,6 +106,42 @@ def test_divide_parts_train_and_leaves_test_alone() -> None:
     assert torch.equal(subset.val.images, splits.val.images)
 
 
+def addresses(source: Source) -> dict[str, int]:
+    """Where the images of the source lie in memory."""
+    splits = {"train": source.train, "val": source.val, "test": source.test}
+    return {name: split.to(torch.device("cpu")).pool.images.data_ptr() for name, split in splits.items() if split is not None}
+
+
+@pytest.mark.parametrize("fold", [None, (1, 3)])
+def test_the_splits_of_all_seeds_share_the_images_in_memory(fold: tuple[int, int] | None) -> None:
+    whole = make_source((40, 60))
+    parts = Split(whole.train.images.clone(), whole.train.labels)
+    with_val = Source(train=whole.train, val=parts[torch.arange(30)], test=whole.test, classes=whole.classes)
+    for source in (whole, with_val):
+        for seed in range(3):
+            splits = divide(source, val_samples=20, train_samples=20, seed=seed, fold=fold)
+            assert addresses(Source(splits.train, splits.val, splits.test, splits.classes)) == {
+                **addresses(source), "val": addresses(source)["train"]
+            }  # fmt: skip
+    assert torch.equal(with_val.train.images, whole.train.images)
+    assert torch.equal(with_val.val.images, parts.images[:30])
+
+
+def test_a_selection_is_taken_in_batches_and_parts_as_its_images_are() -> None:
+    split = make_source((40, 60)).train
+    index = torch.randperm(100)[:50]
+    for chosen, images in ((split, split.images), (split[index], split.images[index])):
+        assert torch.equal(chosen.images, images)
+        assert torch.equal(torch.cat(list(chosen.split(7))), images)
+        places = torch.tensor([3, 0, 3])
+        for found, expected in zip(chosen.batch(places), (images[places], chosen.labels[places]), strict=True):
+            assert torch.equal(found, expected)
+        assert torch.equal(chosen.probe(10).images, images[:: len(images) // 10])
+        assert torch.equal(chosen[chosen.labels == 1].images, images[chosen.labels == 1])
+        fitted, expected_fit = Normalize.fit(chosen, (1,)), Normalize.fit(images, (1,))
+        assert (fitted.mean, fitted.std) == (expected_fit.mean, expected_fit.std)
+
+
 @pytest.mark.parametrize(("setting", "value"), [("val_samples", 99), ("val_samples", 1), ("train_samples", 81)])
 def test_divide_names_what_is_out_of_range(setting: str, value: int) -> None:
     arguments = {"val_samples": 20, "train_samples": None, setting: value}

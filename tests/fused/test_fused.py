@@ -40,6 +40,12 @@ def has_rule(option: str) -> bool:
     return True
 
 
+def from_outside(target: str, key: str, **settings: object) -> list[str]:
+    """The overrides for a regularizer that no yaml of Ockham names."""
+    chosen = [f"+reg.{key}.{name}={value}" for name, value in settings.items()]
+    return [f"+reg.{key}._target_={target}", *chosen, f"trust=[{target.partition('.')[0]}]"]
+
+
 OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
 REGULARIZERS: dict[str, Sequence[str]] = {
     "none": [],
@@ -58,7 +64,20 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "label_smoothing": [],
     "confidence_penalty": [],
     "early_stopping": ["reg.early_stopping.patience=1"],
+    "dropconnect": [],
+    "spectral_norm": [],
+    "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
+    "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
+    "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
+    "two of one class": [
+        "reg=[dropout,l2]",
+        "reg.l2.strength=1e-2",
+        *(f"+reg.{key}._target_=ockham.reg.{cls}" for key, cls in (("a", "Dropout"), ("z", "L2"))),
+        "+reg.a.rate=0.2",
+        "+reg.z.strength=3e-2",
+        "+reg.z.include_bias=true",
+    ],
 }
 
 
@@ -98,6 +117,7 @@ def assert_close(alone: RunFolder, fused: RunFolder, *, rtol: float = 1e-9) -> N
         assert member.stat().st_size <= 1.05 * single.stat().st_size + 4096, "a member's checkpoint holds nothing of the others"
         one, other = Checkpoint.load(single), Checkpoint.load(member)
         assert (one.epoch, one.step, one.samples, one.input) == (other.epoch, other.step, other.samples, other.input)
+        assert (one.best is None) == (other.best is None)
         assert list(one.model) == list(other.model)
         for key in one.model:
             assert distance(one.model[key], other.model[key]) <= rtol, key
@@ -134,6 +154,9 @@ def test_members_equal_single_runs_for_every_regularizer(
         assert_close(one.folder, rule.folder)
 
 
+#: Reduces after every epoch that is not better by far.
+PLATEAU = ["schedule=plateau", "schedule.patience=0", "schedule.min_delta=0.3"]
+
 MIXED = [
     ["optimizer=momentum", "reg=l2", "seed=1", "schedule=one_cycle"],
     ["optimizer=adam", "reg=[dropout,l1]", "seed=0"],
@@ -142,9 +165,16 @@ MIXED = [
     ["optimizer=sgd", "reg=[gaussian_dropout,input_noise]", "seed=1", "schedule=constant"],
     ["optimizer=momentum", "reg=label_smoothing", "seed=0"],
     ["optimizer=muon", "reg=l2", "seed=1"],
+    ["optimizer=sgd", "reg=none", "seed=1", *PLATEAU],
+    ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=9"],
 ]
 
 
+#: 200 images make two steps of 3 x 30 samples, and one of 20.
+ACCUMULATED = ["data.batch_size=30", "trainer.accumulate_grad_batches=3"]
+
+
+@pytest.mark.parametrize("form", ["native", "rules"])
 @pytest.mark.parametrize(
     "common",
     [
@@ -156,14 +186,22 @@ MIXED = [
         ["augment=shift", "data.batch_size=full"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
+        ["trainer.gradient_clip_val=0.3"],
+        ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
+        [*ACCUMULATED, "reg=[confidence_penalty,dropout,l2]", "model.batch_norm=true", "trainer.gradient_clip_val=0.3"],
+        [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
-def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path) -> None:
+def test_a_mixed_group_equals_single_runs(
+    common: list[str], form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Optimizers, schedules, regularizers and seeds of every kind in one group, in double precision."""
+    use(form, monkeypatch)
     base = [*common, "trainer.precision=64-true"]
     mixed = [own for own in MIXED if not ("optimizer=muon" in own and "model=linear" in common)]  # it has no hidden weights
-    members = [[*(o for o in own if not (o.startswith("reg=") and "reg=kl_sparsity" in common)), *base] for own in mixed]
+    common_reg = any(override.startswith("reg=") for override in common)
+    members = [[*(o for o in own if not (o.startswith("reg=") and common_reg)), *base] for own in mixed]
     alone, fused = run_both(tmp_path, members)
     for one, other in zip(alone, fused, strict=True):
         assert_close(one.folder, other.folder)
@@ -346,10 +384,10 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     [
         (["optimizer=lbfgs"], "LBFGS has no rule"),
         (["+optimizer.amsgrad=true"], "Adam has no rule with amsgrad=True"),
-        (["schedule=plateau"], "depends on results"),
+        (["schedule._target_=torch.optim.lr_scheduler.StepLR"], "StepLR is not one of Ockham's"),
         (["model=cnn"], "CNN has no stacked form"),
         (["reg=dropconnect"], "reg=dropconnect has no form"),
-        (["trainer.gradient_clip_val=1"], "clipping"),
+        (["trainer.devices=2"], "several devices"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
     ],
 )

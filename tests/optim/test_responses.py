@@ -19,11 +19,11 @@ from ockham.execute import execute
 from ockham.models import Linear
 from ockham.optim.responses import Responses, rule_of_group
 from ockham.record.checkpoint import Checkpoint
-from ockham.reg import L1, L2, ElasticNet, GroupLasso, Outputs, Regularizer, WeightDecay
+from ockham.reg import L1, L2, ElasticNet, GroupLasso, Regularizer, WeightDecay
+from ockham.reg.single import decay, prox_and_project, weight_penalties
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-NO_OUTPUTS = Outputs(torch.empty(0))
 SAMPLES = 200
 
 #: Those that minimise the penalised loss; gd is sgd on all samples, as here.
@@ -46,7 +46,7 @@ def digits(float64: None) -> tuple[Tensor, Tensor]:
 
 def objective(model: nn.Module, reg: Regularizer, x: Tensor, y: Tensor) -> float:
     with torch.no_grad():
-        return float(F.cross_entropy(model(x), y) + reg.penalty(named_parameters(model), NO_OUTPUTS))
+        return float(F.cross_entropy(model(x), y) + sum(weight_penalties([reg], named_parameters(model), with_proximal=True)))
 
 
 def fista(reg: Regularizer, x: Tensor, y: Tensor, steps: int = 1500) -> nn.Module:
@@ -65,7 +65,7 @@ def fista(reg: Regularizer, x: Tensor, y: Tensor, steps: int = 1500) -> nn.Modul
         with torch.no_grad():
             for (_, parameter), gradient in zip(named, gradients, strict=True):
                 parameter.sub_(lr * gradient)
-            reg.project(named, dict.fromkeys([name for name, _ in named], lr))
+            prox_and_project([reg], named, dict.fromkeys([name for name, _ in named], lr))
             moves = [parameter - old for (_, parameter), old in zip(named, before, strict=True)]
             turned = sum(
                 ((start - parameter) * move).sum()
@@ -90,15 +90,13 @@ def train(optimizer: str, reg: Regularizer, x: Tensor, y: Tensor, steps: int = 8
     for step in range(steps):
         group["lr"] = base * min(1, 2 * (1 - step / steps))
         torch_optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        if reg.has_penalty and not reg.proximal:
-            loss = loss + reg.penalty(named, NO_OUTPUTS)
+        loss = F.cross_entropy(model(x), y) + sum(weight_penalties([reg], named))
         loss.backward()
         with torch.no_grad():
-            reg.before_step(named, dict.fromkeys([name for name, _ in named], group["lr"]))
+            decay([reg], named, dict.fromkeys([name for name, _ in named], group["lr"]))
         torch_optimizer.step()
         with torch.no_grad():
-            reg.project(named, responses)
+            prox_and_project([reg], named, responses)
     return model
 
 

@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
-import ockham.execute
+import ockham.execute.single
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, SMALL, make_job
@@ -43,7 +43,7 @@ class Crash(pl.Callback):
 def test_a_continued_run_is_the_uninterrupted_one(
     group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     # Pictures take most of a short run, and are no part of what is compared.
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     model = [] if group == "model" else ["model.hidden=[16]"]
@@ -51,7 +51,7 @@ def test_a_continued_run_is_the_uninterrupted_one(
     whole, broken = (make_job(tmp_path / name, *overrides) for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.execute, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(broken)
     assert broken.folder.status()["state"] == "failed"
@@ -66,12 +66,12 @@ def test_a_continued_run_is_the_uninterrupted_one(
 
 
 def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     whole, broken = (make_job(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.execute, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(broken)
     assert not broken.folder.last_checkpoint.exists()
@@ -84,10 +84,10 @@ def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monk
     """Event files of a second sort as text: the tenth of a process comes before its ninth."""
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(9))
-    monkeypatch.setattr("ockham.lit.recorder.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     job = make_job(tmp_path / "run", *BASE, "model.hidden=[16]")
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.execute, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(job)
     execute(job)

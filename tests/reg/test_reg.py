@@ -1,12 +1,15 @@
 """Every regularizer against a formula written by hand, its gradient included."""
 
+import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
+import ockham.reg
 from ockham.core.parameters import named_parameters
 from ockham.models import CNN, MLP
 from ockham.reg import (
@@ -24,14 +27,24 @@ from ockham.reg import (
     KlSparsity,
     LabelSmoothing,
     MaxNorm,
-    Outputs,
     Regularizer,
     SpectralNorm,
     WeightDecay,
     total_penalty,
 )
+from ockham.reg.base import has_hook
 from ockham.reg.noise import dropout
 from ockham.reg.penalties import group_shrink, soft_threshold
+from ockham.reg.single import (
+    activations_of,
+    attach,
+    batch_penalties,
+    decay,
+    disturbed_input,
+    prox_and_project,
+    targets,
+    weight_penalties,
+)
 from ockham.rng import Streams, generator
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -55,7 +68,9 @@ def lrs(model: nn.Module, lr: float = 0.1) -> dict[str, float]:
     return dict.fromkeys(dict(model.named_parameters()), lr)
 
 
-NO_OUTPUTS = Outputs(torch.empty(0))
+def penalty_of(reg: Regularizer, model: nn.Module) -> torch.Tensor:
+    """The penalty on all parameters that it acts on, as a scalar."""
+    return torch.stack(weight_penalties([reg], named_parameters(model), with_proximal=True)).sum()
 
 
 @pytest.mark.parametrize(
@@ -73,8 +88,8 @@ NO_OUTPUTS = Outputs(torch.empty(0))
     ids=lambda value: type(value).__name__ if isinstance(value, Regularizer) else "",
 )
 def test_penalty_and_gradient_over_weights_and_not_biases(reg: Regularizer, formula: object, model: nn.Module) -> None:
-    reg.configure_model(model, context())
-    penalty = reg.penalty(named_parameters(model), NO_OUTPUTS)
+    attach([reg], model, context())
+    penalty = penalty_of(reg, model)
     expected = sum(formula(weight) for weight in matrices(model))
     torch.testing.assert_close(penalty, expected)
     parameters = list(model.parameters())
@@ -92,14 +107,14 @@ def _group_sum(weight: torch.Tensor) -> torch.Tensor:
 
 
 def test_gradient_of_l2_is_twice_strength_times_weight(model: nn.Module) -> None:
-    L2(0.3).penalty(named_parameters(model), NO_OUTPUTS).backward()
+    penalty_of(L2(0.3), model).backward()
     for weight in matrices(model):
         torch.testing.assert_close(weight.grad, 0.6 * weight.detach())
 
 
 @pytest.mark.parametrize("make", [L2, L1, ElasticNet])
 def test_include_bias_takes_every_parameter(make: type, model: nn.Module) -> None:
-    chosen = make(0.3, include_bias=True).penalty(named_parameters(model), NO_OUTPUTS)
+    chosen = penalty_of(make(0.3, include_bias=True), model)
     vector = torch.cat([parameter.flatten() for parameter in model.parameters()])
     expected = {L2: 0.3 * vector.square().sum(), L1: 0.3 * vector.abs().sum()}
     expected[ElasticNet] = (expected[L1] + expected[L2]) / 2
@@ -108,7 +123,7 @@ def test_include_bias_takes_every_parameter(make: type, model: nn.Module) -> Non
 
 def test_half_mean_without_data_size_names_the_setting(model: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"reg\.l2\.scale=half_mean .* set reg\.l2\.scale=sum"):
-        L2(0.3, scale="half_mean").penalty(named_parameters(model), NO_OUTPUTS)
+        penalty_of(L2(0.3, scale="half_mean"), model)
 
 
 def is_minimum(prox: torch.Tensor, start: torch.Tensor, penalty: object) -> bool:
@@ -133,7 +148,7 @@ def test_proximal_steps_minimise_what_they_should(model: nn.Module) -> None:
     layer = nn.Linear(4, 5)
     with torch.no_grad():
         layer.weight.copy_(start)
-        ElasticNet(2.0, l1_ratio=0.3).project(named_parameters(layer), lrs(layer, 0.25))
+        prox_and_project([ElasticNet(2.0, l1_ratio=0.3)], named_parameters(layer), lrs(layer, 0.25))
     assert is_minimum(layer.weight.detach(), start, lambda z: 0.25 * 2 * (0.3 * z.abs().sum() + 0.7 * z.square().sum()))
 
 
@@ -166,12 +181,12 @@ def test_l1_projects_by_lr_times_strength_and_leaves_biases(model: nn.Module) ->
     reg = L1(2.0)
     assert reg.proximal
     with torch.no_grad():
-        reg.project(named_parameters(model), lrs(model, 0.01))
+        prox_and_project([reg], named_parameters(model), lrs(model, 0.01))
     for name, parameter in model.named_parameters():
         expected = soft_threshold(before[name], 0.02) if parameter.ndim > 1 else before[name]
         assert torch.equal(parameter, expected)
     with torch.no_grad():
-        L1(2.0, method="subgradient").project(named_parameters(model), lrs(model))
+        prox_and_project([L1(2.0, method="subgradient")], named_parameters(model), lrs(model))
     assert all(torch.equal(p, soft_threshold(before[n], 0.02)) for n, p in model.named_parameters() if p.ndim > 1)
 
 
@@ -179,7 +194,7 @@ def test_group_lasso_empties_whole_input_units() -> None:
     layer = nn.Linear(4, 5)
     with torch.no_grad():
         layer.weight[:, 1] *= 1e-3
-        GroupLasso(0.1).project(named_parameters(layer), lrs(layer))
+        prox_and_project([GroupLasso(0.1)], named_parameters(layer), lrs(layer))
     assert torch.equal((layer.weight == 0).all(dim=0), torch.tensor([False, True, False, False]))
     assert not torch.isnan(group_shrink(torch.zeros(3, 2), 1.0, 0.1)).any()
 
@@ -187,7 +202,7 @@ def test_group_lasso_empties_whole_input_units() -> None:
 def test_weight_decay_multiplies_before_the_step(model: nn.Module) -> None:
     before = [weight.detach().clone() for weight in matrices(model)]
     with torch.no_grad():
-        WeightDecay(0.5).before_step(named_parameters(model), lrs(model, 0.1))
+        decay([WeightDecay(0.5)], named_parameters(model), lrs(model, 0.1))
     for weight, old in zip(matrices(model), before, strict=True):
         torch.testing.assert_close(weight.detach(), old * 0.95)
 
@@ -196,7 +211,7 @@ def test_max_norm_is_the_projection_on_a_ball(model: nn.Module) -> None:
     before = [weight.detach().clone() for weight in matrices(model)]
     limit = 0.6
     with torch.no_grad():
-        MaxNorm(limit).project(named_parameters(model), lrs(model))
+        prox_and_project([MaxNorm(limit)], named_parameters(model), lrs(model))
     shrunk = 0
     for weight, old in zip(matrices(model), before, strict=True):
         for unit, past in zip(weight.detach(), old, strict=True):
@@ -207,12 +222,12 @@ def test_max_norm_is_the_projection_on_a_ball(model: nn.Module) -> None:
     reference = F.normalize(before[-1], dim=1)
     with torch.no_grad():
         matrices(model)[-1].copy_(before[-1] * 100)
-        MaxNorm(1.0).project(named_parameters(model), lrs(model))
+        prox_and_project([MaxNorm(1.0)], named_parameters(model), lrs(model))
     torch.testing.assert_close(matrices(model)[-1].detach(), reference)
 
 
 def test_spectral_norm_makes_the_largest_singular_value_one(model: nn.Module) -> None:
-    SpectralNorm().configure_model(model, context())
+    attach([SpectralNorm()], model, context())
     for _ in range(200):
         model(torch.randn(2, 1, 8, 8))
     model.eval()
@@ -222,11 +237,53 @@ def test_spectral_norm_makes_the_largest_singular_value_one(model: nn.Module) ->
             assert float(singular[0].detach()) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_spectral_norm_is_the_parametrization_of_torch(model: nn.Module) -> None:
+    """Weights, gradients and state, from the same random vectors, over batches in training and one in evaluation."""
+    reference = copy.deepcopy(model)
+    attach([SpectralNorm()], model, context())
+    with Streams(0).global_seed("SpectralNorm"):
+        for layer in [module for module in reference.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]:
+            spectral_norm(layer)
+    assert list(model.state_dict()) == list(reference.state_dict())
+    for _ in range(3):
+        x = torch.randn(4, 1, 8, 8)
+        for each in (model, reference):
+            each.zero_grad()
+            each(x).square().sum().backward()
+        for one, other in zip(model.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+        for one, other in zip(model.buffers(), reference.buffers(), strict=True):
+            torch.testing.assert_close(one, other)
+    torch.testing.assert_close(model.eval()(x), reference.eval()(x))
+
+
+def test_two_of_one_class_draw_noise_of_their_own() -> None:
+    layer, streams = nn.Linear(2000, 1), Streams(0)
+    attach([Dropout(0.0, input_rate=0.5), Dropout(0.0, input_rate=0.5)], layer, Context(streams, 1, 1))
+    seen: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    layer(torch.ones(1, 2000))
+    first, second = (
+        dropout(torch.ones(1, 2000), Streams(0).stream(f"{name}/").uniform_like(torch.ones(1, 2000)), 0.5)
+        for name in ("Dropout", "Dropout 2")
+    )
+    assert torch.equal(seen[0], first * second)
+    assert float((first != second).double().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "cls", [cls for cls in vars(ockham.reg).values() if isinstance(cls, type) and issubclass(cls, Regularizer)]
+)
+def test_what_comes_with_ockham_is_made_of_pure_hooks(cls: type[Regularizer]) -> None:
+    """The plan of a sweep takes it for granted, to do without torch."""
+    assert not has_hook(cls, "configure_model")
+
+
 def test_dropout_zeroes_and_rescales() -> None:
     uniform = torch.tensor([0.1, 0.3, 0.29, 0.9])
     torch.testing.assert_close(dropout(torch.full((4,), 7.0), uniform, 0.3), torch.tensor([0.0, 10.0, 0.0, 10.0]))
     model = MLP((4000,), 3, hidden=[2000])
-    Dropout(0.4, input_rate=0.2).configure_model(model, context())
+    attach([Dropout(0.4, input_rate=0.2)], model, context())
     seen: dict[str, torch.Tensor] = {}
     model.hidden[0].linear.register_forward_hook(lambda m, inputs, out: seen.update(first=inputs[0]))
     model.output.register_forward_hook(lambda m, inputs, out: seen.update(last=inputs[0]))
@@ -244,14 +301,14 @@ def test_dropout_zeroes_and_rescales() -> None:
 
 
 def test_dropout_leaves_convolutions_alone_but_for_the_input(model: nn.Module) -> None:
-    Dropout(0.5, input_rate=0.1).configure_model(model, context())
+    attach([Dropout(0.5, input_rate=0.1)], model, context())
     hooked = [name for name, module in model.named_modules() if module._forward_pre_hooks]
     assert hooked == ["blocks.0.conv", "head.linear", "output"]
 
 
 def test_gaussian_dropout_has_mean_one_and_the_variance_of_dropout() -> None:
     layer = nn.Sequential(nn.Linear(3, 3), nn.Linear(20_000, 2))
-    GaussianDropout(0.3).configure_model(layer, context())
+    attach([GaussianDropout(0.3)], layer, context())
     seen = []
     layer[1].register_forward_hook(lambda m, inputs, out: seen.append(inputs[0]))
     layer[1](torch.ones(10, 20_000))
@@ -266,7 +323,7 @@ def test_dropconnect_drops_weights_and_keeps_gradients_of_the_rest() -> None:
     model = MLP((50,), 3, hidden=[40])
     before = model.hidden[0].linear.weight.detach().clone()
     streams = Streams(0)
-    DropConnect(0.25).configure_model(model, Context(streams, 1, 3))
+    attach([DropConnect(0.25)], model, Context(streams, 1, 3))
     layer = model.hidden[0].linear
     mask = dropout(torch.ones_like(before), Streams(0).stream("DropConnect/hidden.0.linear").uniform_like(before), 0.25)
     streams.begin(0)
@@ -279,27 +336,23 @@ def test_dropconnect_drops_weights_and_keeps_gradients_of_the_rest() -> None:
 
 
 def test_input_noise_adds_its_standard_deviation() -> None:
-    reg = InputNoise(0.3)
-    reg.configure_model(nn.Linear(1, 1), context())
-    x, y = torch.zeros(1000, 30), torch.zeros(1000)
-    noisy, same = reg.transform_batch(x, y)
+    noisy = disturbed_input([InputNoise(0.3)], torch.zeros(1000, 30), Streams(0))
     assert noisy.std() == pytest.approx(0.3, rel=0.02)
-    assert torch.equal(same, y)
+    assert noisy.mean() == pytest.approx(0.0, abs=0.01)
 
 
 def test_label_smoothing_is_torchs() -> None:
     reg = LabelSmoothing(0.2)
-    reg.configure_model(nn.Linear(1, 1), context())
     logits, y = torch.randn(20, 3), torch.randint(3, (20,))
-    _, target = reg.transform_batch(torch.empty(20), y)
+    target = targets([reg], y, 3, torch.float64)
     torch.testing.assert_close(F.cross_entropy(logits, target), F.cross_entropy(logits, y, label_smoothing=0.2))
-    _, twice = reg.transform_batch(torch.empty(20), F.one_hot(y, 3).double())  # after mixup
+    twice = targets([reg], F.one_hot(y, 3).double(), 3, torch.float64)  # after mixup
     torch.testing.assert_close(twice, target)
 
 
 def test_confidence_penalty_is_minus_the_entropy() -> None:
     logits = torch.randn(20, 3, requires_grad=True)
-    penalty = ConfidencePenalty(0.3).penalty([], Outputs(logits))
+    (penalty,) = batch_penalties([ConfidencePenalty(0.3)], logits, [])
     expected = -0.3 * torch.distributions.Categorical(logits=logits).entropy().mean()
     torch.testing.assert_close(penalty, expected)
     torch.testing.assert_close(*(torch.autograd.grad(p, logits)[0] for p in (penalty, expected)))
@@ -310,13 +363,14 @@ def test_kl_sparsity_is_the_divergence_of_mean_activations(*, convolutional: boo
     make = CNN((1, 8, 8), 3, channels=[4], dense=6, activation="sigmoid") if convolutional else None
     model = make or MLP((64,), 3, hidden=[5, 6], activation="sigmoid")
     reg = KlSparsity(0.3, target=0.1)
-    reg.configure_model(model, context())
+    attach([reg], model, context())
     kept: list[torch.Tensor] = []
     for module in model.modules():
         if isinstance(module, nn.Sigmoid):
             module.register_forward_hook(lambda m, inputs, out: kept.append(out))
-    outputs = Outputs(model(torch.randn(20, 1, 8, 8)))
-    penalty = reg.penalty([], outputs)
+    with activations_of(model, [reg]) as activations:
+        logits = model(torch.randn(20, 1, 8, 8))
+    penalty = torch.stack(batch_penalties([reg], logits, activations)).sum()
     expected = torch.zeros(())
     for activation in kept:
         for unit in range(activation.shape[1]):
@@ -329,7 +383,7 @@ def test_kl_sparsity_is_the_divergence_of_mean_activations(*, convolutional: boo
 
 def test_kl_sparsity_needs_sigmoids() -> None:
     with pytest.raises(ValueError, match="set model.activation=sigmoid"):
-        KlSparsity(0.1).configure_model(MLP((4,), 3, hidden=[5]), context())
+        attach([KlSparsity(0.1)], MLP((4,), 3, hidden=[5]), context())
 
 
 def test_early_stopping_waits_for_patience_epochs() -> None:
@@ -342,8 +396,7 @@ def test_early_stopping_waits_for_patience_epochs() -> None:
 def test_total_penalty_sums_all_also_the_proximal_ones(model: nn.Module) -> None:
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     regs = (L1(0.1), L2(0.2), ConfidencePenalty(0.3), Dropout(0.5))
-    for reg in regs:
-        reg.configure_model(model, context())
+    attach(regs, model, context())
     found = total_penalty(regs, model, images, lambda x: x.double() / 255)
     model.eval()
     logits = model(images.double() / 255)
@@ -357,8 +410,7 @@ def test_noise_is_the_same_for_one_seed_whatever_else_is_regularized() -> None:
         torch.manual_seed(0)
         model = MLP((30,), 3, hidden=[40])
         own = context()
-        for reg in (*others, Dropout(0.5, input_rate=0.5)):
-            reg.configure_model(model, own)
+        attach([*others, Dropout(0.5, input_rate=0.5)], model, own)
         own.streams.begin(2)
         seen = []
         model.hidden[0].linear.register_forward_hook(lambda m, inputs, out: seen.append(inputs[0]))

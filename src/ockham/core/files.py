@@ -3,6 +3,12 @@
 import os
 from pathlib import Path
 
+from ockham.errors import UserError
+
+
+class DamagedFileError(UserError):
+    """A file that is there and does not hold what was written; the message names it."""
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Put the content at the path: whoever looks, also after a crash, finds all of it or what was there before.

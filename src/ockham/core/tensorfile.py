@@ -15,13 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ockham.core.files import write_atomic
+from ockham.core.files import DamagedFileError, write_atomic
 
 CHECKSUM = "sha256"
-
-
-class DamagedFileError(Exception):
-    """A file that is there and does not hold what was written."""
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

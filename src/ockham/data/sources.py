@@ -46,9 +46,8 @@ class Mnist5k:
             raise UserError(f"{self.FILE} cannot be read ({error}): install the package again") from error
         if found != self.SHA256:
             raise UserError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
-        pixels = torch.from_numpy(images).unsqueeze(1)
-        classes = torch.from_numpy(labels).long()
-        train, val, test = (Split(pixels[start:end], classes[start:end]) for start, end in pairwise(self.BOUNDS))
+        whole = Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
+        train, val, test = (whole[torch.arange(start, end)] for start, end in pairwise(self.BOUNDS))
         return Source(train=train, val=val, test=test, classes=tuple(str(digit) for digit in range(10)))
 
 

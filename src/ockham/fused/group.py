@@ -1,30 +1,29 @@
 """Training a group: many runs in lockstep, each leaving the record that it would leave alone."""
 
 import copy
-import io
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ockham.core.files import write_atomic
-from ockham.core.metrics import Scores, evaluation_batch, scores
-from ockham.core.selection import Outcome, best_epoch
+from ockham.core.metrics import evaluation_batch, scores
 from ockham.data import Split
+from ockham.data.batches import steps_per_epoch
 from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
 from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink
-from ockham.record.checkpoint import Checkpoint
-from ockham.record.cost import peak_memory_bytes
-from ockham.record.events import EventWriter
-from ockham.record.folder import RunFolder, divergence, gaps
+from ockham.record.checkpoint import load_generation, save_generation
+from ockham.record.cost import synchronize
+from ockham.record.folder import gaps
+from ockham.record.ledger import EpochResult, Ledger, close_epoch
 from ockham.record.measure import weight_scalars
 from ockham.run import PROBE_SAMPLES, Run
 
@@ -39,25 +38,23 @@ ROWS_EVALUATED_AT_ONCE = 16
 
 @dataclass(eq=False)  # a member is itself: runs hold tensors, which do not compare to a truth value
 class Member:
-    """One run of a group. `finish` is called once when it has come to its end, with its checkpoints written and the scores
-    of its selected weights on train, val and test.
-
-    One that ended for good in an earlier attempt has no folder: it is computed again with the others, since the last bits
-    of a group may depend on its size, and leaves nothing.
-    """
+    """One run of a group, and its record."""
 
     run: Run
-    folder: RunFolder | None
-    events: EventWriter | None
-    prune: Callable[[Sequence[float]], bool] | None
-    finish: Callable[[Mapping[str, Scores]], None]
-    history: list[Outcome] = field(default_factory=list)
-    ended: bool = False
+    ledger: Ledger
 
 
-def finished_epochs_of(checkpoint: Path) -> int:
-    """After how many epochs a group continues; 0 where it has no checkpoint."""
-    return int(torch.load(checkpoint, weights_only=True)["epoch"]) if checkpoint.exists() else 0
+class MemberState:
+    """What a checkpoint keeps of the member in a row of a group."""
+
+    def __init__(self, group: "Group", row: int) -> None:
+        self.group, self.row = group, row
+
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.group.members[self.row].run.model.state_dict()
+
+    def optimizer_state(self) -> dict[str, Any]:
+        return self.group.updates.state(self.row)
 
 
 def train_group(members: Sequence[Member], checkpoint: Path) -> None:
@@ -93,22 +90,21 @@ class Group:
         self.checkpoint = checkpoint
         self.all = list(members)
         self.epoch, self.step = 0, 0
-        self.train_seconds = self.past_seconds = 0.0
-        self.started = self.last_written = time.monotonic()
+        self.last_written = time.monotonic()
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
         # Once for all, so that a group that continues takes the same form.
         self.form = Compiled if pays_to_compile([member.run for member in members]) else Native
         self._take([members[position] for position in order([member.run for member in members])])
-        self.best = self._copies()
-        if checkpoint.exists():
-            self._load()
+        self._continue()
+        for member in members:
+            member.ledger.start(member.run)
 
     def _take(self, members: list[Member]) -> None:
         """Make these the members that train, with all that follows from who they are."""
         self.members = members
         runs = [member.run for member in members]
-        self.stack = Stack([run.model for run in runs])
+        self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = self.form(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches.
@@ -121,50 +117,58 @@ class Group:
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
         self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
 
-    def _copies(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.stack.state.items()}
-
     # -- training --------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
         run = self.all[0].run
-        while self.epoch < run.num_epochs and any(not member.ended for member in self.members):
+        while self.epoch < run.num_epochs and any(not member.ledger.has_ended for member in self.members):
             self._train_epoch()
             self._end_epoch()
 
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
-        self.updates.prepare(self._batch([order[: self.settings.batch_size] for order in orders]))
+        step_size = self.all[0].run.step_size
+        self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.run.streams.begin(self.epoch)
         sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
         factors = self._factors(len(orders[0]))
-        size = self.settings.batch_size
-        for index, begin in enumerate(range(0, len(orders[0]), size)):
-            batches = [order[begin : begin + size] for order in orders]
+        for index, begin in enumerate(range(0, len(orders[0]), step_size)):
+            batches = [order[begin : begin + step_size] for order in orders]
             sums += self._step(batches, factors[index]) * len(batches[0])
         self.epoch_samples = len(orders[0])
         self.objectives = (sums / self.epoch_samples).tolist()
         self.lrs = self.base_lrs * factors[-1]
+        synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
 
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
-        steps = -(-samples // self.settings.batch_size)
-        total = self.members[0].run.total_steps
-        return np.array([[m.run.schedule(self.step + s, total) for m in self.members] for s in range(steps)])
+        runs = [member.run for member in self.members]
+        steps, total = steps_per_epoch(samples, runs[0].step_size), runs[0].total_steps
+        costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
+        return np.array(
+            [
+                [run.schedule(self.step + step, total, cost) for run, cost in zip(runs, costs, strict=True)]
+                for step in range(steps)
+            ]
+        )
 
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
         self.step += 1
-        return self.updates.step(self._batch(batches), factors)
+        return self.updates.step(self._microbatches(batches), factors)
+
+    def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
+        """What is worked on at a time of the batch of each cohort."""
+        return [self._batch(parts) for parts in zip(*(b.split(self.settings.batch_size) for b in batches), strict=True)]
 
     def _batch(self, batches: Sequence[Tensor]) -> Batch:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
-            y = data.train.labels.index_select(0, batch)
-            x = leader.normalize(data.train.images.index_select(0, batch))
+            images, y = data.train.batch(batch)
+            x = leader.normalize(images)
             if leader.augment is not None:
                 noise = leader.streams.stream("augment").on(x.device)
                 classes = len(data.classes)
@@ -176,24 +180,26 @@ class Group:
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        self.train_seconds += self.epoch_seconds
         measured = self._measure()
         self.epoch += 1
-        ending: list[int] = []
-        for position, member in enumerate(self.members):
-            if not member.ended and self._record(position, member, measured[position]):
-                ending.append(position)
-        for begin in range(0, len(ending), ROWS_EVALUATED_AT_ONCE):
-            self._finish(ending[begin : begin + ROWS_EVALUATED_AT_ONCE])
-        shown = [m[f"{self.settings.objective}"] for m, member in zip(measured, self.members, strict=True) if not member.ended]
-        if shown:
-            log.info(
-                "epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, self.all[0].run.num_epochs, len(shown),
-                self.settings.objective, min(shown), max(shown),
-            )  # fmt: skip
+        rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
+        seconds = self.epoch_seconds / len(self.all)
+        results = [EpochResult(self.step, self._samples, measured[row], self.epoch_samples, seconds) for row in rows]
+        ledgers = [self.members[row].ledger for row in rows]
+        verdicts = close_epoch(ledgers, results, [MemberState(self, row) for row in rows])
+        done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
+        for begin in range(0, len(done), ROWS_EVALUATED_AT_ONCE):
+            self._finish(done[begin : begin + ROWS_EVALUATED_AT_ONCE])
+        self._log_epoch([measured[row] for row in rows])
         self._shrink()
         if time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
+
+    def _log_epoch(self, measured: Sequence[Mapping[str, float]]) -> None:
+        objective = self.settings.objective
+        low, high = (pick(scalars[objective] for scalars in measured) for pick in (min, max))
+        epochs = self.all[0].run.num_epochs
+        log.info("epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, epochs, len(measured), objective, low, high)
 
     def _measure(self) -> list[dict[str, float]]:
         """The scalars of metrics.csv for every member."""
@@ -202,7 +208,7 @@ class Group:
             evaluated[name] = [(math.nan, math.nan)] * len(self.members)
             for cohort, data in enumerate(self.data):
                 rows = [row for row, own in enumerate(self.cohort_of) if own == cohort]
-                forward = self.stack.evaluation(self.stack.state, None if len(rows) == len(self.members) else rows)
+                forward = self.stack.evaluation(rows)
                 split = self.probes[cohort] if name == "train" else data.val
                 for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
                     evaluated[name][row] = scores(logits, split.labels)
@@ -212,7 +218,7 @@ class Group:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
         leader = self.leaders[cohort]
         size = evaluation_batch(leader.model, self.device)
-        return torch.cat([forward(leader.normalize(part)) for part in split.images.split(size)], dim=1)
+        return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
     def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         run = self.members[position].run
@@ -225,104 +231,34 @@ class Group:
             **scalars,
             **gaps(scalars),
             "train/objective": self.objectives[position],
-            **weight_scalars(run.regularizers, run.model, probe.images, leader.normalize),
+            **weight_scalars(run.regularizers, run.model, probe, leader.normalize),
             "lr": float(self.lrs[position]),
         }
 
-    def _record(self, position: int, member: Member, scalars: dict[str, float]) -> bool:
-        """Write the member's epoch; whether it has come to its end."""
-        member.history.append(Outcome(scalars[self.settings.objective], scalars["val/loss"]))
-        if member.folder is not None:
-            member.folder.append_epoch(self.epoch, self.step, scalars)
-        if member.events is not None:
-            throughput = {"samples_per_second": self.epoch_samples / self.epoch_seconds}
-            member.events.epoch(self.epoch, self.step, scalars | throughput)
-        member.ended, done = self._judge(position, member, scalars)
-        if done and member.folder is not None:
-            self._write_checkpoints(position, member, member.folder)
-        return done
-
-    def _judge(self, position: int, member: Member, scalars: dict[str, float]) -> tuple[bool, bool]:
-        """(whether the member ends without being finished, whether it has come to its end); keeps its best weights."""
-        run, folder = member.run, member.folder
-        diverged = divergence(scalars)
-        if diverged is not None:
-            if folder is not None:
-                self._write_cost(folder)
-                folder.end("diverged", error=f"{diverged} after epoch {self.epoch}")
-            return True, False
-        if run.is_best(member.history):
-            for name, value in self.stack.state.items():
-                self.best[name][position].copy_(value[position])
-        if self.epoch == run.num_epochs or run.stops(member.history):
-            return False, True
-        if member.prune is None or not member.prune(run.costs(member.history)):
-            return False, False
-        if folder is not None:
-            self._write_checkpoints(position, member, folder)
-            folder.end("pruned")
-        return True, False
-
     def _finish(self, rows: Sequence[int]) -> None:
-        """The end of members that have come to it."""
-        told = [row for row in rows if self.members[row].folder is not None]
+        """The end of members that have come to it: their best weights on all splits, of a cohort in one product."""
+        rows = [row for row in rows if self.members[row].ledger.writes]
         for cohort, data in enumerate(self.data):
-            own = [row for row in told if self.cohort_of[row] == cohort]
-            forward = self.stack.evaluation(self.best, own)
-            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()} if own else {}
-            for position, row in enumerate(own):
+            of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
+            if not of_cohort:
+                continue
+            forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
+            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
+            for position, row in enumerate(of_cohort):
                 evaluated = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
-                self.members[row].finish(evaluated)
-        for row in rows:
-            self.members[row].ended = True
+                self.members[row].ledger.finish(evaluated=evaluated)
 
-    def _write_cost(self, folder: RunFolder) -> None:
-        """The member's share of what the group took."""
-        share = 1 / len(self.all)
-        train_seconds = self.train_seconds * share
-        folder.write_cost(
-            {
-                "samples_per_second": self._samples_until(self.epoch) / max(train_seconds, 1e-9),
-                "train_seconds": train_seconds,
-                "wall_seconds": (self.past_seconds + time.monotonic() - self.started) * share,
-                "peak_memory_bytes": peak_memory_bytes(self.device),
-            }
-        )
-
-    def _write_checkpoints(self, position: int, member: Member, folder: RunFolder) -> None:
-        """The checkpoints of the single run."""
-        self._write_cost(folder)
-        run, history = member.run, member.history
-        best = best_epoch(history, maximise=run.maximise) + 1
-        names = list(run.model.state_dict())
-        Checkpoint(
-            epoch=best,
-            step=min(best * run.steps_per_epoch, run.total_steps),
-            samples=self._samples_until(best),
-            history=history[:best],
-            model={name: self.best[name][position].clone() for name in names},
-            optimizer=None,
-            input=run.input,
-        ).save(folder.best_checkpoint)
-        Checkpoint(
-            epoch=self.epoch,
-            step=self.step,
-            samples=self._samples_until(self.epoch),
-            history=list(history),
-            model={name: value.clone() for name, value in run.model.state_dict().items()},
-            optimizer=self.updates.state(position),
-            input=run.input,
-        ).save(folder.last_checkpoint)
-
-    def _samples_until(self, epoch: int) -> int:
+    @property
+    def _samples(self) -> int:
+        """What a member has worked on until the end of the last epoch."""
         run = self.all[0].run
-        return (epoch - 1) * len(run.splits.train) + run.epoch_samples(epoch - 1)
+        return (self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 
     def _shrink(self) -> None:
         """Leave the ended members behind once that pays."""
-        rows = [position for position, member in enumerate(self.members) if not member.ended]
+        rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         runs = [member.run for member in self.members]
         kept, steps = [runs[row] for row in rows], runs[0].total_steps - self.step
         if kept and pays_to_shrink(runs, kept, steps, compile_again=self.form is Compiled):
@@ -330,39 +266,30 @@ class Group:
 
     def _keep(self, rows: list[int]) -> None:
         states = [copy.deepcopy(self.updates.state(row)) for row in rows]
-        self.best = {name: value[rows].clone() for name, value in self.best.items()}
         self._take([self.members[row] for row in rows])
         for position, state in enumerate(states):
             self.updates.load(position, state)
 
     def _save(self) -> None:
-        buffer = io.BytesIO()
         content = {
             "epoch": self.epoch,
             "step": self.step,
-            "train_seconds": self.train_seconds,
-            "wall_seconds": self.past_seconds + time.monotonic() - self.started,
+            "ledgers": [member.ledger.snapshot() for member in self.all],
             "members": [self.all.index(member) for member in self.members],
-            "ended": [member.ended for member in self.all],
-            "histories": [[list(outcome) for outcome in member.history] for member in self.all],
             "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
-            "best": self.best,
         }
-        for member in self.members:
-            if member.events is not None and not member.ended:
-                member.events.flush()
-        torch.save(content, buffer)
-        write_atomic(self.checkpoint, buffer.getvalue())
+        save_generation(self.checkpoint, content)
         self.last_written = time.monotonic()
 
-    def _load(self) -> None:
-        content = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+    def _continue(self) -> None:
+        """Take up the state in the checkpoint, where there is one."""
+        content = load_generation(self.checkpoint, warn=lambda message: log.warning("warning: %s", message))
+        if content is None:
+            return
         self.epoch, self.step = content["epoch"], content["step"]
-        self.train_seconds, self.past_seconds = content["train_seconds"], content["wall_seconds"]
-        for member, ended, history in zip(self.all, content["ended"], content["histories"], strict=True):
-            member.ended = ended
-            member.history = [Outcome(*pair) for pair in history]
+        for member, snapshot in zip(self.all, content["ledgers"], strict=True):
+            member.ledger.restore(snapshot)
         kept = [self.all[index] for index in content["members"]]
         if kept != self.members:
             self._keep([self.members.index(member) for member in kept])
@@ -370,4 +297,3 @@ class Group:
             value.copy_(content["stack"][name])
         for position, state in enumerate(content["optimizers"]):
             self.updates.load(position, state)
-        self.best = content["best"]

@@ -1,4 +1,4 @@
-"""Which jobs of a sweep train together. A pure function of the job list, without torch.
+"""Which jobs of a sweep train together. A pure function of the job list, without torch unless a regularizer comes from outside.
 
 Jobs can share one program when they agree in everything that fixes shapes and lengths; optimizer, schedule, regularizers,
 seed and fold may differ.
@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -16,21 +17,6 @@ from ockham.optim.rules import rule_of
 Content = Mapping[str, Any]
 
 MODELS = ("ockham.models.MLP", "ockham.models.Linear")
-REGULARIZERS = (
-    "ConfidencePenalty",
-    "Dropout",
-    "EarlyStopping",
-    "ElasticNet",
-    "GaussianDropout",
-    "GroupLasso",
-    "InputNoise",
-    "KlSparsity",
-    "L1",
-    "L2",
-    "LabelSmoothing",
-    "MaxNorm",
-    "WeightDecay",
-)
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
@@ -89,17 +75,28 @@ def why_alone(job: Content) -> str | None:
     except ValueError as error:
         return str(error)
     schedule = str(job["schedule"].get("_target_"))
-    if not schedule.startswith("ockham.schedules.") or schedule.endswith(".Plateau"):
-        return f"schedule {_name(schedule)} depends on results"
+    if not schedule.startswith("ockham.schedules."):
+        return f"schedule {_name(schedule)} is not one of Ockham's"
     for name, settings in job["reg"].items():
-        package, _, cls = str(settings.get("_target_")).rpartition(".")
-        if package != "ockham.reg" or cls not in REGULARIZERS:
-            return f"reg={name} has no form over members"
-    if trainer["devices"] != 1 or trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None:
-        return "several devices, accumulation and clipping are done in single runs"
+        if _changes_model(str(settings.get("_target_")), tuple(job["trust"])):
+            return f"reg={name} changes the model in configure_model"
+    if trainer["devices"] != 1:
+        return "several devices work on single runs"
     if trainer["precision"] not in PRECISIONS:
         return f"trainer.precision={trainer['precision']} is done in single runs"
     return None
+
+
+@cache
+def _changes_model(target: str, trust: tuple[str, ...]) -> bool:
+    """Whether a regularizer does more than its pure hooks say. Those of Ockham do not; a class from elsewhere is imported."""
+    if target.startswith("ockham.reg."):
+        return False
+    from ockham.build import resolve
+    from ockham.reg import Regularizer
+    from ockham.reg.base import has_hook
+
+    return has_hook(resolve(target, Regularizer, setting="reg.*._target_", trust=trust), "configure_model")
 
 
 def _name(target: Any) -> str:

@@ -1,6 +1,7 @@
 """Models of dense layers stacked over members: every parameter has a leading axis of members."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ockham.core.parameters import NamedParameters, named_parameters
 from ockham.fused.products import product
+from ockham.fused.regularizers import Regularization, Tensors, state_prefix
+from ockham.reg import Regularizer
+from ockham.reg.single import Parametrization
 
 Disturb = Callable[[str, Tensor], Tensor]
 """(name of a dense layer, its input (members or 1, n, in)) -> the input with noise, (members, n, in) where it has any."""
-
-Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,25 +70,29 @@ class SharedDense(torch.autograd.Function):
 class Stack:
     """The parameters and buffers of equal models, stacked; the models' own tensors become views of the stacked ones.
 
-    So whatever is known of a single model (its state, its norms, its penalties) is computed on the model itself.
+    So whatever is known of a single model (its state, its norms, its penalties) is computed on the model itself. Regularizers
+    may have given a model tensors of other names, and states that other members lack: see `stacked_names`.
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], regularizers: Sequence[Sequence[Regularizer]]) -> None:
+        """`regularizers` are those of each model."""
         self.models = list(models)
-        first = self.models[0]
-        self.layers = _layers(first)
-        self.parameters = {
-            name: torch.stack([model.get_parameter(name).detach() for model in models]) for name, _ in first.named_parameters()
-        }
+        self.regularizers = list(regularizers)
+        self.layers = _layers(self.models[0])
+        states = [_by_stacked_name(model, model.state_dict()) for model in models]
+        parameters = {name for name, _ in stacked_parameters(self.models[0])}
+        stacked = _stacked(states)
+        self.parameters = {name: value for name, value in stacked.items() if name in parameters}
+        self.buffers = {name: value for name, value in stacked.items() if name not in parameters}
         self.like = next(iter(self.parameters.values()))
         self.widths = [self.parameters[f"{layer.name}.weight"].shape[-1] for layer in self.layers]
-        self.buffers = {name: torch.stack([model.get_buffer(name) for model in models]) for name, _ in first.named_buffers()}
         for position, model in enumerate(self.models):
-            for name, stacked in self.parameters.items():
-                model.get_parameter(name).data = stacked[position]
-            for name, stacked in self.buffers.items():
-                owner, _, own = name.rpartition(".")
-                setattr(model.get_submodule(owner), own, stacked[position])
+            for name, stacked_name in stacked_names(model).items():
+                owner, _, last = name.rpartition(".")
+                if stacked_name in parameters:
+                    model.get_parameter(name).data = stacked[stacked_name][position]
+                else:
+                    setattr(model.get_submodule(owner), last, stacked[stacked_name][position])
 
     def __len__(self) -> int:
         return len(self.models)
@@ -95,16 +102,66 @@ class Stack:
         """Parameters and buffers by name, (members, ...)."""
         return self.parameters | self.buffers
 
-    def evaluation(self, state: Tensors, rows: Sequence[int] | None = None) -> Callable[[Tensor], Tensor]:
-        """Inputs (n, ...) -> logits (rows, n, classes) in evaluation mode with a stacked state, of `rows` of it or of all."""
-        if rows is not None:
-            state = {name: value[list(rows)] for name, value in state.items()}
+    def evaluation(self, rows: Sequence[int], weights: Sequence[Tensors] | None = None) -> Callable[[Tensor], Tensor]:
+        """Inputs (n, ...) -> logits (rows, n, classes) of the members in `rows`, in evaluation mode.
+
+        With `weights`, a state_dict of each of those members, in place of their own.
+        """
+        models = [self.models[row] for row in rows]
+        if weights is not None:
+            states = [_by_stacked_name(model, own) for model, own in zip(models, weights, strict=True)]
+            state = {name: value.to(self.like.device) for name, value in _stacked(states).items()}
+        else:
+            state = self.state if list(rows) == list(range(len(self))) else {n: v[list(rows)] for n, v in self.state.items()}
+        names = [layer.name for layer in self.layers]
+        regularization = Regularization([self.regularizers[row] for row in rows], models, names, self.like)
+        inputs = {"numbers": regularization.numbers, "masks": regularization.masks}
+        used = {
+            name: regularization.weight(name, state[f"{name}.weight"], state, inputs, training=False) for name in names
+        }  # fmt: skip
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
-            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), training=False)
+            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), weights=used, training=False)
 
         return logits
+
+
+def stacked_names(model: nn.Module) -> dict[str, str]:
+    """The name in a stack for each name in the state_dict of a model.
+
+    They differ where a regularizer parametrizes a weight: torch renames it and hangs the state into the layer.
+    """
+    names = {}
+    for name in model.state_dict():
+        parts = re.fullmatch(r"(.+)\.parametrizations\.(\w+)\.(?:original|(\d+)\.(\w+))", name)
+        if parts is None:
+            names[name] = name
+            continue
+        layer, tensor, number, entry = parts.groups()
+        if number is None:
+            names[name] = f"{layer}.{tensor}"
+        else:
+            parametrization = model.get_submodule(f"{layer}.parametrizations.{tensor}.{number}")
+            assert isinstance(parametrization, Parametrization)
+            names[name] = state_prefix(layer, tensor, parametrization.name) + entry
+    return names
+
+
+def stacked_parameters(model: nn.Module) -> NamedParameters:
+    """The trainable parameters of a model with their names in a stack, in the order of the stack."""
+    names = stacked_names(model)
+    return sorted((names[name], parameter) for name, parameter in named_parameters(model))
+
+
+def _by_stacked_name(model: nn.Module, state: Tensors) -> dict[str, Tensor]:
+    return {stacked: state[name] for name, stacked in stacked_names(model).items()}
+
+
+def _stacked(states: Sequence[Tensors]) -> dict[str, Tensor]:
+    """The states of members by name, (members, ...). One that lacks a tensor has that of another, which nothing takes."""
+    first_with = {name: state for state in reversed(states) for name in state}
+    return {name: torch.stack([state.get(name, first_with[name][name]) for state in states]) for name in sorted(first_with)}
 
 
 def forward(
@@ -113,24 +170,26 @@ def forward(
     buffers: Tensors,
     x: Tensor,
     *,
+    weights: Tensors,
     training: bool,
     disturb: Disturb | None = None,
     activations: dict[str, Tensor] | None = None,
 ) -> Tensor:
     """Logits (members, n, classes) for inputs (members, n, pixels), or (1, n, pixels) where all members see the same.
 
-    In training batch norm uses and updates statistics of the batch. `activations` collects what follows each sigmoid.
+    `weights` (members, out, in) are those that the layers compute with, by layer; all else is read from `parameters`. In
+    training batch norm uses and updates statistics of the batch. `activations` collects what follows each activation function.
     """
     for layer in layers:
         if disturb is not None:
             x = disturb(layer.name, x)
-        weight, bias = parameters[f"{layer.name}.weight"], parameters.get(f"{layer.name}.bias")
+        weight, bias = weights[layer.name], parameters.get(f"{layer.name}.bias")
         x = Dense.apply(x, weight, bias) if len(x) == len(weight) else SharedDense.apply(x[0], weight, bias)
         if layer.norm is not None:
             x = _normalized(parameters, buffers, layer.norm, x, training=training)
         if layer.activation is not None:
             x = layer.activation(x)
-            if activations is not None and isinstance(layer.activation, nn.Sigmoid):
+            if activations is not None:
                 activations[layer.name] = x
     return x
 

@@ -21,13 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
-from ockham.core.parameters import named_parameters
-from ockham.fused.effects import OnWeights, update
 from ockham.fused.objective import Batch, Objective
-from ockham.fused.stack import Stack, Tensors
+from ockham.fused.stack import Stack, Tensors, stacked_parameters
+from ockham.fused.weights import update
 from ockham.optim.responses import Responses, rules_of
 from ockham.optim.rules import Rule, State, Update
-from ockham.reg import Outputs
+from ockham.reg.single import decay, prox_and_project, weight_penalties
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -40,11 +39,14 @@ SECONDS_A_STEP, SECONDS_SAVED, SECONDS_TO_COMPILE = 8e-9, 3e-9, 6.0
 class Updates(Protocol):
     """Steps of the members."""
 
-    def prepare(self, batch: Batch) -> None:
-        """What has to be done once before steps on batches of that shape."""
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
+        """What has to be done once before steps on micro-batches of these shapes."""
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
-        """A step with `factors` (members,) times each learning rate, in place; returns the members' objectives, (members,)."""
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        """A step in place with `factors` (members,) times each learning rate; returns the members' objectives, (members,).
+
+        The micro-batches are worked on one after the other, and make one batch together.
+        """
 
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
@@ -77,7 +79,7 @@ def _seconds_to_compile(runs: Sequence[Run]) -> float:
 
 def updates_of(run: Run) -> tuple[Update, ...]:
     """What the member's optimizer does to each parameter, read from the optimizer itself."""
-    rules = rules_of(run.make_optimizer(run.model), named_parameters(run.model))
+    rules = rules_of(run.make_optimizer(run.model), stacked_parameters(run.model))
     return tuple(rule.update for rule, _ in rules)
 
 
@@ -86,18 +88,20 @@ class Native:
 
     def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
         self.stack = stack
-        self.objective = Objective(stack.layers, stack.widths, runs, stack.like)
+        self.objective = Objective(stack, slice(len(runs)), runs)
+        self.clipping = runs[0].settings.clipping
         self.regularizers = [run.regularizers for run in runs]
-        self.parameters = [named_parameters(run.model) for run in runs]
+        self.parameters = [stacked_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
         self.base_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.responses = [Responses(own, named) for own, named in zip(self.optimizers, self.parameters, strict=True)]
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
         pass
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
-        losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, self.objective.inputs(batch))
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        inputs = [self.objective.inputs(batch) for batch in microbatches]
+        losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, inputs)
         with torch.no_grad():
             penalties = [self._step(position, gradients, float(factor)) for position, factor in enumerate(factors)]
         return losses + torch.stack(penalties)
@@ -107,25 +111,25 @@ class Native:
         for (_, parameter), gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient[position]
         penalty = self._penalty(position, like=gradients[0])
+        if self.clipping is not None:
+            self.clipping.apply(parameter for _, parameter in parameters)
         lrs: dict[int, float] = {}
         for group, base in zip(optimizer.param_groups, self.base_lrs[position], strict=True):
             group["lr"] = base * factor
             lrs |= dict.fromkeys([id(parameter) for parameter in group["params"]], group["lr"])
         by_name = {name: lrs[id(parameter)] for name, parameter in parameters}
-        for reg in self.regularizers[position]:
-            reg.before_step(parameters, by_name)
+        decay(self.regularizers[position], parameters, by_name)
         optimizer.step()
-        for reg in self.regularizers[position]:
-            reg.project(parameters, self.responses[position])
+        prox_and_project(self.regularizers[position], parameters, self.responses[position])
         return penalty
 
     def _penalty(self, position: int, *, like: Tensor) -> Tensor:
         """The penalties on weights in the loss; their gradient is added to that of the data."""
-        in_loss = [r for r in self.regularizers[position] if r.has_penalty and not r.proximal and not r.uses_outputs]
-        if not in_loss:
-            return torch.zeros((), dtype=like.dtype, device=like.device)
         with torch.enable_grad():
-            total = torch.stack([reg.penalty(self.parameters[position], Outputs(like)) for reg in in_loss]).sum()
+            penalties = weight_penalties(self.regularizers[position], self.parameters[position])
+            if not penalties:
+                return torch.zeros((), dtype=like.dtype, device=like.device)
+            total = torch.stack(penalties).sum()
             total.backward()
         return total.detach()
 
@@ -166,7 +170,7 @@ class Family:
     def __init__(self, stack: Stack, runs: Sequence[Run], rows: slice) -> None:
         runs = runs[rows]
         self.rows = rows
-        by_member = [rules_of(run.make_optimizer(run.model), named_parameters(run.model)) for run in runs]
+        by_member = [rules_of(run.make_optimizer(run.model), stacked_parameters(run.model)) for run in runs]
         self.rules = [rule for rule, _ in by_member[0]]
         by_update = {rule.update: position for position, rule in reversed(list(enumerate(self.rules)))}
         self.parts = {
@@ -175,62 +179,60 @@ class Family:
         }
         #: The part of each parameter.
         self.part_of = [str(by_update[rule.update]) for rule in self.rules]
-        self.objective = Objective(stack.layers, stack.widths, runs, stack.like)
+        self.objective = Objective(stack, rows, runs)
         self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
         self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
         self.states = [
             {name: torch.zeros_like(p) for name in rule.state}
             for rule, p in zip(self.rules, self.parameters.values(), strict=True)
         ]
-        on_weights = OnWeights.of(runs)
-        self.used = on_weights.used
-        self.on_matrices, self.on_others = (
-            {name: torch.tensor(side[name], dtype=stack.like.dtype, device=stack.like.device) for name in sorted(self.used)}
-            for side in (on_weights.matrices, on_weights.others)
-        )
         self.like = stack.like
-        self.batch_size = runs[0].settings.batch_size
+        self.step_size = runs[0].step_size
+        self.clipping = runs[0].settings.clipping
         self.compiled_step: Callable[..., Tensor] | None = None
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
         """Compile the step of such batches."""
         if self.compiled_step is None:
             coming = {name: copy.copy(part) for name, part in self.parts.items()}
             for part in coming.values():
                 part.advance(np.ones(len(part.base_lrs)))
-            self.compiled_step = compiled(self.whole_step, self.identity, *self._arguments(batch, coming))
+            self.compiled_step = compiled(self.whole_step, self.identity, *self._arguments(microbatches, coming))
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         """A step with the factors (members of the group,); returns the members' objectives, (members,)."""
         for part in self.parts.values():
             part.advance(factors[self.rows])
         # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
-        if batch.x.shape[1] < self.batch_size or self.compiled_step is None:
-            return self.whole_step(*self._arguments(batch, self.parts))
-        return self.compiled_step(*self._arguments(batch, self.parts))
+        arguments = self._arguments(microbatches, self.parts)
+        if sum(batch.x.shape[1] for batch in microbatches) < self.step_size or self.compiled_step is None:
+            return self.whole_step(*arguments)
+        return self.compiled_step(*arguments)
 
-    def _arguments(self, batch: Batch, parts: Mapping[str, Part]) -> tuple[Tensors, Tensors, Sequence[State], dict[str, Any]]:
+    def _arguments(
+        self, microbatches: Sequence[Batch], parts: Mapping[str, Part]
+    ) -> tuple[Tensors, Tensors, Sequence[State], dict[str, Any]]:
         """What `whole_step` is called with."""
         inputs = {
-            **self.objective.inputs(Batch(batch.x, batch.y, batch.cohorts[self.rows])),
+            "microbatches": [self.objective.inputs(Batch(b.x, b.y, b.cohorts[self.rows])) for b in microbatches],
             "hyper": {name: part.numbers(self.like) for name, part in parts.items()},
-            "on_matrices": self.on_matrices,
-            "on_others": self.on_others,
         }
         return self.parameters, self.buffers, self.states, inputs
 
     @property
     def identity(self) -> Hashable:
         """What fixes `whole_step`, beside the names and shapes of its arguments."""
-        return tuple(rule.update for rule in self.rules), self.used, repr(self.objective.layers), self.objective.num_classes
+        rules = tuple(rule.update for rule in self.rules)
+        identity = self.objective.regularization.identity
+        return rules, identity, self.clipping, repr(self.objective.layers), self.objective.num_classes
 
     def whole_step(self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Any]) -> Tensor:
         """Forward and backward pass and update, in place; returns the members' objectives, (members,)."""
-        losses, gradients = self.objective.gradients(parameters, buffers, inputs)
+        losses, gradients = self.objective.gradients(parameters, buffers, inputs["microbatches"])
         with torch.no_grad():
             return losses + update(
-                self.rules, self.used, list(parameters.values()), gradients, states,
-                [inputs["hyper"][part] for part in self.part_of], inputs["on_matrices"], inputs["on_others"],
+                self.rules, self.objective.regularization, self.clipping, list(parameters.values()), gradients, states,
+                [inputs["hyper"][part] for part in self.part_of], inputs["microbatches"][0],
             )  # fmt: skip
 
 
@@ -244,18 +246,18 @@ class Compiled:
         starts = [row for row, rule in enumerate(rules) if row == 0 or rule != rules[row - 1]]
         self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
         for family in self.families:
-            family.prepare(batch)
+            family.prepare(microbatches)
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
-        return torch.cat([family.step(batch, factors) for family in self.families])
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        return torch.cat([family.step(microbatches, factors) for family in self.families])
 
     def _parameters(self, position: int, optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Any], Part, State, int]]:
         """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
         family = next(family for family in self.families if family.rows.start <= position < family.rows.stop)
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        named = named_parameters(self.runs[position].model)
+        named = stacked_parameters(self.runs[position].model)
         for (_, parameter), part, state in zip(named, family.part_of, family.states, strict=True):
             yield parameter, groups[id(parameter)], family.parts[part], state, position - family.rows.start
 

@@ -1,37 +1,26 @@
-"""Executing an run with Lightning's Trainer."""
+"""Training a run with Lightning's Trainer."""
 
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ockham.lit.chunks import ChunkModule
+from ockham.lit.epoch_end import EpochEnd
 from ockham.lit.module import Classifier
 from ockham.lit.progress import Progress
-from ockham.lit.recorder import Recorder
 from ockham.record.checkpoint import Checkpoint
-from ockham.record.events import EventWriter
-from ockham.record.folder import RunFolder
+from ockham.record.ledger import Ledger
 from ockham.run import Run
 
 
-def fit(
-    run: Run,
-    folder: RunFolder,
-    checkpoint: Checkpoint | None,
-    *,
-    events: EventWriter | None,
-    prune: Callable[[Sequence[float]], bool] | None = None,
-    callbacks: Sequence[pl.Callback] = (),
-) -> None:
-    """Train to the end, or until a regularizer stops the run or a number is no longer finite; the record is in `folder`.
+def fit(run: Run, ledger: Ledger, checkpoint: Checkpoint | None, *, callbacks: Sequence[pl.Callback] = ()) -> None:
+    """Train from the checkpoint on until the ledger ends the run.
 
-    `events` takes the scalars of every epoch; None leaves TensorBoard out. `prune` is asked after each epoch with the
-    objectives so far, to be minimised, whether the run is to end as pruned.
     With several devices this is called in one process per device, each told its place by the variables of torchrun.
     """
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
@@ -40,9 +29,7 @@ def fit(
     # for a GPU through the driver's library, which takes a fifth of a millisecond where there is none.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     module = Classifier(run, checkpoint)
-    if module.finished_epochs >= run.num_epochs or run.stops(module.history):
-        return
-    trainer = _trainer(run, module, [Recorder(folder, events, prune), Progress(), *callbacks])
+    trainer = _trainer(run, module, [EpochEnd(ledger), Progress(), *callbacks])
     chunks = ChunkModule(run, finished_epochs=module.finished_epochs)
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.

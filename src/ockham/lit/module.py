@@ -11,13 +11,20 @@ from torch.optim import LBFGS, Optimizer
 from ockham.core.metrics import evaluate
 from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters
-from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
 from ockham.optim.responses import Responses
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import weight_scalars
-from ockham.reg import Outputs
+from ockham.reg.single import (
+    activations_of,
+    batch_penalties,
+    decay,
+    disturbed_input,
+    prox_and_project,
+    targets,
+    weight_penalties,
+)
 from ockham.run import PROBE_SAMPLES, Run
 
 
@@ -36,12 +43,11 @@ class Classifier(pl.LightningModule):
         self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
-        self.history: list[Outcome] = list(checkpoint.history) if checkpoint else []
+        self.history = [run.outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.augment_noise = run.streams.stream("augment")
         self.splits: Splits = run.splits
         self.probe: Split = run.splits.train
         self.parameters_by_name = named_parameters(self.model)
-        self.losses = [reg for reg in run.regularizers if reg.has_penalty and not reg.proximal]
 
     def configure_optimizers(self) -> Optimizer:
         optimizer = self.run.make_optimizer(self.model)
@@ -69,7 +75,7 @@ class Classifier(pl.LightningModule):
         self.run.streams.begin(self.finished_epochs)
         self.objective_sum.zero_()
         self.epoch_samples = 0
-        self.costs = self.run.costs(self.history)
+        self.costs = self.run.seen_by_schedule(self.history)
 
     def training_step(self, chunk: Tensor, chunk_index: int) -> None:
         for batch in chunk.split(self.run.step_size):
@@ -86,8 +92,7 @@ class Classifier(pl.LightningModule):
             self.before_step(lrs)
             self.optimizer.step()
         with torch.no_grad():
-            for reg in self.run.regularizers:
-                reg.project(self.parameters_by_name, self.responses)
+            prox_and_project(self.run.regularizers, self.parameters_by_name, self.responses)
         self.objective_sum += objective.detach() * len(batch)
         self.epoch_samples += len(batch)
         self.finished_steps += 1
@@ -103,8 +108,7 @@ class Classifier(pl.LightningModule):
 
     @torch.no_grad()
     def before_step(self, lrs: Mapping[str, float]) -> None:
-        for reg in self.run.regularizers:
-            reg.before_step(self.parameters_by_name, lrs)
+        decay(self.run.regularizers, self.parameters_by_name, lrs)
 
     def backward_again(self, batch: Tensor) -> Tensor:
         """The closure of L-BFGS: its line search compares values, so every call draws the same noise."""
@@ -120,30 +124,25 @@ class Classifier(pl.LightningModule):
         settings = self.run.settings
         self.worked_samples += len(batch)
         self.optimizer.zero_grad()
-        world_size = settings.devices
-        own = batch[self.global_rank :: world_size] if world_size > 1 else batch
-        weight = world_size / len(batch)
-        if len(own) == 0:  # a last batch smaller than the number of devices: take part, with weight zero
-            own, weight = batch[:1], 0.0
         total = torch.zeros((), device=self.device)
-        for position, part in enumerate(own.split(settings.batch_size)):
-            objective = self.objective(part, weight, with_parameter_penalties=position == 0)
-            if world_size > 1:
+        for position, part in enumerate(shares(batch, settings.batch_size, devices=settings.devices, rank=self.global_rank)):
+            # A share without samples takes part in the backward pass with weight zero: devices wait for each other.
+            weight = settings.devices / len(batch) if len(part) else 0.0
+            objective = self.objective(part if len(part) else batch[:1], weight, with_parameter_penalties=position == 0)
+            if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
                 objective.backward()
             total = total + objective.detach()
-        if settings.clip_value is not None:
-            by_norm = settings.clip_algorithm == "norm"
-            clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
-            clip(self.model.parameters(), settings.clip_value)
+        if settings.clipping is not None:
+            settings.clipping.apply(self.model.parameters())
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        y = self.splits.train.labels.index_select(0, part)
-        x = run.normalize(self.splits.train.images.index_select(0, part))
+        images, y = self.splits.train.batch(part)
+        x = run.normalize(images)
         if run.augment is not None:
             x, y = run.augment(
                 x,
@@ -152,15 +151,15 @@ class Classifier(pl.LightningModule):
                 black=run.normalize.black(),
                 num_classes=len(self.splits.classes),
             )
-        for reg in run.regularizers:
-            x, y = reg.transform_batch(x, y)
-        outputs = Outputs(self.model(x))
-        loss = cross_entropy(outputs.logits, y, weight=weight)
-        for reg in self.losses:
-            if reg.uses_outputs:
-                loss = loss + reg.penalty(self.parameters_by_name, outputs) * (weight * len(part))
-            elif with_parameter_penalties:
-                loss = loss + reg.penalty(self.parameters_by_name, outputs)
+        x = disturbed_input(run.regularizers, x, run.streams)
+        y = targets(run.regularizers, y, len(self.splits.classes), x.dtype)
+        with activations_of(self.model, run.regularizers) as activations:
+            logits = self.model(x)
+        loss = cross_entropy(logits, y, weight=weight)
+        for penalty in batch_penalties(run.regularizers, logits, activations):
+            loss = loss + penalty * (weight * len(part))
+        for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
+            loss = loss + penalty
         return loss
 
     def finish_epoch(self) -> dict[str, float]:
@@ -169,34 +168,37 @@ class Classifier(pl.LightningModule):
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         for name, split in (("train", self.probe), ("val", self.splits.val)):
-            loss, acc = evaluate(self.model, split.images, split.labels, normalize)
+            loss, acc = evaluate(self.model, split, split.labels, normalize)
             scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
         scalars |= gaps(scalars)
         scalars |= {
             "train/objective": float(mean_objective),
-            **weight_scalars(self.run.regularizers, self.model, self.probe.images, normalize),
+            **weight_scalars(self.run.regularizers, self.model, self.probe, normalize),
             "lr": self.lrs[0],
         }
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
-        self.history.append(Outcome(scalars[self.run.settings.objective], scalars["val/loss"]))
+        self.history.append(self.run.outcome(scalars))
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars
 
-    def state(self, *, optimizer: bool) -> Checkpoint:
-        """The state at the end of the last finished epoch; its tensors are copies where `optimizer` is left out."""
-        model = self.model.state_dict()
-        return Checkpoint(
-            epoch=self.finished_epochs,
-            step=self.finished_steps,
-            samples=self.worked_samples,
-            history=list(self.history),
-            model=model if optimizer else {name: value.clone() for name, value in model.items()},
-            optimizer=self.optimizer.state_dict() if optimizer else None,
-            input=self.run.input,
-        )
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.model.state_dict()
+
+    def optimizer_state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        raise AssertionError("Lightning writes no checkpoints here: see recorder.py")
+        raise AssertionError("Lightning writes no checkpoints here: the ledger does")
+
+
+def shares(batch: Tensor, size: int, *, devices: int, rank: int) -> list[Tensor]:
+    """What the device `rank` works on of a batch (n,), in parts of up to `size` samples.
+
+    All devices have equally many parts, some of which may be empty: each part is a backward pass that all take part in.
+    """
+    largest = -(-len(batch) // devices)
+    share = batch[rank::devices]
+    return [share[begin : begin + size] for begin in range(0, largest, size)]

@@ -1,22 +1,25 @@
-"""Checkpoints: tensors and plain containers only, so that reading one runs no code.
+"""Checkpoints: tensors and plain containers with a checksum, so that reading one runs no code and damage is noticed.
 
 last.ckpt holds everything that training continues from, at the end of an epoch; nothing random is in it (see rng.py).
 best.ckpt holds the weights that the run is judged by, and what is needed to use them without the data set.
 """
 
-import io
-from dataclasses import asdict, dataclass, fields
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ockham.core.files import write_atomic
-from ockham.core.selection import Outcome
+from ockham.core import tensorfile
+from ockham.core.files import DamagedFileError
 from ockham.errors import UserError
+from ockham.record.folder import EPOCH_SCALARS
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -30,46 +33,117 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """The state of a run after `epoch` epochs and `step` optimizer steps, which worked on `samples` samples.
+class Row:
+    """An epoch of a run: optimizer steps and samples until its end, and what was measured then."""
 
-    `history` holds the outcome of every epoch on validation; `optimizer` is None in best.ckpt.
+    step: int
+    samples: int
+    scalars: Mapping[str, float]
+
+
+def rows_to_tensor(rows: Sequence[Row]) -> Tensor:
+    """(epochs, 2 + scalars) in float64, which holds every number as it is."""
+    return torch.tensor(
+        [[row.step, row.samples, *row.scalars.values()] for row in rows], dtype=torch.float64
+    ).reshape(len(rows), 2 + len(EPOCH_SCALARS))  # fmt: skip
+
+
+def rows_from_tensor(table: Tensor) -> list[Row]:
+    return [
+        Row(int(step), int(samples), dict(zip(EPOCH_SCALARS, scalars, strict=True)))
+        for step, samples, *scalars in table.tolist()
+    ]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after `epoch` epochs, of which `rows` tell.
+
+    `best` are the weights of the best epoch so far where that is not the last one. best.ckpt has neither them nor `optimizer`.
     """
 
     epoch: int
-    step: int
-    samples: int
-    history: list[Outcome]
+    rows: list[Row]
     model: dict[str, Tensor]
+    best: dict[str, Tensor] | None
     optimizer: dict[str, Any] | None
     input: InputSpec
 
-    def save(self, path: Path) -> None:
-        content = {field.name: getattr(self, field.name) for field in fields(self)}
-        content["history"] = [list(outcome) for outcome in self.history]
-        content["input"] = {key: list(value) for key, value in asdict(self.input).items()}
-        buffer = io.BytesIO()
-        torch.save({"format": FORMAT, **content}, buffer)
-        write_atomic(path, buffer.getvalue())
+    @property
+    def step(self) -> int:
+        return self.rows[-1].step
+
+    @property
+    def samples(self) -> int:
+        return self.rows[-1].samples
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "rows": rows_to_tensor(self.rows),
+            "model": self.model,
+            "best": self.best,
+            "optimizer": self.optimizer,
+            "input": {key: list(value) for key, value in asdict(self.input).items()},
+        }
 
     @classmethod
-    def load(cls, path: Path, *, device: torch.device | str = "cpu") -> "Checkpoint":
-        """Raises UserError where the file is absent, damaged, of another format, or holds more than data."""
+    def of(cls, content: Mapping[str, Any]) -> "Checkpoint":
+        return cls(
+            epoch=content["epoch"],
+            rows=rows_from_tensor(content["rows"]),
+            model=content["model"],
+            best=content["best"],
+            optimizer=content["optimizer"],
+            input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
+        )
+
+    def save(self, path: Path) -> None:
+        tensorfile.save(path, self.content())
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Raises UserError where the file is absent, damaged, or no checkpoint of this format."""
         if not path.exists():
             raise UserError(f"{path} does not exist: the run has not reached the end of an epoch")
+        return cls.of(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = tensorfile.load(path)
+    if content.get("format") != FORMAT:
+        raise DamagedFileError(f"{path} is not a checkpoint of Ockham: format {content.get('format')}, expected {FORMAT}")
+    return content
+
+
+# -- the state before the last one -------------------------------------------------------------------------------------------
+
+
+def previous(path: Path) -> Path:
+    """Where the state before the last one lies while a run trains."""
+    return path.with_name(f"previous-{path.name}")
+
+
+def save_generation(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the content and keep what was there as the previous state; at every moment one of both is whole."""
+    if path.exists():
+        before = previous(path)
+        before.unlink(missing_ok=True)
         try:
-            content = torch.load(path, map_location=device, weights_only=True)
-            if content["format"] != FORMAT:
-                raise UserError(f"format {content['format']}, expected {FORMAT}")
-            return cls(
-                epoch=content["epoch"],
-                step=content["step"],
-                samples=content["samples"],
-                history=[Outcome(*pair) for pair in content["history"]],
-                model=content["model"],
-                optimizer=content["optimizer"],
-                input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
-            )
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path} is not a checkpoint of Ockham: {reason}") from error
+            os.link(path, before)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, before)
+    tensorfile.save(path, {"format": FORMAT, **content})
+
+
+def load_generation(path: Path, *, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest whole state of a file that `save_generation` wrote; None where there is none. Damage is warned of."""
+    for file in (path, previous(path)):
+        try:
+            return _read(file)
+        except FileNotFoundError:
+            continue
+        except DamagedFileError as error:
+            warn(f"{error}; continuing from the state before it")
+    return None

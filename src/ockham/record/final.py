@@ -1,16 +1,17 @@
-"""The end of a run: its selected weights on all three splits, the test set for the first and only time."""
+"""The figures of a run that has come to its end: its selected weights on all three splits, the test set for the only time."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from ockham.core.metrics import Scores, logits_of, scores
 from ockham.data import Split
-from ockham.record.checkpoint import Checkpoint, InputSpec
+from ockham.record.checkpoint import InputSpec
 from ockham.record.cost import flops_per_sample
-from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter
-from ockham.record.folder import FINAL_METRICS, RunFolder, gaps
+from ockham.record.folder import FINAL_METRICS, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import Run
 
@@ -18,57 +19,54 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def finish(
-    run: Run,
-    folder: RunFolder,
-    events: EventWriter | None,
-    *,
-    pictures: bool,
-    evaluated: Mapping[str, Scores] | None = None,
-) -> None:
-    """Write metrics.json and, into `events`, the final figures and pictures; mark the run as finished.
+@dataclass(frozen=True)
+class Figures:
+    """A model with its selected weights, and its scores by split; the logits of the test images where they were computed."""
 
-    `evaluated` are the scores of the selected weights on train, val and test, where they are known already.
-    """
-    last, best = Checkpoint.load(folder.last_checkpoint), Checkpoint.load(folder.best_checkpoint)
-    device = torch.device(run.settings.accelerator)
-    dtype = next(weight.dtype for weight in best.model.values() if weight.is_floating_point())
-    model = run.model.to(device=device, dtype=dtype)
-    model.load_state_dict(best.model)
-    normalize = run.normalize
-    normalize.for_model(dtype, run.memory_format, device)
-    splits = run.splits.to(device)
-    logits = None
-    if evaluated is None:
-        logits = {name: logits_of(model, split.images, normalize) for name, split in splits.named().items()}
-        evaluated = {name: scores(logits[name], split.labels) for name, split in splits.named().items()}
-    measured: dict[str, float] = {}
-    for name, (loss, acc) in evaluated.items():
-        measured |= {f"{name}/loss": loss, f"{name}/acc": acc}
-    measured |= gaps(measured)
-    measured |= {
-        "objective": measured[run.settings.objective],
-        "best_epoch": best.epoch,
-        "last_epoch": last.epoch,
-        **weight_scalars(run.regularizers, model, splits.train.images, normalize),
-        "parameters": run.num_parameters,
-        "steps": last.step,
-        "samples": last.samples,
-        "flops": flops_per_sample(model, normalize.shape) * last.samples,
-    }
-    metrics = {key: measured[key] for key in FINAL_METRICS}
-    if events is not None:
-        shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
-        events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
-        if pictures and logits is not None:
-            for tag, figure in final_pictures(model, run.input, run.splits.test, logits["test"].cpu()).items():
-                events.picture(tag, figure, last.step)
-        events.finish()
-    folder.write_metrics(metrics)
-    folder.end("finished")
+    run: Run
+    model: nn.Module
+    evaluated: Mapping[str, Scores]
+    test_logits: Tensor | None
+
+    def metrics(self, *, best_epoch: int, last_epoch: int, steps: int, samples: int) -> dict[str, float]:
+        """What metrics.json holds; `samples` are all that training worked on."""
+        run = self.run
+        values: dict[str, float] = {}
+        for name, (loss, acc) in self.evaluated.items():
+            values |= {f"{name}/loss": loss, f"{name}/acc": acc}
+        values |= gaps(values)
+        values |= {
+            "objective": values[run.settings.objective],
+            "best_epoch": best_epoch,
+            "last_epoch": last_epoch,
+            **weight_scalars(run.regularizers, self.model, run.splits.to(run.device).train, run.normalize),
+            "parameters": run.num_parameters,
+            "steps": steps,
+            "samples": samples,
+            "flops": flops_per_sample(self.model, run.normalize.shape) * samples,
+        }
+        return {key: values[key] for key in FINAL_METRICS}
+
+    def pictures(self) -> dict[str, "Figure"]:
+        assert self.test_logits is not None, "scores that come from elsewhere have no logits to draw"
+        return final_pictures(self.model, self.run.input, self.run.splits.test, self.test_logits.cpu())
 
 
-def final_pictures(model: torch.nn.Module, spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
+def measure(run: Run, weights: Mapping[str, Tensor], evaluated: Mapping[str, Scores] | None = None) -> Figures:
+    """Put the weights into the run's model and evaluate it on all splits, where `evaluated` does not say its scores."""
+    dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
+    model = run.model.to(device=run.device, dtype=dtype)
+    model.load_state_dict(weights)
+    run.normalize.for_model(dtype, run.memory_format, run.device)
+    if evaluated is not None:
+        return Figures(run, model, evaluated, None)
+    splits = run.splits.to(run.device).named()
+    logits = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
+    evaluated = {name: scores(logits[name], split.labels) for name, split in splits.items()}
+    return Figures(run, model, evaluated, logits["test"])
+
+
+def final_pictures(model: nn.Module, spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
     """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham.record import pictures  # late: Matplotlib is no part of training
 

@@ -21,10 +21,11 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ockham.core.files import write_atomic
+from ockham.core.files import DamagedFileError, write_atomic
 from ockham.errors import UserError
 
 State = Literal["running", "finished", "failed", "diverged", "pruned"]
@@ -71,7 +72,7 @@ FINAL_METRICS = (
 )
 
 #: The keys of cost.json.
-COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes")
+COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes", "shared")
 
 #: The worker of a sweep that was killed takes a moment to end too.
 SECONDS_FOR_THE_LOCK = 10.0
@@ -124,6 +125,16 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """The state before the last one, for a last one that is damaged; there while the run trains."""
+        return self.path / "checkpoints" / "previous-last.ckpt"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a state to continue from."""
+        return self.last_checkpoint.exists() or self.previous_checkpoint.exists()
+
+    @property
     def best_checkpoint(self) -> Path:
         return self.path / "checkpoints" / "best.ckpt"
 
@@ -145,9 +156,14 @@ class RunFolder:
 
     def _read_json(self, name: str) -> dict[str, Any]:
         file = self.path / name
-        if not file.exists():
+        try:
+            content = json.loads(file.read_text())
+        except FileNotFoundError:
             return {}
-        content: dict[str, Any] = json.loads(file.read_text())
+        except ValueError as error:  # also what is no UTF-8
+            raise DamagedFileError(f"{file} is damaged: {error}; delete it to have it written again") from error
+        if not isinstance(content, dict):
+            raise DamagedFileError(f"{file} is damaged: it holds no settings; delete it to have it written again")
         return content
 
     @property
@@ -166,8 +182,8 @@ class RunFolder:
         except Timeout as error:
             raise UserError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
-    def begin(self, *, device: str) -> None:
-        """Mark the run as running, in one more attempt."""
+    def begin(self, run_key: str) -> None:
+        """Mark the run as running, in one more attempt; `run_key` says what it computes (see identity.py)."""
         status = {
             "state": "running",
             "attempt": self.status().get("attempt", 0) + 1,
@@ -178,14 +194,25 @@ class RunFolder:
             "error": None,
             "code": code_version(),
             "versions": versions(),
-            "device": device,
+            "device": None,
+            "run_key": run_key,
         }
         write_json(self.path / "status.json", status)
 
-    def end(self, state: State, *, error: str | None = None, overrides: Sequence[str] = ()) -> None:
-        """Record how the run ended; `error` comes with the override line that leads there."""
-        told = None if error is None else {"message": error, "overrides": " ".join(overrides)}
-        write_json(self.path / "status.json", {**self.status(), "state": state, "ended": _now(), "error": told})
+    def update_status(self, **changes: Any) -> None:
+        """Change some entries of status.json. A disk without room for a second file still takes them, in place."""
+        status = {**self.status(), **changes}
+        try:
+            write_json(self.path / "status.json", status)
+        except OSError:
+            with (self.path / "status.json").open("r+b") as file:
+                file.write((json.dumps(status, indent=2) + "\n").encode())
+                file.truncate()
+
+    def end(self, state: State, *, error: str | None = None, kind: str | None = None, overrides: Sequence[str] = ()) -> None:
+        """Record how the run ended; `error` comes with its type and with the override line that leads there."""
+        reason = None if error is None else {"message": error, "type": kind, "overrides": " ".join(overrides)}
+        self.update_status(state=state, ended=_now(), error=reason)
 
     def write_metrics(self, metrics: Mapping[str, float]) -> None:
         assert tuple(metrics) == FINAL_METRICS, f"metrics.json has other keys: {tuple(metrics)}"
@@ -212,11 +239,19 @@ class RunFolder:
         whole = file.read_text().rpartition("\n")[0]
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
 
-    def keep_epochs(self, number: int) -> None:
-        """Cut metrics.csv back to its first `number` epochs: the rest is written again when training continues."""
+    def write_epochs(self, rows: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+        """Make metrics.csv hold these epochs (number, step, scalars), whatever stands there; no file without epochs."""
         file = self.path / "metrics.csv"
-        if file.exists():
-            write_atomic(file, b"".join(file.read_bytes().splitlines(keepends=True)[: number + 1]))
+        if not rows:
+            file.unlink(missing_ok=True)
+            return
+        lines = [_csv_line([epoch, step, *scalars.values()]) for epoch, step, scalars in rows]
+        write_atomic(file, b"".join([_csv_line(["epoch", "step", *EPOCH_SCALARS]), *lines]))
+
+    def remove_events(self) -> None:
+        """Remove what TensorBoard shows of the run."""
+        for file in self.path.glob("events.out.tfevents.*"):
+            file.unlink()
 
 
 def _csv_line(values: Sequence[Any]) -> bytes:
@@ -240,16 +275,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def code_version() -> dict[str, Any]:
-    """The git commit of the code and whether it was changed since; None where it is not under git."""
-
-    def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return None
-
-    commit = git("rev-parse", "HEAD")
-    changed = git("status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
+    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git."""
+    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    commit = next(line.split()[2] for line in lines if line.startswith("# branch.oid"))
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}

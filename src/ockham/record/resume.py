@@ -59,9 +59,23 @@ def read_config(folder: RunFolder) -> DictConfig:
         content = OmegaConf.to_container(config)
     except (OmegaConfBaseException, yaml.YAMLError, OSError, AssertionError, UnicodeDecodeError) as error:
         raise UserError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or "optimizer" not in content:
+        raise UserError(
+            f"{folder.config_file} holds no configuration of a run: repeat the command that began the run, with "
+            f"hydra.run.dir={folder.path}, which writes it again"
+        )
     if "${" in str(content):  # an interpolation may read the environment; Hydra stores none that ours need
         raise UserError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
     return config
+
+
+def is_readable(folder: RunFolder) -> bool:
+    """Whether the folder holds a whole configuration; a crash while Hydra writes it leaves a part of one, or nothing."""
+    try:
+        read_config(folder)
+    except UserError:
+        return False
+    return True
 
 
 def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:

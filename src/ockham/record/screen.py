@@ -3,11 +3,15 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from ockham.record.folder import RunFolder
 from ockham.schema import SWEEP_SETTINGS, container
+
+if TYPE_CHECKING:
+    from ockham.run import Run
 
 
 def settings_line(node: DictConfig) -> str:
@@ -20,18 +24,23 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def summary(config: DictConfig, choices: Mapping[str, str], facts: Mapping[str, str], folder: RunFolder) -> str:
-    """What will run, on one screen; `facts` holds what only the built objects know, by row."""
+def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: RunFolder) -> str:
+    """What will run, on one screen."""
+    splits, settings = run.splits, run.settings
+    batch = f"{settings.batch_size} samples" if settings.shuffle else "the whole training split"
+    batch += f" x {settings.accumulate} accumulated" if settings.accumulate > 1 else ""
+    data = f"{len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test; "
+    data += f"{len(splits.classes)} classes, input {' x '.join(map(str, run.normalize.shape))}"
     rows = {
-        "data": f"{_name(choices, config, 'data')}: {facts['data']}",
+        "data": f"{_name(choices, config, 'data')}: {data}",
         "augment": _choice(_name(choices, config, "augment"), config.augment),
-        "model": f"{_choice(_name(choices, config, 'model'), config.model)}: {facts['model']}",
+        "model": f"{_choice(_name(choices, config, 'model'), config.model)}: {run.num_parameters:,} parameters",
         "optimizer": _choice(_name(choices, config, "optimizer"), config.optimizer),
         "schedule": _choice(_name(choices, config, "schedule"), config.schedule),
         "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
-        "length": facts["length"],
+        "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each",
         "seed": f"{config.seed}, judged by {config.objective}",
-        "device": facts["device"],
+        "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")

@@ -1,9 +1,10 @@
-"""Regularizers: a pure function each, and a small class that carries strength and scope."""
+"""Regularizers: pure functions of tensors and numbers, and a class for each that carries its strength and scope."""
 
-from ockham.reg.base import Context, Outputs, Regularizer, total_penalty
+from ockham.reg.base import Context, Regularizer
 from ockham.reg.early_stopping import EarlyStopping
 from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise
 from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, SpectralNorm, WeightDecay
+from ockham.reg.single import total_penalty
 from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "KlSparsity",
     "LabelSmoothing",
     "MaxNorm",
-    "Outputs",
     "Regularizer",
     "SpectralNorm",
     "WeightDecay",

@@ -1,16 +1,16 @@
-"""What a regularizer is."""
+"""What a regularizer is: pure functions of tensors and of its own numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, Self
 
-import torch
 from torch import Tensor, nn
 
-from ockham.core.metrics import evaluation_mode
-from ockham.core.parameters import NamedParameters, named_parameters
 from ockham.rng import Streams
 
-OUTPUT_SAMPLES = 1024
+#: What follows a dense or convolutional layer in the models of Ockham.
+ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
 
 
 @dataclass(frozen=True)
@@ -22,70 +22,150 @@ class Context:
     num_classes: int
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What the model gave for a batch: logits (N, C), before the softmax."""
-
-    logits: Tensor
-
-
 class Regularizer:
-    """The hooks, each optional, in the order in which a training step calls them.
+    """The hooks, each optional. Several regularizers act in the alphabetical order of their yaml keys.
 
-    Several regularizers are called in the alphabetical order of their yaml keys, whatever order they were given in.
-    `parameters` are the (name, tensor) pairs of all trainable parameters, `lrs` maps their names to the learning rates of
-    this step and `responses` how far the optimizer moves each for a unit of gradient (`optim.rules.Rule.response`): what
-    minimises a penalty after the step takes that as the length of the step. Strengths are never baked into a compiled
-    constant: they may be tensors over the members of a fused group.
+    All but `prepare`, `configure_model`, `acts_on` and `stop` are pure functions of tensors of one run and of the attributes of
+    the regularizer. A single run calls them as they are. A fused group calls them once for all its members that have the
+    regularizer, under torch.vmap, on a copy whose `numbers` are tensors without axes: so hooks calculate with numbers and do
+    not branch on them. All other attributes are the same where hooks are called at once, and may decide anything.
+
+    A class that changes the model in `configure_model` has no form over members, and its runs train alone.
     """
 
-    #: The penalty is minimised by `project`, not by its gradient, and so stays out of the loss.
-    proximal = False
-    #: The penalty reads the outputs of a batch, not the parameters.
-    uses_outputs = False
+    #: Penalty, decay and steps act on the weights of linear and convolutional layers, with this on all other parameters too.
+    include_bias: bool = False
+    #: Of the noise that the disturbing hooks take: uniform on [0, 1), or standard normal.
+    distribution: Literal["uniform", "normal"] = "uniform"
+    #: The modules whose outputs `activation_penalty` takes.
+    activations: tuple[type[nn.Module], ...] = ACTIVATIONS
+
+    def prepare(self, model: nn.Module, context: Context) -> None:
+        """Called once before training, to look at the model and the sizes of the data, not to change the model."""
 
     def configure_model(self, model: nn.Module, context: Context) -> None:
-        """Called once on the new model: add noise or constraints to it."""
+        """Called once on the new model, after `prepare`: change it in ways that no other hook has."""
 
-    def transform_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch to train on: x (N, *shape), y classes (N,) or class probabilities (N, C)."""
-        return x, y
+    # -- on the way to the logits, while training ------------------------------------------------------------------------
 
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        """The penalty as a scalar tensor, defined where `has_penalty` is true."""
+    def disturb_input(self, x: Tensor, noise: Tensor) -> Tensor:
+        """The normalised inputs (n, *shape) to train on; `noise` has their shape."""
         raise NotImplementedError
 
-    def before_step(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
-        """Called without gradient recording after the backward pass, before the optimizer's step."""
+    def acts_on(self, layer: nn.Module, *, is_first: bool) -> bool:
+        """Whether the hooks on layers that follow are called for this linear or convolutional one; here numbers are floats."""
+        return isinstance(layer, nn.Linear)
 
-    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
-        """Called without gradient recording after the optimizer's step."""
+    def disturb_layer_input(self, x: Tensor, noise: Tensor, *, is_first: bool) -> Tensor:
+        """The input (n, ...) that a layer takes, `is_first` that of the model; `noise` has its shape."""
+        raise NotImplementedError
+
+    def disturb_weight(self, weight: Tensor, noise: Tensor) -> Tensor:
+        """The weight (out, in, ...) that a layer computes with on a batch; `noise` has its shape."""
+        raise NotImplementedError
+
+    def reparametrize(self, weight: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        """The weight that a layer computes with, while evaluating too."""
+        raise NotImplementedError
+
+    def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
+        """The state of `reparametrize` for a layer, which checkpoints keep; drawn from torch's global generator."""
+        return {}
+
+    def next_state(self, weight: Tensor, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state after one more batch, called before `reparametrize` while training, without gradient recording."""
+        return dict(state)
+
+    # -- what is minimised -----------------------------------------------------------------------------------------------
+
+    def target(self, probabilities: Tensor) -> Tensor:
+        """The probabilities of the classes (n, C) that the cross-entropy takes while training."""
+        raise NotImplementedError
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """The penalty on one parameter, a scalar; that of a run is the sum over the parameters that it acts on."""
+        raise NotImplementedError
+
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        """The penalty on the logits (n, C) of a batch, a scalar that is a mean over its samples."""
+        raise NotImplementedError
+
+    def activation_penalty(self, activation: Tensor) -> Tensor:
+        """The same on an output (n, units or channels, ...) of the modules in `activations`; summed over them."""
+        raise NotImplementedError
+
+    # -- the step --------------------------------------------------------------------------------------------------------
+
+    def decay(self, weight: Tensor, lr: float | Tensor) -> Tensor:
+        """A parameter before the optimizer's step, `lr` the learning rate of it at this step."""
+        raise NotImplementedError
+
+    @property
+    def proximal(self) -> bool:
+        """Whether `prox` minimises the penalty, which then stays out of the loss."""
+        return has_hook(self, "prox")
+
+    def prox(self, weight: Tensor, response: float | Tensor) -> Tensor:
+        """A parameter after the optimizer's step: argmin_z penalty(z) + sum (z - weight)^2 / (2 response).
+
+        `response` is how far the optimizer moves it for a unit of gradient (`optim.rules.Rule.response`), a number or one for
+        each element.
+        """
+        raise NotImplementedError
+
+    def project(self, weight: Tensor) -> Tensor:
+        """A parameter after the optimizer's step, moved onto a set."""
+        raise NotImplementedError
 
     def stop(self, history: Sequence[float]) -> bool:
         """Whether to end training, given one number per finished epoch, to be minimised."""
         return False
 
+    # -- over members ----------------------------------------------------------------------------------------------------
+
     @property
-    def has_penalty(self) -> bool:
-        return _overrides(self, "penalty")
+    def numbers(self) -> dict[str, float]:
+        """The attributes in which members of a group may differ while hooks are called once for all: its floats."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, float)}
+
+    def with_numbers(self, numbers: Mapping[str, Tensor]) -> Self:
+        """A copy with these numbers."""
+        other = copy.copy(self)
+        vars(other).update(numbers)
+        return other
 
 
-def _overrides(regularizer: Regularizer, hook: str) -> bool:
-    return getattr(type(regularizer), hook) is not getattr(Regularizer, hook)
+#: The hooks that a group calls for many members at once.
+PURE_HOOKS = (
+    "disturb_input",
+    "disturb_layer_input",
+    "disturb_weight",
+    "reparametrize",
+    "target",
+    "penalty",
+    "output_penalty",
+    "activation_penalty",
+    "decay",
+    "prox",
+    "project",
+)
 
 
-@torch.no_grad()
-def total_penalty(
-    regularizers: Sequence[Regularizer], model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]
-) -> float:
-    """The sum of all penalties at the model's weights, also of those that are minimised by projection.
+def has_hook(regularizer: Regularizer | type[Regularizer], hook: str) -> bool:
+    """Whether a regularizer, or its class, defines the hook of that name."""
+    cls = regularizer if isinstance(regularizer, type) else type(regularizer)
+    return getattr(cls, hook) is not getattr(Regularizer, hook)
 
-    Penalties on outputs are taken over the first OUTPUT_SAMPLES of the images (N, C, H, W), in evaluation mode.
+
+def named(regularizers: Sequence[Regularizer]) -> list[tuple[str, Regularizer]]:
+    """Each regularizer with the name of its noise: its class, and a number from the second of one class on.
+
+    So each draws from streams of its own, and members of a group that have the same regularizers draw the same noise.
     """
-    penalties = [reg for reg in regularizers if reg.has_penalty]
-    parameters = named_parameters(model)
-    outputs = Outputs(torch.empty(0))
-    if any(reg.uses_outputs for reg in penalties):
-        with evaluation_mode(model):
-            outputs = Outputs(model(prepare(images[:OUTPUT_SAMPLES])))
-    return sum((float(reg.penalty(parameters, outputs)) for reg in penalties), 0.0)
+    count: dict[str, int] = {}
+    pairs = []
+    for regularizer in regularizers:
+        cls = type(regularizer).__name__
+        count[cls] = count.get(cls, 0) + 1
+        pairs.append((cls if count[cls] == 1 else f"{cls} {count[cls]}", regularizer))
+    return pairs

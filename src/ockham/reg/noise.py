@@ -4,16 +4,9 @@ Where noise multiplies, it is scaled by 1 / (1 - rate) in training ("inverted"),
 needs to be rescaled at evaluation.
 """
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from ockham.reg.base import Context, Regularizer
-from ockham.rng import Noise
-
-LAYERS = (nn.Linear, nn.Conv2d)
+from ockham.reg.base import Regularizer
 
 
 def dropout(x: Tensor, uniform: Tensor, rate: float | Tensor) -> Tensor:
@@ -26,56 +19,41 @@ def gaussian_dropout(x: Tensor, normal: Tensor, rate: float | Tensor) -> Tensor:
     return x * (1 + (rate / (1 - rate)) ** 0.5 * normal)
 
 
-class _ActivationNoise(Regularizer):
+class _LayerInputNoise(Regularizer):
     """Noise on the inputs of the dense layers, and with another rate on the input of the first layer."""
 
     def __init__(self, rate: float, *, input_rate: float = 0.0) -> None:
         self.rate = rate
         self.input_rate = input_rate
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
-        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LAYERS)]
-        for position, (name, layer) in enumerate(layers):
-            rate = self.rate if position else self.input_rate
-            if rate and (isinstance(layer, nn.Linear) or not position):
-                noise = context.streams.stream(f"{type(self).__name__}/{name}")
-                layer.register_forward_pre_hook(_Disturb(self, noise, rate))
+    def acts_on(self, layer: nn.Module, *, is_first: bool) -> bool:
+        return self.input_rate > 0 if is_first else self.rate > 0 and isinstance(layer, nn.Linear)
 
-    def disturb(self, x: Tensor, noise: Noise, rate: float) -> Tensor:
-        raise NotImplementedError
+    def rate_of(self, *, is_first: bool) -> float | Tensor:
+        return self.input_rate if is_first else self.rate
 
 
-class _Disturb:
-    """A forward pre-hook that disturbs the input of a layer in training mode."""
-
-    def __init__(self, regularizer: _ActivationNoise, noise: Noise, rate: float) -> None:
-        self.regularizer, self.noise, self.rate = regularizer, noise, rate
-
-    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:
-        if not layer.training:
-            return None
-        return (self.regularizer.disturb(inputs[0], self.noise, self.rate),)
-
-
-class Dropout(_ActivationNoise):
+class Dropout(_LayerInputNoise):
     """Each input of a dense layer is zero with probability `rate`, otherwise scaled by 1 / (1 - rate). yaml: `reg=dropout`.
 
     The input of the first layer has its own `input_rate`; convolutions after the first are left alone. Srivastava et al.
     2014, Dropout: A Simple Way to Prevent Neural Networks from Overfitting.
     """
 
-    def disturb(self, x: Tensor, noise: Noise, rate: float) -> Tensor:
-        return dropout(x, noise.uniform_like(x), rate)
+    def disturb_layer_input(self, x: Tensor, noise: Tensor, *, is_first: bool) -> Tensor:
+        return dropout(x, noise, self.rate_of(is_first=is_first))
 
 
-class GaussianDropout(_ActivationNoise):
+class GaussianDropout(_LayerInputNoise):
     """Each input of a dense layer times a normal variable of mean 1 and variance rate / (1 - rate).
 
     yaml: `reg=gaussian_dropout`. Srivastava et al. 2014, section 10.
     """
 
-    def disturb(self, x: Tensor, noise: Noise, rate: float) -> Tensor:
-        return gaussian_dropout(x, noise.normal_like(x), rate)
+    distribution = "normal"
+
+    def disturb_layer_input(self, x: Tensor, noise: Tensor, *, is_first: bool) -> Tensor:
+        return gaussian_dropout(x, noise, self.rate_of(is_first=is_first))
 
 
 class DropConnect(Regularizer):
@@ -88,22 +66,8 @@ class DropConnect(Regularizer):
     def __init__(self, rate: float) -> None:
         self.rate = rate
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
-        for name, layer in list(model.named_modules()):
-            if isinstance(layer, nn.Linear):
-                noise = context.streams.stream(f"DropConnect/{name}")
-                parametrize.register_parametrization(layer, "weight", _DropWeights(noise, self.rate))
-
-
-class _DropWeights(nn.Module):
-    """The parametrization of DropConnect."""
-
-    def __init__(self, noise: Noise, rate: float) -> None:
-        super().__init__()
-        self.noise, self.rate = noise, rate
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return dropout(weight, self.noise.uniform_like(weight), self.rate) if self.training else weight
+    def disturb_weight(self, weight: Tensor, noise: Tensor) -> Tensor:
+        return dropout(weight, noise, self.rate)
 
 
 class InputNoise(Regularizer):
@@ -112,13 +76,10 @@ class InputNoise(Regularizer):
     yaml: `reg=input_noise`. `std` is in units of the standard deviation of the training pixels.
     """
 
+    distribution = "normal"
+
     def __init__(self, std: float) -> None:
         self.std = std
-        self.noise: Noise | None = None
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
-        self.noise = context.streams.stream("InputNoise")
-
-    def transform_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.noise is not None, "configure_model comes first"
-        return torch.add(x, self.noise.normal_like(x), alpha=self.std), y
+    def disturb_input(self, x: Tensor, noise: Tensor) -> Tensor:
+        return x + self.std * noise

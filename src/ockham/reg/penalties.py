@@ -6,21 +6,11 @@ Sums run over all weights of linear and convolutional layers, and not over biase
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ockham.core.parameters import NamedParameters, is_weight, weights
 from ockham.errors import UserError
-from ockham.reg.base import Context, Outputs, Regularizer
-
-PENALTY_METHODS = ("proximal", "subgradient")
-
-
-def sum_of_squares(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([tensor.square().sum() for tensor in tensors]).sum()
-
-
-def sum_of_magnitudes(tensors: list[Tensor]) -> Tensor:
-    return torch.stack([tensor.abs().sum() for tensor in tensors]).sum()
+from ockham.reg.base import Context, Regularizer
 
 
 def soft_threshold(weight: Tensor, threshold: float | Tensor) -> Tensor:
@@ -104,48 +94,50 @@ class L2(Regularizer):
         self.include_bias = include_bias
         self.num_samples: int | None = None
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
+    def prepare(self, model: nn.Module, context: Context) -> None:
         self.num_samples = context.num_samples
 
-    @property
-    def factor(self) -> float:
-        """What sum w^2 is multiplied with. Raises UserError for half_mean while the number of samples is unknown."""
+    def penalty(self, weight: Tensor) -> Tensor:
+        """Raises UserError for half_mean while the number of samples is unknown."""
         if self.scale == "sum":
-            return self.strength
+            return self.strength * weight.square().sum()
         if self.num_samples is None:
             raise UserError(
-                "reg.l2.scale=half_mean divides by the number of training samples, which is not known here: configure the "
-                "model with the data first, or set reg.l2.scale=sum"
+                "reg.l2.scale=half_mean divides by the number of training samples, which is not known here: prepare the "
+                "regularizer with the data first, or set reg.l2.scale=sum"
             )
-        return self.strength / (2 * self.num_samples)
-
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        return self.factor * sum_of_squares([w for _, w in weights(parameters, include_bias=self.include_bias)])
+        return self.strength / (2 * self.num_samples) * weight.square().sum()
 
 
-class L1(Regularizer):
+class _Proximal(Regularizer):
+    """A penalty that `method=proximal` minimises after each step, while `subgradient` adds it to the loss."""
+
+    def __init__(self, strength: float, *, method: str = "proximal", include_bias: bool = False) -> None:
+        self.strength = strength
+        self.method = method
+        self.include_bias = include_bias
+
+    @property
+    def proximal(self) -> bool:
+        return self.method == "proximal"
+
+
+class L1(_Proximal):
     """strength * sum |w|. yaml: `reg=l1`.
 
     `method=proximal` (the default) soft-thresholds by response * strength after every step, which makes weights exactly zero
     (ISTA: Daubechies et al. 2004; Tibshirani 1996, the Lasso); `subgradient` adds it to the loss, which does not. The response
-    of plain SGD is lr; see `Regularizer`.
+    of plain SGD is lr; see `Regularizer.prox`.
     """
 
-    def __init__(self, strength: float, *, method: str = "proximal", include_bias: bool = False) -> None:
-        self.strength = strength
-        self.proximal = method == "proximal"
-        self.include_bias = include_bias
+    def penalty(self, weight: Tensor) -> Tensor:
+        return self.strength * weight.abs().sum()
 
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        return self.strength * sum_of_magnitudes([w for _, w in weights(parameters, include_bias=self.include_bias)])
-
-    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
-        if self.proximal:
-            for name, weight in weights(parameters, include_bias=self.include_bias):
-                weight.copy_(soft_threshold(weight, responses[name] * self.strength))
+    def prox(self, weight: Tensor, response: float | Tensor) -> Tensor:
+        return soft_threshold(weight, response * self.strength)
 
 
-class ElasticNet(Regularizer):
+class ElasticNet(_Proximal):
     """strength * (l1_ratio sum |w| + (1 - l1_ratio) sum w^2) (Zou & Hastie 2005). yaml: `reg=elastic_net`.
 
     `method=proximal` applies soft(w, r strength l1_ratio) / (1 + 2 r strength (1 - l1_ratio)) after every step, r the
@@ -153,21 +145,15 @@ class ElasticNet(Regularizer):
     """
 
     def __init__(self, strength: float, *, l1_ratio: float = 0.5, method: str = "proximal", include_bias: bool = False) -> None:
-        self.strength = strength
+        super().__init__(strength, method=method, include_bias=include_bias)
         self.l1_ratio = l1_ratio
-        self.proximal = method == "proximal"
-        self.include_bias = include_bias
 
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        chosen = [w for _, w in weights(parameters, include_bias=self.include_bias)]
-        mixed = self.l1_ratio * sum_of_magnitudes(chosen) + (1 - self.l1_ratio) * sum_of_squares(chosen)
-        return self.strength * mixed
+    def penalty(self, weight: Tensor) -> Tensor:
+        return self.strength * (self.l1_ratio * weight.abs().sum() + (1 - self.l1_ratio) * weight.square().sum())
 
-    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
-        if self.proximal:
-            for name, weight in weights(parameters, include_bias=self.include_bias):
-                step = responses[name] * self.strength
-                weight.copy_(elastic_net_shrink(weight, step * self.l1_ratio, step * (1 - self.l1_ratio)))
+    def prox(self, weight: Tensor, response: float | Tensor) -> Tensor:
+        step = response * self.strength
+        return elastic_net_shrink(weight, step * self.l1_ratio, step * (1 - self.l1_ratio))
 
 
 class GroupLasso(Regularizer):
@@ -177,18 +163,14 @@ class GroupLasso(Regularizer):
     and channels become zero (Yuan & Lin 2006; for networks Scardapane et al. 2017, Group Sparse Regularization).
     """
 
-    proximal = True
-
     def __init__(self, strength: float) -> None:
         self.strength = strength
 
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        sums = [(w.numel() // w.shape[1]) ** 0.5 * group_norms(w).sum() for _, w in weights(parameters)]
-        return self.strength * torch.stack(sums).sum()
+    def penalty(self, weight: Tensor) -> Tensor:
+        return self.strength * (weight.numel() // weight.shape[1]) ** 0.5 * group_norms(weight).sum()
 
-    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
-        for name, weight in weights(parameters):
-            weight.copy_(group_shrink(weight, responses[name], self.strength))
+    def prox(self, weight: Tensor, response: float | Tensor) -> Tensor:
+        return group_shrink(weight, response, self.strength)
 
 
 class WeightDecay(Regularizer):
@@ -201,9 +183,8 @@ class WeightDecay(Regularizer):
         self.strength = strength
         self.include_bias = include_bias
 
-    def before_step(self, parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
-        for name, weight in weights(parameters, include_bias=self.include_bias):
-            weight.mul_(1 - lrs[name] * self.strength)
+    def decay(self, weight: Tensor, lr: float | Tensor) -> Tensor:
+        return weight * (1 - lr * self.strength)
 
 
 class MaxNorm(Regularizer):
@@ -215,22 +196,34 @@ class MaxNorm(Regularizer):
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
-    def project(self, parameters: NamedParameters, responses: Mapping[str, float | Tensor]) -> None:
-        for _, weight in weights(parameters):
-            weight.copy_(clip_unit_norms(weight, self.limit))
+    def project(self, weight: Tensor) -> Tensor:
+        return clip_unit_norms(weight, self.limit)
 
 
 class SpectralNorm(Regularizer):
     """Every weight divided by its largest singular value (Miyato et al. 2018). yaml: `reg=spectral_norm`.
 
-    torch's parametrization: one power iteration a step, a kernel taken as the matrix (out, in * height * width).
+    As torch's parametrization: a kernel is taken as the matrix (out, in * height * width), and the vectors `_u` and `_v` move
+    by one power iteration a batch, after fifteen at the start.
     """
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
-        from torch.nn.utils.parametrizations import spectral_norm
+    eps = 1e-12
 
-        layers = [module for module in model.modules() if isinstance(getattr(module, "weight", None), Tensor)]
-        with context.streams.global_seed("spectral_norm"):  # the power iteration starts from random vectors
-            for layer in layers:
-                if is_weight(layer.weight):  # type: ignore[arg-type]
-                    spectral_norm(layer)
+    def acts_on(self, layer: nn.Module, *, is_first: bool) -> bool:
+        return True
+
+    def initial_state(self, weight: Tensor) -> dict[str, Tensor]:
+        matrix = weight.flatten(1)
+        state = {name: matrix.new_empty(size).normal_() for name, size in zip(("_u", "_v"), matrix.shape, strict=True)}
+        state = {name: F.normalize(vector, dim=0, eps=self.eps) for name, vector in state.items()}
+        for _ in range(15):
+            state = self.next_state(weight, state)
+        return state
+
+    def next_state(self, weight: Tensor, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        matrix = weight.flatten(1)
+        u = F.normalize(matrix @ state["_v"], dim=0, eps=self.eps)
+        return {"_u": u, "_v": F.normalize(matrix.T @ u, dim=0, eps=self.eps)}
+
+    def reparametrize(self, weight: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        return weight / (state["_u"] @ (weight.flatten(1) @ state["_v"]))

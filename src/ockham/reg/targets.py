@@ -1,18 +1,10 @@
 """Regularizers of what the model says: targets, the distribution over classes, hidden activations."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ockham.core.parameters import NamedParameters
 from ockham.errors import UserError
-from ockham.reg.base import Context, Outputs, Regularizer
-
-
-def smooth_labels(y: Tensor, smoothing: float | Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """(1 - smoothing) y + smoothing / C as class probabilities (N, C), for classes (N,) or probabilities (N, C)."""
-    target = F.one_hot(y, num_classes).to(dtype) if y.ndim == 1 else y
-    return (1 - smoothing) * target + smoothing / num_classes
+from ockham.reg.base import Context, Regularizer
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -36,14 +28,9 @@ class LabelSmoothing(Regularizer):
 
     def __init__(self, smoothing: float) -> None:
         self.smoothing = smoothing
-        self.num_classes: int | None = None
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
-        self.num_classes = context.num_classes
-
-    def transform_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.num_classes is not None, "configure_model comes first"
-        return x, smooth_labels(y, self.smoothing, self.num_classes, x.dtype)
+    def target(self, probabilities: Tensor) -> Tensor:
+        return (1 - self.smoothing) * probabilities + self.smoothing / probabilities.shape[1]
 
 
 class ConfidencePenalty(Regularizer):
@@ -52,13 +39,11 @@ class ConfidencePenalty(Regularizer):
     yaml: `reg=confidence_penalty`. Pereyra et al. 2017, Regularizing Neural Networks by Penalizing Confident Outputs.
     """
 
-    uses_outputs = True
-
     def __init__(self, strength: float) -> None:
         self.strength = strength
 
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        return -self.strength * entropy(outputs.logits)
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        return -self.strength * entropy(logits)
 
 
 class KlSparsity(Regularizer):
@@ -68,30 +53,19 @@ class KlSparsity(Regularizer):
     Autoencoder; Lee et al. 2008). Raises UserError for a model without sigmoids: the divergence is between probabilities.
     """
 
-    uses_outputs = True
+    activations = (nn.Sigmoid,)
 
     def __init__(self, strength: float, *, target: float = 0.05) -> None:
         self.strength = strength
-        self.target = target
-        self._means: dict[str, Tensor] = {}
+        self.wanted = target
 
-    def configure_model(self, model: nn.Module, context: Context) -> None:
-        layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Sigmoid)]
-        if not layers:
+    def prepare(self, model: nn.Module, context: Context) -> None:
+        if not any(isinstance(module, self.activations) for module in model.modules()):
             raise UserError(
                 "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
                 "model.activation=sigmoid"
             )
-        for name, layer in layers:
-            layer.register_forward_hook(self._keep(name))
 
-    def _keep(self, name: str):  # type: ignore[no-untyped-def]
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._means[name] = output.mean(dim=[axis for axis in range(output.ndim) if axis != 1])
-
-        return hook
-
-    def penalty(self, parameters: NamedParameters, outputs: Outputs) -> Tensor:
-        total = torch.stack([bernoulli_kl(self.target, mean).sum() for mean in self._means.values()]).sum()
-        self._means.clear()  # they belong to the forward pass that made `outputs`, and hold its graph
-        return self.strength * total
+    def activation_penalty(self, activation: Tensor) -> Tensor:
+        means = activation.mean(dim=[axis for axis in range(activation.ndim) if axis != 1])
+        return self.strength * bernoulli_kl(self.wanted, means).sum()

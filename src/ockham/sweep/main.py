@@ -160,7 +160,7 @@ def sweep(
     def payload_of(jobs: Task) -> bytes:
         if len(jobs) > 1:
             common = schema.container(settings.prune)
-            return group_payload(jobs, folder, {"prune": common}, context=context, config=config)
+            return group_payload(jobs, folder, {"prune": common}, for_jobs, context=context, config=config)
         (job,) = jobs
         return payload(job.number, [*job.overrides, *for_jobs], context=context, config=config, task=task)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ockham.core.selection import maximised
-from ockham.core.statistics import t_interval
 from ockham.record.screen import repeating_command, shown_path
 from ockham.sweep.space import Plan
 
@@ -44,6 +43,8 @@ def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: st
 
 
 def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from ockham.core.statistics import t_interval  # late: SciPy is no part of planning
+
     finished = [result for result in results if result["state"] == "finished"]
     row: dict[str, Any] = {"job": results[0]["job"]}
     row |= {key: results[0][key] for key in plan.swept if key not in ("seed", "cv", "fold")}

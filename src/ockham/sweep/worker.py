@@ -2,23 +2,32 @@
 
 import copy
 import logging
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, env_override, run_job, setup_globals
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ockham.core.files import write_atomic
+from ockham import schema
 from ockham.record.folder import RunFolder
+from ockham.record.resume import is_readable
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Task
+
+if TYPE_CHECKING:
+    from ockham.execute import RunSpec
 
 
 def payload(number: int, overrides: Sequence[str], *, context: HydraContext, config: DictConfig, task: TaskFunction) -> bytes:
@@ -35,6 +44,9 @@ def _run_in_worker(
     with open_dict(job_config):
         job_config.hydra.job.id = str(number)
         job_config.hydra.job.num = number
+        if is_readable(RunFolder(Path(job_config.hydra.sweep.dir) / str(job_config.hydra.sweep.subdir))):
+            # A run that continues keeps its files: Hydra would write them again, and a kill meanwhile leave them empty.
+            job_config.hydra.output_subdir = None
     HydraConfig.instance().set_config(job_config)
     return run_job(
         hydra_context=context,
@@ -45,48 +57,118 @@ def _run_in_worker(
     )
 
 
+@dataclass(frozen=True)
+class GroupMember:
+    """A job of a group as its worker gets it."""
+
+    number: int
+    overrides: tuple[str, ...]
+    content: Mapping[str, Any]
+
+
 def group_payload(
-    jobs: Task, folder: SweepFolder, common: Mapping[str, Any], *, context: HydraContext, config: DictConfig
+    jobs: Task,
+    folder: SweepFolder,
+    common: Mapping[str, Any],
+    common_overrides: Sequence[str],
+    *,
+    context: HydraContext,
+    config: DictConfig,
 ) -> bytes:
-    """What a worker runs for a group; `common` are settings of the sweep that its jobs have too."""
-    entries = [(job.number, job.overrides, {**job.content, **common}) for job in jobs]
+    """What a worker runs for a group. `common` are settings of the sweep that its jobs have too, by overrides of the sweep."""
+    members = [GroupMember(job.number, (*job.overrides, *common_overrides), {**job.content, **common}) for job in jobs]
     checkpoints = folder.group_checkpoints(jobs[0])
     return cloudpickle.dumps(
-        partial(_run_group_in_worker, entries, folder.path, checkpoints, context, config, Singleton.get_state())
+        partial(_run_group_in_worker, members, folder.path, checkpoints, context, config, Singleton.get_state())
     )
 
 
 def _run_group_in_worker(
-    entries: Sequence[tuple[int, Sequence[str], Mapping[str, Any]]],
+    members: Sequence[GroupMember],
     folder: Path,
     checkpoints: Path,
     context: HydraContext,
     config: DictConfig,
     singletons: Any,
 ) -> JobReturn:
-    """A group in place of Hydra's run_job: the same files, from one composition."""
+    """In place of Hydra's run_job for each member: the same files and calls of callbacks, from one composition."""
     setup_globals()
     Singleton.set_state(singletons)
-    first = context.config_loader.load_sweep_config(config, list(entries[0][1]))
+    composed = context.config_loader.load_sweep_config(config, list(members[0].overrides))
+    HydraConfig.instance().set_config(composed)
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    from ockham import execute  # late: the worker imports torch with the first job
+    from ockham.execute import execute_group  # late: the worker imports torch with the first job
 
-    jobs = []
-    for number, overrides, content in entries:
-        hydra = copy.deepcopy(first.hydra)
-        chosen = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-        with open_dict(hydra):
-            hydra.job.id, hydra.job.num = str(number), number
-            hydra.overrides.task = list(overrides)
-            hydra.runtime.output_dir = str((folder / str(number)).absolute())
-            hydra.runtime.choices.update({group: chosen[group] for group in hydra.runtime.choices if group in chosen})
-        files = RunFolder(folder / str(number))
-        task_config = OmegaConf.create(dict(content))
-        written = {"config": task_config, "hydra": OmegaConf.create({"hydra": hydra}), "overrides": list(overrides)}
-        for name, node in written.items():
-            write_atomic(files.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(node).encode())
-        choices = {str(group): str(option) for group, option in hydra.runtime.choices.items()}
-        jobs.append(execute.RunSpec(task_config, choices, tuple(overrides), files))
-    execute.execute_group(jobs, checkpoints)
+    stored = OmegaConf.to_container(composed.hydra, resolve=False)
+    assert isinstance(stored, dict)
+    specs = [_spec(member, folder, {str(key): value for key, value in stored.items()}) for member in members]
+    with env_override(composed.hydra.job.env_set):
+        full_configs = _announce(specs, context)
+        execute_group(specs, checkpoints)
+        for spec, full_config in zip(specs, full_configs, strict=False):
+            context.callbacks.on_job_end(config=full_config, job_return=_job_return(spec, full_config))
     return JobReturn(status=JobStatus.COMPLETED)
+
+
+def _spec(member: GroupMember, folder: Path, composed: Mapping[str, Any]) -> "RunSpec":
+    """The member as Hydra would have handed it over: `composed` is its part of the configuration, for another member."""
+    from ockham.execute import RunSpec
+
+    files = RunFolder(folder / str(member.number))
+    hydra = copy.deepcopy(dict(composed))
+    parsed = OverridesParser.create().parse_overrides(list(member.overrides))
+    dirname = hydra["job"]["config"]["override_dirname"]
+    hydra["job"] |= {
+        "id": str(member.number),
+        "num": member.number,
+        "override_dirname": get_overrides_dirname(
+            parsed, kv_sep=dirname["kv_sep"], item_sep=dirname["item_sep"], exclude_keys=dirname["exclude_keys"]
+        ),
+    }
+    hydra["overrides"]["task"] = list(member.overrides)
+    hydra["runtime"]["output_dir"] = str(files.path.absolute())
+    choices = hydra["runtime"]["choices"]
+    choices |= {override.key_or_group: override.value() for override in parsed if override.key_or_group in choices}
+    shown = {str(group): str(option) for group, option in choices.items()}
+    warnings = tuple(schema.check(member.content))
+    return RunSpec(OmegaConf.create(dict(member.content)), shown, member.overrides, files, hydra, warnings)
+
+
+def _announce(specs: Sequence["RunSpec"], context: HydraContext) -> list[DictConfig]:
+    """Tell Hydra's callbacks of the jobs; returns the configurations that they see, none where no callback listens to jobs."""
+    hooks = ("on_job_start", "on_job_end")
+    listening = [
+        callback
+        for callback in context.callbacks.callbacks
+        if any(getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in hooks)
+    ]
+    if not listening:
+        return []
+    full_configs = []
+    for spec in specs:
+        full_config = OmegaConf.merge(spec.config, {"hydra": spec.hydra})
+        assert isinstance(full_config, DictConfig)
+        context.callbacks.on_job_start(config=full_config, task_function=_objective)
+        full_configs.append(full_config)
+    return full_configs
+
+
+def _objective(config: DictConfig) -> float:
+    """What a job of a group returns: the objective that stands in its folder, NaN where it has none."""
+    return float(RunFolder(config.hydra.runtime.output_dir).metrics().get("objective", math.nan))
+
+
+def _job_return(spec: "RunSpec", full_config: DictConfig) -> JobReturn:
+    status = spec.folder.status()
+    failed = status.get("state") == "failed"
+    outcome: Any = RuntimeError(status["error"]["message"]) if failed else _objective(full_config)
+    return JobReturn(
+        overrides=list(spec.overrides),
+        cfg=spec.config,
+        hydra_cfg=OmegaConf.create({"hydra": spec.hydra}),
+        working_dir=str(Path.cwd()),
+        task_name=str(full_config.hydra.job.name),
+        status=JobStatus.FAILED if failed else JobStatus.COMPLETED,
+        _return_value=outcome,
+    )

@@ -1,0 +1,9 @@
+"""Executing runs: one in this process, one on several devices, or a group in one program; each in its run folder."""
+
+from ockham.execute.devices import on_devices
+from ockham.execute.drawing import draw
+from ockham.execute.group import execute_group
+from ockham.execute.single import execute, run_job
+from ockham.record.ledger import RunSpec
+
+__all__ = ["RunSpec", "draw", "execute", "execute_group", "on_devices", "run_job"]

@@ -1,0 +1,230 @@
+"""The regularizers of many members: each is called once for all that have it, under torch.vmap, with their numbers as tensors.
+
+Nothing here knows a class of regularizers. A member without one takes part in its arithmetic and keeps what it had.
+"""
+
+import pickle
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ockham.reg import Regularizer
+from ockham.reg.base import PURE_HOOKS, has_hook, named
+
+Tensors = Mapping[str, Tensor]
+Inputs = Mapping[str, Any]
+"""Tensors by kind and name: "numbers" of regularizers, "masks" of the members that have them, "noise" and its "places"."""
+
+
+def column(values: Tensor, like: Tensor) -> Tensor:
+    """Numbers (members,) shaped to be broadcast against a tensor (members, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+@dataclass(frozen=True)
+class StackedRegularizer:
+    """The regularizers of some members, by row, that differ in their numbers only; `name` is that of their noise."""
+
+    name: str
+    members: Mapping[int, Regularizer]
+
+    @property
+    def example(self) -> Regularizer:
+        return next(iter(self.members.values()))
+
+    def has(self, hook: str) -> bool:
+        return has_hook(self.example, hook)
+
+    @property
+    def in_loss(self) -> bool:
+        return self.has("penalty") and not self.example.proximal
+
+    @property
+    def form(self) -> Hashable:
+        return form(self.name, self.example)
+
+    def numbers(self, count: int, like: Tensor) -> dict[str, Tensor]:
+        """Each number of all members, (count,). A member without the regularizer has those of another."""
+        rows = [self.members.get(row, self.example).numbers for row in range(count)]
+        return {
+            name: torch.tensor([numbers[name] for numbers in rows], dtype=like.dtype, device=like.device) for name in rows[0]
+        }
+
+
+def form(name: str, regularizer: Regularizer) -> Hashable:
+    """What regularizers that are called at once have in common: all but the values of their numbers."""
+    numbers = regularizer.numbers
+    others = {key: value for key, value in vars(regularizer).items() if key not in numbers}
+    return type(regularizer), name, tuple(numbers), pickle.dumps(others)
+
+
+def stack_regularizers(members: Sequence[Sequence[Regularizer]]) -> list[StackedRegularizer]:
+    """The regularizers of members, each in the order of its member; without those that only stop runs."""
+    forms: list[Hashable] = []
+    stacked: list[StackedRegularizer] = []
+    for row, regularizers in enumerate(members):
+        place = 0
+        for name, regularizer in named(regularizers):
+            if not any(has_hook(regularizer, hook) for hook in PURE_HOOKS):
+                continue
+            wanted = form(name, regularizer)
+            if wanted in forms[place:]:
+                place = forms.index(wanted, place)
+                stacked[place] = StackedRegularizer(name, {**stacked[place].members, row: regularizer})
+            else:
+                forms.insert(place, wanted)
+                stacked.insert(place, StackedRegularizer(name, {row: regularizer}))
+            place += 1
+    return stacked
+
+
+def over_members(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function` of each member. Tensors in `arguments` have an axis of members in front, of length 1 where all share one."""
+    count = max(len(leaf) for leaf in pytree.tree_leaves(arguments))
+    axes = pytree.tree_map(lambda leaf: 0 if len(leaf) == count else None, arguments)
+    return torch.vmap(function, in_dims=axes)(*pytree.tree_map(lambda leaf: leaf if len(leaf) == count else leaf[0], arguments))
+
+
+def _gated(mask: Tensor, x: Tensor) -> Tensor:
+    """x, through which gradients flow to the members of the mask only: what another has may be no number there."""
+    return torch.where(column(mask, x), x, x.detach()) if x.requires_grad else x
+
+
+class Regularization:
+    """The regularizers of some members on the layers of their models.
+
+    Its methods read no tensor but their arguments, so that they can be traced: `inputs` holds the `numbers` and `masks` of this
+    object, and the noise of a batch.
+    """
+
+    def __init__(
+        self, regularizers: Sequence[Sequence[Regularizer]], models: Sequence[nn.Module], layers: Sequence[str], like: Tensor
+    ) -> None:
+        """`layers` are the names of the layers in their order; numbers have the dtype of `like` and are on its device."""
+        self.stacked = stack_regularizers(regularizers)
+        self.layers = list(layers)
+        self.count, self.device = len(models), like.device
+        self.numbers = {str(index): regularizer.numbers(self.count, like) for index, regularizer in enumerate(self.stacked)}
+        #: By index of a regularizer, and a layer: which members have it there. Absent where all do.
+        self.masks: dict[str, Tensor] = {}
+        #: The rows that a regularizer acts in on a layer, by index and layer; absent where there are none.
+        self.rows: dict[tuple[int, str], list[int]] = {}
+        for index, regularizer in enumerate(self.stacked):
+            self._mask(str(index), list(regularizer.members))
+            for position, layer in enumerate(self.layers):
+                rows = [
+                    row
+                    for row, member in regularizer.members.items()
+                    if member.acts_on(models[row].get_submodule(layer), is_first=position == 0)
+                ]
+                if rows:
+                    self.rows[index, layer] = rows
+                    self._mask(f"{index}/{layer}", rows)
+
+    def _mask(self, key: str, rows: Sequence[int]) -> None:
+        if len(rows) < self.count:
+            self.masks[key] = torch.zeros(self.count, dtype=torch.bool, device=self.device)
+            self.masks[key][rows] = True
+
+    @property
+    def identity(self) -> Hashable:
+        """What fixes the methods, beside the names and shapes of their arguments."""
+        return tuple(regularizer.form for regularizer in self.stacked), tuple(self.rows)
+
+    def changed(
+        self, index: int, hook: str, inputs: Inputs, x: Tensor, *further: Any, layer: str | None = None, **settings: bool
+    ) -> Tensor:
+        """What a hook makes of x (members or 1, ...) where members have the regularizer, on that layer; x where they do not.
+
+        `further` are the hook's other tensors, alike, and `settings` what is no tensor.
+        """
+        mask = inputs["masks"].get(str(index) if layer is None else f"{index}/{layer}")
+        before = x if mask is None else _gated(mask, x)
+        after = over_members(self._hook(index, hook, settings), inputs["numbers"][str(index)], before, *further)
+        return after if mask is None else torch.where(column(mask, after), after, x)
+
+    def penalty(self, index: int, hook: str, inputs: Inputs, x: Tensor) -> Tensor:
+        """What a hook takes from each member for x (members, ...): (members,), 0 for those without the regularizer."""
+        mask = inputs["masks"].get(str(index))
+        before = x if mask is None else _gated(mask, x)
+        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], before)
+        return values if mask is None else torch.where(mask, values, 0.0)
+
+    def penalty_and_gradient(self, index: int, inputs: Inputs, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The penalties of members on a parameter (members, ...), (members,), and their gradient, (members, ...)."""
+        mask = inputs["masks"].get(str(index))
+        differentiated = torch.func.grad_and_value(self._hook(index, "penalty"), argnums=1)
+        gradient, values = over_members(differentiated, inputs["numbers"][str(index)], weight)
+        if mask is None:
+            return values, gradient
+        return torch.where(mask, values, 0.0), torch.where(column(mask, gradient), gradient, 0.0)
+
+    def _hook(self, index: int, hook: str, settings: Mapping[str, bool] | None = None) -> Callable[..., Any]:
+        """The hook as a function of the numbers and of what the hook takes."""
+        regularizer = self.stacked[index].example
+        return lambda numbers, *arguments: getattr(regularizer.with_numbers(numbers), hook)(*arguments, **(settings or {}))
+
+    def input(self, x: Tensor, inputs: Inputs) -> Tensor:
+        """The inputs (members or 1, n, pixels) to train on."""
+        for index, regularizer in enumerate(self.stacked):
+            if regularizer.has("disturb_input"):
+                x = self.changed(index, "disturb_input", inputs, x, _noise(inputs, "disturb_input", index))
+        return x
+
+    def layer_input(self, layer: str, x: Tensor, inputs: Inputs) -> Tensor:
+        """The input (members or 1, n, in) that a layer takes while training."""
+        is_first = layer == self.layers[0]
+        for index, regularizer in enumerate(self.stacked):
+            if regularizer.has("disturb_layer_input") and (index, layer) in self.rows:
+                noise = _noise(inputs, "disturb_layer_input", index, layer)
+                x = self.changed(index, "disturb_layer_input", inputs, x, noise, layer=layer, is_first=is_first)
+        return x
+
+    def weight(self, layer: str, weight: Tensor, buffers: Tensors, inputs: Inputs, *, training: bool) -> Tensor:
+        """The weight (members, out, in) that a layer computes with. Training moves the states in `buffers`."""
+        for index, regularizer in enumerate(self.stacked):
+            if (index, layer) not in self.rows:
+                continue
+            if training and regularizer.has("disturb_weight"):
+                noise = _noise(inputs, "disturb_weight", index, layer)
+                weight = self.changed(index, "disturb_weight", inputs, weight, noise, layer=layer)
+            if regularizer.has("reparametrize"):
+                state = self._state(index, layer, weight, buffers, inputs, training=training)
+                weight = self.changed(index, "reparametrize", inputs, weight, state, layer=layer)
+        return weight
+
+    @torch.no_grad()
+    def _state(
+        self, index: int, layer: str, weight: Tensor, buffers: Tensors, inputs: Inputs, *, training: bool
+    ) -> dict[str, Tensor]:
+        prefix = state_prefix(layer, "weight", self.stacked[index].name)
+        state = {name.removeprefix(prefix): buffer for name, buffer in buffers.items() if name.startswith(prefix)}
+        if not training:
+            return state
+        mask = inputs["masks"].get(f"{index}/{layer}")
+        moved = over_members(self._hook(index, "next_state"), inputs["numbers"][str(index)], weight.detach(), state)
+        if mask is not None:
+            moved = {name: torch.where(column(mask, value), value, state[name]) for name, value in moved.items()}
+        for name, value in moved.items():
+            state[name].copy_(value)
+        return dict(moved)
+
+
+def state_prefix(layer: str, tensor: str, name: str) -> str:
+    """What the names of a regularizer's state for a layer begin with in a stack."""
+    return f"{layer}.{tensor}.{name}."
+
+
+def noise_key(hook: str, index: int, layer: str = "") -> str:
+    return f"{hook}/{index}/{layer}"
+
+
+def _noise(inputs: Inputs, hook: str, index: int, layer: str = "") -> Tensor:
+    """The noise that a hook of each member takes, (members, ...), or of all, (1, ...)."""
+    key = noise_key(hook, index, layer)
+    drawn: Tensor = inputs["noise"][key]
+    return drawn[inputs["places"][key]] if key in inputs["places"] else drawn

@@ -1,0 +1,382 @@
+"""The life of one run in its folder, whoever trains it.
+
+A run is opened before anything of it is built, so that whatever goes wrong stands in its status. An engine (Lightning, or a
+fused group) trains an epoch, measures it, and hands both to `close_epoch`, which writes them down and answers whether the
+run goes on. Best weights, checkpoints, cost and the final figures are kept here alone.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from ockham import schema
+from ockham.core.files import write_atomic
+from ockham.core.metrics import Scores
+from ockham.core.selection import Outcome, best_epoch
+from ockham.identity import run_key
+from ockham.record import final, screen
+from ockham.record.checkpoint import (
+    Checkpoint,
+    Row,
+    load_generation,
+    rows_from_tensor,
+    rows_to_tensor,
+    save_generation,
+)
+from ockham.record.cost import peak_memory_bytes, reset_peak_memory
+from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter, hparam_settings
+from ockham.record.folder import RunFolder, divergence
+from ockham.record.resume import check_resumable
+from ockham.run import Run
+
+log = logging.getLogger("ockham")
+
+#: Of train.log, as in conf/hydra/job_logging.
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+#: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
+SECONDS_BETWEEN_CHECKPOINTS = 1.0
+
+Verdict = Literal["continue", "done", "diverged", "pruned"]
+"""After an epoch: train another one; come to the end and be judged; or end without being judged."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run as it was asked for: its configuration, the option chosen in each group, the overrides behind both, its folder.
+
+    `hydra` is what .hydra/hydra.yaml holds; None where Hydra's files are left as they are. `warnings` are about the settings.
+    """
+
+    config: DictConfig
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...]
+    folder: RunFolder
+    hydra: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an engine says of an epoch: steps and samples of the run so far, its scalars, its samples and seconds.
+
+    `seconds` are those of training; of runs that share a process, their share.
+    """
+
+    step: int
+    samples: int
+    scalars: Mapping[str, float]
+    epoch_samples: int
+    seconds: float
+
+
+class TrainingState(Protocol):
+    """What a checkpoint keeps of an engine. The tensors may be those that training goes on with."""
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The model's state_dict."""
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """The state_dict of the run's torch optimizer."""
+
+
+class Ledger:
+    """The record of one run. Of several runs that share a process, `shared` is their number.
+
+    With `writes=False` it judges as always and leaves nothing: so are members of a group computed again that have ended for
+    good, since the last bits of their neighbours may depend on the size of the group.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        prune: Callable[[Sequence[float]], bool] | None = None,
+        shared: int = 1,
+        writes: bool = True,
+    ) -> None:
+        """`prune` is asked with the objectives so far, to be minimised, whether the run is to end as pruned."""
+        self.spec = spec
+        self.folder = spec.folder
+        self.prune = prune
+        self.shared = shared
+        self.writes = writes
+        self.rows: list[Row] = []
+        self.history: list[Outcome] = []
+        self.best_epoch = 0
+        self.best: dict[str, Tensor] = {}
+        self.verdict: Verdict = "continue"
+        self.train_seconds = self.past_wall_seconds = 0.0
+        self.opened = self.last_checkpoint = time.monotonic()
+        self.events: EventWriter | None = None
+
+    # -- before training -------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Mark the run as running and store what was asked for. Files that a crash left empty are written again.
+
+        Raises UserError where the folder holds a run that has ended for good.
+        """
+        check_resumable(self.folder)
+        if self.spec.hydra is not None:
+            self._store(self.spec.hydra)
+        self.folder.begin(run_key(schema.container(self.spec.config)))
+
+    def _store(self, hydra: Mapping[str, Any]) -> None:
+        """The files of .hydra, the same for a run alone and in a group: Hydra writes the first, in another form."""
+        content: dict[str, Any] = {
+            "config": schema.container(self.spec.config),
+            "hydra": {"hydra": {**hydra, "output_subdir": self.folder.config_file.parent.name}},
+            "overrides": list(self.spec.overrides),
+        }
+        texts = {name: OmegaConf.to_yaml(OmegaConf.create(node), sort_keys=True).encode() for name, node in content.items()}
+        file = self.folder.config_file
+        if not file.exists() or file.read_bytes() != texts["config"]:
+            for name, text in texts.items():
+                write_atomic(file.with_name(f"{name}.yaml"), text)
+
+    def recover(self) -> Checkpoint | None:
+        """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
+        content = load_generation(self.folder.last_checkpoint, warn=self.warn)
+        if content is None:
+            return None
+        checkpoint = Checkpoint.of(content)
+        self.rows = list(checkpoint.rows)
+        self.best = dict(checkpoint.best if checkpoint.best is not None else checkpoint.model)
+        past = self.folder.cost()
+        self.train_seconds = float(past.get("train_seconds", 0.0))
+        self.past_wall_seconds = float(past.get("wall_seconds", 0.0))
+        return checkpoint
+
+    def start(self, run: Run) -> None:
+        """Take up the record where the state ends: what was written after it is written again."""
+        self.run = run
+        self.history = [run.outcome(row.scalars) for row in self.rows]
+        self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
+        reset_peak_memory(run.device)
+        if not self.writes:
+            return
+        was_finished = bool(self.folder.metrics())
+        summary = screen.summary(self.spec.config, self.spec.choices, run, self.folder)
+        self.log("%s%s", "" if self.shared == 1 else f"in a group of {self.shared} runs\n", summary)
+        for warning in self.spec.warnings:
+            self.log("warning: %s", warning)
+        if self.rows:
+            self.log("continuing after epoch %d, step %d", len(self.rows), self.step)
+        self.folder.write_epochs([(epoch, row.step, row.scalars) for epoch, row in enumerate(self.rows, start=1)])
+        self.folder.update_status(device=run.device_name)
+        if self.spec.config.logger.tensorboard:
+            self.events = self._opened_events(again=was_finished)
+
+    def _opened_events(self, *, again: bool) -> EventWriter:
+        """`again`: the run had come to its end, whose figures are no longer the final ones; its curves are written anew."""
+        settings = hparam_settings(schema.container(self.spec.config))
+        if again:
+            self.folder.remove_events()
+        past_step = 0 if again else self.step
+        events = EventWriter(self.folder.path, settings, past_step=past_step, num_epochs=self.run.num_epochs)
+        for epoch, row in enumerate(self.rows if again else [], start=1):
+            events.epoch(epoch, row.step, row.scalars)
+        return events
+
+    # -- the record so far -----------------------------------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self.rows[-1].step if self.rows else 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.verdict != "continue"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the epochs that there are make a whole run."""
+        return len(self.rows) >= self.run.num_epochs or self.run.stops(self.history)
+
+    # -- after an epoch --------------------------------------------------------------------------------------------------
+
+    def record(self, result: EpochResult, state: TrainingState) -> None:
+        """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
+        self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
+        self.history.append(self.run.outcome(result.scalars))
+        self.train_seconds += result.seconds
+        epoch = len(self.rows)
+        if self.writes:
+            self.folder.append_epoch(epoch, result.step, result.scalars)
+        if self.events is not None:
+            throughput = {"samples_per_second": result.epoch_samples / max(result.seconds, 1e-9)}
+            self.events.epoch(epoch, result.step, {**result.scalars, **throughput})
+        if divergence(result.scalars) is not None:
+            self.verdict = "diverged"
+            return
+        if not self.best_epoch or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
+            self.best_epoch = epoch
+            self._keep(state.weights())
+        if self.is_complete:
+            self.verdict = "done"
+
+    def _keep(self, weights: Mapping[str, Tensor]) -> None:
+        if self.best:
+            for name, value in weights.items():
+                self.best[name].copy_(value)
+        else:
+            self.best = {name: value.detach().clone() for name, value in weights.items()}
+
+    def settle(self, state: TrainingState) -> Verdict:
+        """Ask whether others are ahead, which all that train in lockstep have written by now, and act on the verdict."""
+        if self.verdict == "continue" and self.prune is not None and self.prune(self.run.costs(self.history)):
+            self.verdict = "pruned"
+        if not self.writes:
+            return self.verdict
+        if self.verdict == "diverged":
+            reason = divergence(self.rows[-1].scalars)
+            self._write_cost()
+            self.folder.end("diverged", error=f"{reason} after epoch {len(self.rows)}", overrides=self.spec.overrides)
+            self.log("diverged: %s after epoch %d\n  everything until then is in %s", reason, len(self.rows), self.folder.path)
+        elif self.verdict != "continue":
+            self.save(state)
+        if self.verdict == "pruned":
+            self.folder.end("pruned")
+            self.log("pruned after epoch %d of its sweep: others are ahead", len(self.rows))
+        return self.verdict
+
+    def save_when_due(self, state: TrainingState) -> None:
+        """A checkpoint, where the last one is old enough."""
+        if time.monotonic() - self.last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
+            self.save(state)
+
+    def save(self, state: TrainingState) -> None:
+        """Checkpoints last: the curves that they continue are on disk before them."""
+        if self.events is not None:
+            self.events.flush()
+        self._write_cost()
+        epoch = len(self.rows)
+        best = self.best_epoch
+        weights = {name: value.detach().clone() for name, value in state.weights().items()}
+        spec = self.run.input
+        Checkpoint(best, self.rows[:best], self.best, None, None, spec).save(self.folder.best_checkpoint)
+        last = Checkpoint(epoch, self.rows, weights, None if best == epoch else self.best, state.optimizer_state(), spec)
+        save_generation(self.folder.last_checkpoint, last.content())
+        self.last_checkpoint = time.monotonic()
+
+    def _write_cost(self) -> None:
+        wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
+        self.folder.write_cost(
+            {
+                "samples_per_second": self.rows[-1].samples / max(self.train_seconds, 1e-9),
+                "train_seconds": self.train_seconds,
+                "wall_seconds": wall_seconds,
+                "peak_memory_bytes": peak_memory_bytes(self.run.device),
+                "shared": self.shared,
+            }
+        )
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def finish(self, *, evaluated: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
+        """The selected weights on all splits, the test set for the first and only time; the run is then finished.
+
+        `evaluated` are their scores on train, val and test where they are known. The weights go into the run's model.
+        """
+        if not self.writes:
+            return
+        figures = final.measure(self.run, self.best, evaluated)
+        last = self.rows[-1]
+        metrics = figures.metrics(best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
+        if self.events is not None:
+            shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
+            for tag, figure in (figures.pictures() if pictures else {}).items():
+                self.events.picture(tag, figure, last.step)
+            self.events.finish()
+        self.folder.write_metrics(metrics)
+        self.folder.end("finished")
+        self.folder.previous_checkpoint.unlink(missing_ok=True)
+        self.log("%s", screen.result(self.folder))
+
+    def fail(self, error: BaseException) -> None:
+        """The run has ended by an error: its status says which, its log has the traceback."""
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        reason = "interrupted" if interrupted else str(error).strip() or type(error).__name__
+        try:
+            if not self.writes or self.folder.state != "running":
+                return
+            self.folder.end("failed", error=reason, kind=type(error).__name__, overrides=self.spec.overrides)
+            with self.folder.log_file.open("a") as file:
+                traceback.print_exception(error, file=file)
+        except OSError as broken:  # a full disk, or no folder any more: the error itself matters more
+            log.warning("warning: %s cannot be written: %s", self.folder.path, broken)
+
+    def close(self) -> None:
+        if self.events is not None:
+            self.events.close()
+            self.events = None
+
+    # -- a state beside the folder ---------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """What a group's checkpoint keeps of the record, as tensors and plain containers."""
+        if self.events is not None:
+            self.events.flush()
+        wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
+        seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds}
+        return {"rows": rows_to_tensor(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        self.rows = rows_from_tensor(snapshot["rows"])
+        self.best = dict(snapshot["best"])
+        self.verdict = snapshot["verdict"]
+        self.train_seconds, self.past_wall_seconds = snapshot["train_seconds"], snapshot["wall_seconds"]
+
+    # -- the log ---------------------------------------------------------------------------------------------------------
+
+    def log(self, message: str, *arguments: object) -> None:
+        """A line on the screen and in train.log; of a run that shares its process, in its train.log alone."""
+        if self.shared == 1:
+            log.info(message, *arguments)
+        elif self.writes:
+            record = logging.LogRecord(log.name, logging.INFO, __file__, 0, message, arguments, None)
+            with self.folder.log_file.open("a") as file:
+                file.write(logging.Formatter(LOG_FORMAT).format(record) + "\n")
+
+    def warn(self, message: str) -> None:
+        log.warning("warning: %s", message)
+
+
+def close_epoch(ledgers: Sequence[Ledger], results: Sequence[EpochResult], states: Sequence[TrainingState]) -> list[Verdict]:
+    """Close an epoch of runs that train in lockstep, or of a single one; says of each how it goes on.
+
+    Whether a run falls behind is asked once all have written the epoch, so that it does not depend on their order.
+    """
+    for ledger, result, state in zip(ledgers, results, states, strict=True):
+        ledger.record(result, state)
+    return [ledger.settle(state) for ledger, state in zip(ledgers, states, strict=True)]
+
+
+@contextmanager
+def opened(ledgers: Sequence[Ledger]) -> Iterator[None]:
+    """Alone at work in the folders, whose runs are running; what ends the block with an error is said in each of them."""
+    with ExitStack() as stack:
+        for ledger in ledgers:
+            stack.enter_context(ledger.folder.locked())
+        try:
+            for ledger in ledgers:
+                if ledger.writes:
+                    ledger.begin()
+            yield
+        except BaseException as error:
+            for ledger in ledgers:
+                ledger.fail(error)
+            raise
+        finally:
+            for ledger in ledgers:
+                ledger.close()

@@ -1,0 +1,178 @@
+"""The regularizers of one run at work on its model, in the order that they stand in."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ockham.core.metrics import Images, evaluation_mode
+from ockham.core.parameters import NamedParameters, named_parameters, weights
+from ockham.reg.base import Context, Regularizer, has_hook, named
+from ockham.rng import Noise, Streams
+
+LAYERS = (nn.Linear, nn.Conv2d)
+OUTPUT_SAMPLES = 1024
+
+Activations = list[tuple[nn.Module, Tensor]]
+"""Modules with what they gave for a batch."""
+
+
+def draw_like(x: Tensor, noise: Noise, regularizer: Regularizer) -> Tensor:
+    """The noise that a regularizer asks for, with the shape of x."""
+    return noise.uniform_like(x) if regularizer.distribution == "uniform" else noise.normal_like(x)
+
+
+def attach(regularizers: Sequence[Regularizer], model: nn.Module, context: Context) -> None:
+    """Make the new model compute as its regularizers say: noise while training, and the weights of its layers."""
+    for name, regularizer in named(regularizers):
+        regularizer.prepare(model, context)
+        regularizer.configure_model(model, context)
+        layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LAYERS)]
+        with context.streams.global_seed(name):
+            for position, (path, layer) in enumerate(layers):
+                if regularizer.acts_on(layer, is_first=position == 0):
+                    noise = context.streams.stream(f"{name}/{path}")
+                    _attach_to_layer(regularizer, name, layer, noise, is_first=position == 0)
+
+
+def _attach_to_layer(regularizer: Regularizer, name: str, layer: nn.Module, noise: Noise, *, is_first: bool) -> None:
+    if has_hook(regularizer, "disturb_layer_input"):
+        layer.register_forward_pre_hook(_DisturbedInput(regularizer, noise, is_first=is_first))
+    if has_hook(regularizer, "disturb_weight") or has_hook(regularizer, "reparametrize"):
+        assert isinstance(layer.weight, Tensor)
+        parametrization = Parametrization(regularizer, name, noise, layer.weight.detach())
+        parametrize.register_parametrization(layer, "weight", parametrization)
+
+
+class _DisturbedInput:
+    """A forward pre-hook that disturbs the input of a layer in training mode."""
+
+    def __init__(self, regularizer: Regularizer, noise: Noise, *, is_first: bool) -> None:
+        self.regularizer, self.noise, self.is_first = regularizer, noise, is_first
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:
+        if not layer.training:
+            return None
+        noise = draw_like(inputs[0], self.noise, self.regularizer)
+        return (self.regularizer.disturb_layer_input(inputs[0], noise, is_first=self.is_first),)
+
+
+class Parametrization(nn.Module):
+    """What a regularizer makes of the weight of a layer; its state are the buffers. `name` tells regularizers apart."""
+
+    def __init__(self, regularizer: Regularizer, name: str, noise: Noise, weight: Tensor) -> None:
+        super().__init__()
+        self.regularizer, self.name, self.noise = regularizer, name, noise
+        for key, value in regularizer.initial_state(weight).items():
+            self.register_buffer(key, value)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        regularizer = self.regularizer
+        if self.training and has_hook(regularizer, "disturb_weight"):
+            weight = regularizer.disturb_weight(weight, draw_like(weight, self.noise, regularizer))
+        if has_hook(regularizer, "reparametrize"):
+            # Copies: a second pass moves the buffers before the first is differentiated.
+            state = {key: value.clone() for key, value in self.named_buffers()}
+            if self.training:
+                with torch.no_grad():
+                    state = regularizer.next_state(weight, state)
+                    for key, value in state.items():
+                        self.get_buffer(key).copy_(value)
+            weight = regularizer.reparametrize(weight, state)
+        return weight
+
+
+def disturbed_input(regularizers: Sequence[Regularizer], x: Tensor, streams: Streams) -> Tensor:
+    """The normalised inputs (n, *shape) to train on."""
+    for name, regularizer in named(regularizers):
+        if has_hook(regularizer, "disturb_input"):
+            x = regularizer.disturb_input(x, draw_like(x, streams.stream(name), regularizer))
+    return x
+
+
+def targets(regularizers: Sequence[Regularizer], y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """What the cross-entropy takes for classes (n,) or probabilities (n, C)."""
+    for regularizer in regularizers:
+        if has_hook(regularizer, "target"):
+            y = regularizer.target(F.one_hot(y, num_classes).to(dtype) if y.ndim == 1 else y)
+    return y
+
+
+@contextmanager
+def activations_of(model: nn.Module, regularizers: Sequence[Regularizer]) -> Iterator[Activations]:
+    """Collects, from forward passes inside the block, the outputs that the regularizers have penalties on."""
+    kept: Activations = []
+    kinds = tuple({cls for reg in regularizers if has_hook(reg, "activation_penalty") for cls in reg.activations})
+    modules = [module for module in model.modules() if isinstance(module, kinds)] if kinds else []
+    handles = [m.register_forward_hook(lambda module, inputs, output: kept.append((module, output))) for m in modules]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def batch_penalties(regularizers: Sequence[Regularizer], logits: Tensor, activations: Activations) -> list[Tensor]:
+    """The penalties on what the model gave for a batch, scalars that are means over its samples."""
+    penalties = [reg.output_penalty(logits) for reg in regularizers if has_hook(reg, "output_penalty")]
+    for reg in regularizers:
+        if has_hook(reg, "activation_penalty"):
+            penalties += [
+                reg.activation_penalty(output) for module, output in activations if isinstance(module, reg.activations)
+            ]
+    return penalties
+
+
+def weight_penalties(
+    regularizers: Sequence[Regularizer], parameters: NamedParameters, *, with_proximal: bool = False
+) -> list[Tensor]:
+    """The penalties on parameters that are in the loss, or all of them."""
+    return [
+        regularizer.penalty(weight)
+        for regularizer in regularizers
+        if has_hook(regularizer, "penalty") and (with_proximal or not regularizer.proximal)
+        for _, weight in weights(parameters, include_bias=regularizer.include_bias)
+    ]
+
+
+def decay(regularizers: Sequence[Regularizer], parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
+    """What regularizers do to the parameters between backward pass and step, in place; `lrs` are by name of the parameter."""
+    for regularizer in regularizers:
+        if has_hook(regularizer, "decay"):
+            for name, weight in weights(parameters, include_bias=regularizer.include_bias):
+                weight.copy_(regularizer.decay(weight, lrs[name]))
+
+
+def prox_and_project(
+    regularizers: Sequence[Regularizer], parameters: NamedParameters, responses: Mapping[str, float | Tensor]
+) -> None:
+    """What regularizers do to the parameters after the step, in place; `responses` are by name of the parameter."""
+    for regularizer in regularizers:
+        proximal, projects = regularizer.proximal, has_hook(regularizer, "project")
+        if not proximal and not projects:
+            continue
+        for name, weight in weights(parameters, include_bias=regularizer.include_bias):
+            if proximal:
+                weight.copy_(regularizer.prox(weight, responses[name]))
+            if projects:
+                weight.copy_(regularizer.project(weight))
+
+
+@torch.no_grad()
+def total_penalty(
+    regularizers: Sequence[Regularizer], model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]
+) -> float:
+    """The sum of all penalties at the model's weights, also of those that are minimised by proximal steps.
+
+    Penalties on outputs and activations are taken over the first OUTPUT_SAMPLES of the images (N, C, H, W), in evaluation mode.
+    """
+    penalties = weight_penalties(regularizers, named_parameters(model), with_proximal=True)
+    if any(has_hook(reg, hook) for reg in regularizers for hook in ("output_penalty", "activation_penalty")):
+        with evaluation_mode(model), activations_of(model, regularizers) as activations:
+            logits = model(prepare(next(iter(images.split(OUTPUT_SAMPLES)))))
+        penalties += batch_penalties(regularizers, logits, activations)
+    return sum((float(penalty) for penalty in penalties), 0.0)
