@@ -12,10 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
-from ockham.data import Augment, DataSet, Normalize, Source, Splits, divide
+from ockham.data import Augment, DataSet, InputSpec, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
-from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
 from ockham.reg.single import attach
 from ockham.rng import Streams
