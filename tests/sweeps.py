@@ -5,17 +5,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+
 from conftest import ROOT, SMALL, compose
 from ockham import schema
-from ockham.sweep.space import CommandLine
+from ockham.sweep.axes import parse_axes
+from ockham.sweep.command_line import CommandLine
 
-GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
+CONDITIONAL = (
+    "optimizer=sgd,adam",
+    "reg=none,l1,l2",
+    "reg.l1.strength=1e-5,1e-4",
+    "reg.l2.strength=1e-4,1e-3",
+    "seed=0,1,2",
+)
 
 
 def command_line(*overrides: str) -> CommandLine:
-    return CommandLine.parse(
-        overrides,
-        is_group=lambda key: key in GROUPS,
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+    return CommandLine.of(
+        parse_axes(overrides, loader),
+        is_group=lambda key: bool(loader.get_group_options(key)),
         compose=lambda chosen: compose(*chosen),
         check=schema.check,
     )

@@ -22,13 +22,14 @@ ALLOWED = {
     "reg": {"core", "rng"},
     "run": {"core", "rng", "data", "reg", "schedules", "record"},
     "record": {"core", "data", "reg", "run", "schema", "identity"},
+    "command": {"schema"},
     "lit": {"core", "rng", "data", "reg", "optim", "run", "record"},
     "fused": {"core", "rng", "data", "reg", "optim", "run", "record", "build"},
     "report": {"core", "record", "schema", "identity"},
     "schema": {"core", "optim"},
     "identity": {"schema"},
     "sweep": {"core", "schema", "identity", "record", "build", "fused", "report", "execute"},
-    "cli": {"schema", "identity", "record", "sweep"},
+    "cli": {"command", "schema", "identity", "record", "sweep"},
 }
 
 

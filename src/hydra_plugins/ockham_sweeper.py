@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 
 class OckhamSweeper(Sweeper):
-    """Hands the overrides of `-m` to ockham.sweep.main.sweep."""
+    """Hands the overrides of `-m` to ockham.sweep.main.sweep, or where the application is not Ockham to a plain grid."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.base = hydra_context, task_function, config
@@ -23,14 +23,19 @@ class OckhamSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
         from hydra_plugins.ockham_launcher import OckhamLauncher
         from ockham.sweep.main import sweep
+        from ockham.sweep.other_applications import is_ockham, sweep_grid
 
-        own = isinstance(self.launcher, OckhamLauncher)
+        def launch_batch(jobs: list[list[str]], first: int) -> Sequence[Any]:
+            return self.launcher.launch(jobs, initial_job_idx=first)
+
+        if not is_ockham(self.base):
+            return sweep_grid(arguments, context=self.context, config=self.base, launch_batch=launch_batch)
         return sweep(
             arguments,
             context=self.context,
             config=self.base,
             task=self.task,
-            launch_batch=None if own else lambda jobs, first: self.launcher.launch(jobs, initial_job_idx=first),
+            launch_batch=None if isinstance(self.launcher, OckhamLauncher) else launch_batch,
         )
 
 

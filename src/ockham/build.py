@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
-from ockham.data import Augment, Normalize, Source, Splits, divide
+from ockham.core.clipping import Clipping
+from ockham.data import Augment, DataSet, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
 from ockham.record.checkpoint import InputSpec
@@ -21,6 +22,7 @@ from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
 from ockham.schema import container
+from ockham.schema.consistency import check_warmup
 
 #: Packages whose classes a configuration may name; `trust` on the command line adds to them.
 ALLOWED = ("ockham", "torch.optim", "torch.nn", "torch.optim.lr_scheduler")
@@ -35,7 +37,7 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
     """Several runs, those that agree in it with their data in memory once; or what keeps one of them from being built."""
     shared: dict[str, tuple[Splits, Normalize]] = {}
     for config in configs:
-        key = repr([container(config.data), config.seed, config.cv, config.fold])
+        key = repr([container(config.data), config.seed if _is_drawn(config) else None, config.cv, config.fold])
         try:
             if key not in shared:
                 shared[key] = data_of(config)
@@ -46,10 +48,15 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
             yield built
 
 
+def _is_drawn(config: DictConfig) -> bool:
+    """Whether the splits depend on the seed."""
+    return any(value is not None for value in (config.fold, config.data.val_samples, config.data.train_samples))
+
+
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
     """The splits of a run, and how their images become a model's input."""
     splits = splits_of(config)
-    return splits, Normalize.fit(splits.train.images, _shape(config, splits))
+    return splits, Normalize.fit(splits.train, _shape(config, splits))
 
 
 def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | None = None) -> Run:
@@ -59,13 +66,14 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     """
     streams = Streams(config.seed, rank=rank)
     splits, normalize = data or data_of(config)
+    _check_num_classes(config, splits)
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
     context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
     attach(regularizers, model, context)
     model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
-    made = Run(
+    built = Run(
         settings=settings,
         splits=splits,
         normalize=normalize,
@@ -76,8 +84,10 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
         schedule=_construct(config, "schedule", Schedule, {}),
         streams=streams,
     )
-    _check_batch_norm(made)
-    return made
+    _check_batch_norm(built)
+    check_warmup(built.schedule.warmup_steps, built.total_steps)
+    built.make_optimizer(model)  # which says what it refuses
+    return built
 
 
 def resolve(target: str, expected: type[T], *, setting: str, trust: Sequence[str] = ()) -> type[T]:
@@ -99,7 +109,7 @@ def resolve(target: str, expected: type[T], *, setting: str, trust: Sequence[str
         raise UserError(f"{setting}={target} cannot be found: {error}") from error
     defined_in = str(getattr(found, "__module__", ""))
     inside = any(defined_in == package or defined_in.startswith(f"{package}.") for package in allowed)
-    if not (inside and isinstance(found, type) and (expected is object or issubclass(found, expected))):
+    if not (inside and isinstance(found, type) and issubclass(found, expected)):
         raise UserError(f"{setting}={target} is not a {expected.__name__}, or is defined outside the allowed packages")
     return found
 
@@ -156,14 +166,15 @@ def _source(config: DictConfig) -> Source:
     key = repr([{name: value for name, value in container(config.data).items() if name not in RUN_KEYS}, config.trust])
     if key not in _last_source:
         _last_source.clear()  # before the next is read: two may not fit
-        source: Any = _construct(config, "data", object, {}, drop=RUN_KEYS)
-        _last_source[key] = source.load()
+        # mypy takes a protocol for an abstract class, of which no object can be made; none is.
+        data_set = _construct(config, "data", DataSet, {}, drop=RUN_KEYS)  # type: ignore[type-abstract]
+        _last_source[key] = data_set.load()
     return _last_source[key]
 
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = tuple(splits.train.images.shape[1:])
+    stored = splits.train.image_shape
     if config.data.shape is None:
         return stored
     wanted = tuple(config.data.shape)
@@ -177,7 +188,18 @@ def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
 def model_of(config: DictConfig, shape: Sequence[int], num_classes: int, streams: Streams) -> nn.Module:
     """The model with its initial weights, which depend on the seed and the model alone."""
     with streams.global_seed("initialization"):
-        return _construct(config, "model", nn.Module, {"shape": shape, "num_classes": num_classes})
+        try:
+            return _construct(config, "model", nn.Module, {"shape": shape, "num_classes": num_classes})
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            raise UserError(f"the model does not fit into memory: make it smaller, {_words(config, 'model')}") from error
+
+
+def _words(config: DictConfig, group: str) -> str:
+    """What a command line would say to get the settings of the group."""
+    settings = container(config[group])
+    return " ".join(f"{group}.{key}={value}" for key, value in settings.items() if key != "_target_")
 
 
 def trained_model(config: DictConfig, spec: InputSpec, weights: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -211,6 +233,7 @@ def optimizer_of(config: DictConfig) -> Callable[[nn.Module], Optimizer]:
 def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     full = config.data.batch_size == "full"
     trainer = config.trainer
+    limit = trainer.gradient_clip_val
     accelerator = _accelerator(trainer.accelerator)
     return Settings(
         seed=config.seed,
@@ -220,8 +243,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         max_epochs=trainer.max_epochs,
         max_steps=trainer.max_steps,
         accumulate=trainer.accumulate_grad_batches,
-        clip_value=trainer.gradient_clip_val,
-        clip_algorithm=trainer.gradient_clip_algorithm,
+        clipping=None if limit is None else Clipping(limit, trainer.gradient_clip_algorithm),
         accelerator=accelerator,
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,
@@ -246,9 +268,15 @@ def _devices(wanted: int | str, accelerator: str) -> int:
     return wanted
 
 
-def _check_batch_norm(made: Run) -> None:
-    settings, num_samples = made.settings, len(made.splits.train)
-    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in made.model.modules())
+def _check_num_classes(config: DictConfig, splits: Splits) -> None:
+    stated, present = config.data.num_classes, len(splits.classes)
+    if stated is not None and stated != present:
+        raise UserError(f"data.num_classes={stated}, but the data have {present} classes: leave it out")
+
+
+def _check_batch_norm(built: Run) -> None:
+    settings, num_samples = built.settings, len(built.splits.train)
+    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in built.model.modules())
     if has_batch_norm and 1 in (settings.batch_size, num_samples % settings.batch_size):
         raise UserError(
             f"batch norm needs two samples in a batch, but {num_samples} training images in batches of {settings.batch_size} "

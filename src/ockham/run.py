@@ -1,17 +1,19 @@
 """What one run consists of, as objects: made by build.py, executed by lit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ockham.core.selection import Outcome, best_epoch, cost, maximised
+from ockham.core.clipping import Clipping
+from ockham.core.selection import Outcome, cost, maximised
 from ockham.data import Augment, Normalize, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.record.checkpoint import InputSpec
 from ockham.reg import Regularizer
+from ockham.reg.base import has_hook
 from ockham.rng import Streams
 from ockham.schedules import Schedule
 
@@ -34,8 +36,7 @@ class Settings:
     max_epochs: int | None
     max_steps: int | None
     accumulate: int
-    clip_value: float | None
-    clip_algorithm: str
+    clipping: Clipping | None
     accelerator: str
     devices: int
     precision: str
@@ -95,14 +96,23 @@ class Run:
         """The objective of every epoch as a number to be minimised."""
         return [cost(outcome, maximise=self.maximise)[0] for outcome in history]
 
-    def is_best(self, history: Sequence[Outcome]) -> bool:
-        """Whether the last epoch is the best so far."""
-        return best_epoch(history, maximise=self.maximise) == len(history) - 1
+    def outcome(self, scalars: Mapping[str, float]) -> Outcome:
+        """What an epoch is judged by."""
+        return Outcome(scalars[self.settings.objective], scalars["val/loss"])
+
+    def is_better(self, outcome: Outcome, than: Outcome) -> bool:
+        """Whether an epoch is selected rather than an earlier one."""
+        return cost(outcome, maximise=self.maximise) < cost(than, maximise=self.maximise)
 
     def stops(self, history: Sequence[Outcome]) -> bool:
         """Whether a regularizer ends the run after these epochs."""
-        costs = self.costs(history)
-        return any(reg.stop(costs) for reg in self.regularizers)
+        stopping = [regularizer for regularizer in self.regularizers if has_hook(regularizer, "stop")]
+        costs = self.costs(history) if stopping else []  # of thousands of epochs they take their time
+        return any(regularizer.stop(costs) for regularizer in stopping)
+
+    def seen_by_schedule(self, history: Sequence[Outcome]) -> list[float]:
+        """The costs of the epochs so far, where the schedule depends on them."""
+        return self.costs(history) if self.schedule.depends_on_results else []
 
     @property
     def input(self) -> InputSpec:

@@ -8,6 +8,7 @@ a pure function too, of the validation history. Every class takes `warmup_steps`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ockham.core.selection import improvements
 
@@ -15,6 +16,9 @@ from ockham.core.selection import improvements
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """The interface: `factor` is the schedule proper, a call adds the warm-up."""
+
+    #: Whether `history` is read.
+    depends_on_results: ClassVar[bool] = False
 
     warmup_steps: int = 0
 
@@ -135,6 +139,8 @@ class Plateau(Schedule):
     yaml: `schedule=plateau`. Judged on the objective after every epoch, as torch's ReduceLROnPlateau with an absolute
     threshold. With a warm-up the reductions apply to the warm-up factor too.
     """
+
+    depends_on_results: ClassVar[bool] = True
 
     gamma: float = 0.1
     patience: int = 3

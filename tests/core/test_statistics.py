@@ -7,10 +7,13 @@ from scipy import stats
 from ockham.core.statistics import (
     bootstrap_interval,
     compare,
+    corrected,
     holm,
+    paired_t_p,
     pairs_needed,
     probability_higher,
     sign_flip_p,
+    smallest_sign_flip_p,
     t_interval,
 )
 
@@ -47,7 +50,17 @@ def test_the_drawn_sign_flip_test_is_near_the_exact_one(monkeypatch: pytest.Monk
 
 
 def test_the_smallest_p_of_five_pairs() -> None:
-    assert sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0]) == 2 / 2**5
+    assert sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0]) == smallest_sign_flip_p(5) == 2 / 2**5
+    assert smallest_sign_flip_p(5) > 0.05 > smallest_sign_flip_p(6)
+    assert sign_flip_p([1.0] * 20) == smallest_sign_flip_p(20)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7])
+def test_the_paired_t_test_is_scipys(n: int) -> None:
+    differences = [a - b for a, b in zip(A[:n], B[:n], strict=True)]
+    assert paired_t_p(differences) == pytest.approx(stats.ttest_rel(A[:n], B[:n]).pvalue, rel=1e-9)
+    assert math.isnan(paired_t_p([0.01] * n)), "no spread to judge by"
+    assert math.isnan(paired_t_p([0.01]))
 
 
 def test_the_probability_is_that_of_mann_and_whitney() -> None:
@@ -72,6 +85,10 @@ def test_the_number_of_pairs_has_the_power_that_it_claims() -> None:
     assert fewer < 0.8 + 0.01
     assert power > 0.8 - 0.01
     assert pairs_needed([1.0, -1.0]) is None
+    of_ten = pairs_needed(differences, comparisons=10)
+    assert of_ten is not None
+    draws = np.random.default_rng(0).normal(mean, deviation, size=(20_000, of_ten))
+    assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / 10).mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_a_comparison_is_paired() -> None:
@@ -79,10 +96,46 @@ def test_a_comparison_is_paired() -> None:
     found = compare([0.11, 0.511, 0.909], rising)
     assert found.distinguishable
     assert found.mean == pytest.approx(0.01)
-    assert found.p == 2 / 2**3
+    assert found.p == pytest.approx(stats.ttest_rel([0.11, 0.511, 0.909], rising).pvalue)
+    assert found.sign_flip_p == 2 / 2**3
     assert compare([0.3], [0.2]).distinguishable is False
     same = compare([value + 0.01 for value in rising], rising)
     assert same.distinguishable is False, "three equal differences have no spread to be judged by"
+    assert same.spread_is_known is False
     assert same.pairs_needed is None
     with pytest.raises(ValueError, match="no pairs"):
         compare([1.0, 2.0], [1.0])
+
+
+def test_a_family_of_comparisons_is_corrected_for_those_that_have_a_p() -> None:
+    alone = [compare(A, B), compare(A, [value + 0.001 * i for i, value in enumerate(A)]), compare([0.5] * 7, [0.4] * 7)]
+    family = corrected(alone)
+    assert [c.p for c in family[:2]] == holm([c.p for c in alone[:2]])
+    assert math.isnan(family[2].p)
+    assert [c.comparisons for c in family] == [2, 2, 2]
+    assert [c.differences for c in family] == [c.differences for c in alone]
+    assert corrected([]) == []
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_no_evidence(bad: float) -> None:
+    values = [0.1, 0.2, bad]
+    assert all(math.isnan(end) for end in (*t_interval(values), *bootstrap_interval(values)))
+    assert math.isnan(sign_flip_p(values))
+    assert math.isnan(sign_flip_p([0.1] * 20 + [bad])), "also where patterns are drawn"
+    assert math.isnan(paired_t_p(values))
+    assert pairs_needed(values) is None
+    for first, second in ((values, [0.1, 0.1, 0.1]), ([0.1, 0.1, 0.1], values), (values, values)):
+        found = compare(first, second)
+        assert not found.is_finite
+        assert not found.distinguishable
+        assert not found.spread_is_known
+        assert found.pairs_needed is None
+        assert all(math.isnan(number) for number in (found.mean, found.low, found.high, found.p, found.sign_flip_p))
+    assert math.isnan(compare([math.inf, 1.0], [1.0, math.inf]).mean)
+
+
+def test_infinite_values_have_an_order_and_nan_has_none() -> None:
+    assert probability_higher([math.inf, 1.0], [1.0, math.inf]) == 0.5
+    assert probability_higher([math.inf, 2.0], [1.0, 1.0]) == 1.0
+    assert math.isnan(probability_higher([math.nan, 2.0], [1.0, 1.0]))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ockham.core.files import write_atomic
 from ockham.record.checkpoint import FORMAT, Checkpoint
-from ockham.record.events import HPARAM_METRICS
-from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, RunFolder
+from ockham.record.cost import peak_memory_bytes
+from ockham.record.events import HPARAM_METRICS, TEST_METRICS
+from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, HIGHEST_LOSS, RunFolder, divergence
 
 RunSmall = Callable[..., RunFolder]
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -33,6 +35,7 @@ def test_a_finished_run_holds_everything(small_run: RunSmall) -> None:
     assert metrics["gap/loss"] == metrics["val/loss"] - metrics["train/loss"]
     assert metrics["gap/acc"] == metrics["train/acc"] - metrics["val/acc"]
     assert metrics["parameters"] == 784 * 16 + 16 + 16 * 10 + 10
+    assert metrics["samples"] == 200 * 4
     assert metrics["flops"] == (4 * (784 * 16 + 16 * 10) + 2 * 16 * 10 - 2 * 16 * 10 + 2 * 160) * 200 * 4
     weights = Checkpoint.load(folder.best_checkpoint).model
     matrices = torch.cat([weights[name].flatten().double() for name in ("hidden.0.linear.weight", "output.weight")])
@@ -57,7 +60,7 @@ def test_tensorboard_shows_the_rows_of_metrics_csv(small_run: RunSmall) -> None:
         expected = [(int(row["step"]), pytest.approx(row[tag], rel=1e-6)) for row in folder.epochs()]
         assert shown == expected, tag
     assert len(events.Scalars("samples_per_second")) == 4
-    for name, tag in HPARAM_METRICS.items():
+    for name, tag in (HPARAM_METRICS | TEST_METRICS).items():
         (final,) = events.Scalars(tag)
         assert (final.step, final.value) == (28, pytest.approx(folder.metrics()[name], rel=1e-6))
     images = set(events.Tags()["images"])
@@ -130,3 +133,39 @@ def test_status_tells_why_a_run_failed(tmp_path: Path) -> None:
     assert status["error"] == {"message": "out of memory", "type": "MemoryError", "overrides": "optimizer=adam reg=l2"}
     folder.begin("key")
     assert (folder.state, folder.status()["attempt"], folder.status()["error"]) == ("running", 2, None)
+
+
+@pytest.mark.parametrize(
+    ("objective", "loss", "reason"),
+    [
+        (0.5, 0.5, None),
+        (1e12, 2.3, None),  # a strong penalty, not a divergence
+        (0.5, HIGHEST_LOSS, None),
+        (0.5, 1.7e301, "val/loss is 1.7e+301, more than any training has"),
+        (float("nan"), 0.5, "train/objective is nan"),
+        (0.5, float("inf"), "val/loss is inf"),
+    ],
+)
+def test_a_loss_that_no_training_has_is_divergence(objective: float, loss: float, reason: str | None) -> None:
+    told = divergence({"train/objective": objective, "val/loss": loss})
+    assert (told or "").startswith(reason or "")
+    assert (told is None) == (reason is None)
+
+
+def test_the_highest_loss_is_where_single_precision_loses_the_nat() -> None:
+    highest = torch.tensor(HIGHEST_LOSS)
+    assert highest + 1 == highest
+    assert highest / 2 + 1 != highest / 2
+
+
+def test_a_finite_loss_beyond_all_bounds_is_no_result(small_run: RunSmall) -> None:
+    folder = small_run("optimizer.lr=1e8", "trainer.max_epochs=1")
+    assert folder.state == "diverged"
+    assert "more than any training has" in folder.status()["error"]["message"]
+
+
+def test_peak_memory_is_that_of_the_process_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2**20 < peak_memory_bytes(torch.device("cpu")) < 2**40
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert peak_memory_bytes(torch.device("cpu")) == 0

@@ -124,11 +124,3 @@ def test_a_killed_run_continues_from_the_command_line(tmp_path: Path) -> None:
     assert killed.config_file.read_bytes() == config
     assert start(*settings, f"hydra.run.dir={whole.path}", stdout=subprocess.DEVNULL).wait() == 0
     assert_same_run(whole, killed, events=False)
-
-
-def test_a_finished_run_can_be_made_longer_only_before_it_ends(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run", *SMALL)
-    execute(job)
-    process = start(f"resume={job.folder.path}", "trainer.max_epochs=9", stderr=subprocess.PIPE)
-    assert "holds a finished run" in process.communicate()[1]
-    assert process.returncode == 2

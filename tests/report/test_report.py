@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 from tensorboard import context
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,14 +23,15 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 from conftest import ROOT, SMALL
-from ockham.core.statistics import compare, holm, t_interval
+from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
-from ockham.record.folder import RunFolder
-from ockham.report.analysis import effects, importance, pareto, results
+from ockham.record.folder import EPOCH_SCALARS, RunFolder
+from ockham.report.analysis import behind_best, effects, importance, pareto, results
 from ockham.report.export import export_epochs
-from ockham.report.figures import figures
-from ockham.report.page import write_report
-from ockham.report.reading import Run, read
+from ockham.report.figures import Figure, figures
+from ockham.report.page import comparison_lines, write_report
+from ockham.report.reading import Run, Runs, read
+from ockham.sweep.summary import sweep_result
 
 MIXED = ("optimizer=sgd,adam", "reg=none,l1,dropout", "reg.l1.strength=1e-5,1e-2", "seeds=3", "logger=tensorboard")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -59,27 +63,40 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
 
 def run(values: dict[str, str], objective: float, *, seed: int = 0, state: str = "finished", **metrics: float) -> Run:
     """A run as it is read, without a folder."""
-    numbers = {
-        "objective": objective,
-        "val/acc": objective,
-        "train/acc": objective,
-        "zero_fraction": 0.0,
-        "flops": 1e9,
-        **metrics,
-    }
+    names = ("objective", "val/acc", "val/loss", "train/acc", "test/acc", "test/loss")
+    numbers = dict.fromkeys(names, objective) | {"zero_fraction": 0.0, "steps": 10.0, "flops": 1e9, **metrics}
     return Run(
-        Path("somewhere"),
-        state,
-        values,
-        (),
-        json.dumps(values),
-        (seed, None),
-        "val/acc",
-        numbers,
-        {"train_seconds": 1.0},
-        [],
-        None,
+        path=Path("somewhere"),
+        state=state,
+        values=values,
+        overrides=tuple(f"{key}={text}" for key, text in values.items()),
+        configuration=json.dumps(values),
+        replicate=(seed, None),
+        objective="val/acc",
+        metrics=numbers,
+        cost={"train_seconds": 1.0},
+        epochs=[],
+        reason=None,
     )
+
+
+def seeded(accuracies: dict[str, list[float]]) -> list[Run]:
+    """Runs over seeds of `optimizer reg` configurations, by their accuracies."""
+    runs = []
+    for name, values in accuracies.items():
+        optimizer, reg = name.split()
+        runs += [run({"optimizer": optimizer, "reg": reg}, value, seed=seed) for seed, value in enumerate(values)]
+    return runs
+
+
+def figure(name: str, runs: Sequence[Run]) -> Figure:
+    (drawn,) = [figure for figure in figures(results(runs)) if figure.name == name]
+    return drawn
+
+
+def rows_of(figure: Figure) -> list[dict[str, Any]]:
+    """The rows of the first data set of a figure."""
+    return next(iter(figure.specification["datasets"].values()))
 
 
 # -- the page ------------------------------------------------------------------------------------------------------------
@@ -89,7 +106,7 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
     page, text = (swept / "report.html").read_text(), (swept / "report.md").read_text()
     best = table(swept, "summary.csv")[0]
     assert f"val/acc {float(best['objective']):.4f}" in text
-    assert f"test accuracy {float(best['test/acc']):.4f}" in text
+    assert f"test accuracy {mean_test_accuracy(swept, best['jobs']):.4f}" in text
     low, high = float(best["objective low"]), float(best["objective high"])
     assert f"(95% interval {low:.4f} to {high:.4f}, n = 3)" in text
     assert f"optimizer={best['optimizer']}" in text.split("```")[1], "the command repeats the winner"
@@ -101,7 +118,20 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
         assert address not in page.split("<script>")[0], "nothing is fetched"
 
 
+def mean_test_accuracy(sweep: Path, jobs: str) -> float:
+    values = [float(row["test/acc"]) for row in table(sweep, "results.csv") if row["job"] in jobs.split()]
+    return sum(values) / len(values)
+
+
 def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Path, tmp_path: Path) -> None:
+    summary = table(swept, "summary.csv")
+    assert not [name for name in summary[0] if "test" in name]
+    assert all(len(row["jobs"].split()) == 3 for row in summary)
+    printed = sweep_result(swept, objective="val/acc").splitlines()
+    assert "test/acc" not in printed[0]
+    (line,) = [line for line in printed if line.startswith("  test ")]
+    assert line.startswith(f"  test     accuracy {mean_test_accuracy(swept, summary[0]['jobs']):.4f}, loss ")
+    assert "test/acc" in table(swept, "results.csv")[0], "the record of each run stays whole"
     for asked in (False, True):
         write_report(read([swept]), "swept", tmp_path, show_test=asked, pictures=False)
         head = next(
@@ -125,7 +155,7 @@ def test_figures_without_intervals_have_no_layer_for_them(swept: Path, jobs: lis
 
 def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> None:
     (copied / "0" / "status.json").write_text("not json")
-    (copied / "1" / "metrics.json").write_text('{"objective": "high"}')
+    (copied / "1" / "metrics.json").write_bytes(b"\xff\xfe")
     (copied / "2" / ".hydra" / "config.yaml").write_text("a: [1")
     with (copied / "3" / "metrics.csv").open("a") as file:
         file.write("5,140,0.3,0")  # cut by a crash: the rest counts
@@ -133,17 +163,27 @@ def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> N
     (copied / "5" / "metrics.json").unlink()
     shutil.rmtree(copied / "6")
     (copied / "7" / "status.json").write_text("[]")
+    (copied / "8" / "metrics.json").write_text('{"objective": 0.5}')
+    (copied / "9" / "metrics.json").write_text("[1]")
+    (copied / "10" / "cost.json").write_text("3")
+    (copied / "11" / "status.json").write_text('{"state": "failed", "error": "a text"}')
+    (copied / "12" / "metrics.json").write_text('{"objective": "high"}')
+    (copied / "13" / "status.json").write_text("{}")
+    broken = ("0", "1", "2", "4", "5", "7", "8", "9", "10", "11", "12", "13")
     found = read([copied])
-    assert {path.name for path, _ in found.problems} == {"0", "1", "2", "4", "5"}, "an empty status is a run that has not begun"
-    assert found.waiting == 2
-    assert len(found.runs) == 24 - 5 - 2
+    assert {path.name for path, _ in found.problems} == set(broken)
+    reasons = {path.name: reason for path, reason in found.problems}
+    assert "status.json is damaged: it holds no settings" in reasons["7"]
+    assert reasons["8"].startswith("metrics.json lacks train/acc, val/acc")
+    assert found.waiting == 1
+    assert len(found.runs) == 24 - len(broken) - 1
     result = script(copied, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "out" / "report.md").read_text()
     left_out = text.partition("## Left out")[2]
-    assert all(f"mixed/{number} " in left_out for number in (0, 1, 2, 4, 5))
-    assert "5 unreadable" in text
-    assert "2 waiting" in text
+    assert all(f"mixed/{number} " in left_out for number in broken)
+    assert f"{len(broken)} unreadable" in text
+    assert "1 waiting" in text
 
 
 def test_failed_and_diverged_runs_are_listed_with_their_reason(copied: Path, tmp_path: Path) -> None:
@@ -151,9 +191,22 @@ def test_failed_and_diverged_runs_are_listed_with_their_reason(copied: Path, tmp
     RunFolder(copied / "4").end("failed", error="<script>alert(1)</script>")
     write_report(read([copied]), "copied", tmp_path, pictures=False)
     assert "val/loss is nan after epoch 2" in (tmp_path / "report.md").read_text()
-    page = (tmp_path / "report.html").read_text()
-    assert "<script>alert(1)" not in page
-    assert "&lt;script&gt;alert(1)" in page
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert "<script>alert(1)" not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+def test_values_from_folders_are_text_wherever_they_stand(tmp_path: Path) -> None:
+    hostile = "<!--<script><img src=x onerror=alert(1)>|`"
+    runs = [run({"optimizer": "adam", "reg": reg}, 0.9, seed=seed) for reg in ("none", hostile) for seed in range(3)]
+    runs = [replace(one, path=Path("javascript:alert(1)"), overrides=(f"{hostile}```",)) for one in runs]
+    write_report(Runs(runs), hostile, tmp_path, pictures=False)
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "<img" not in page
+    assert "<img" not in text.replace(text.split("````")[1], ""), "but in the block of code, which is none"
+    assert 'href="javascript:' not in page
+    assert "<!--" not in page
 
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
@@ -210,7 +263,10 @@ def test_compare_pairs_seeds(swept: Path) -> None:
     result = script(swept, "--compare", "optimizer=adam,reg=none", "optimizer=adam,reg=dropout")
     assert result.returncode == 0, result.stderr
     assert f"difference {expected.mean:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}] over 3 shared seeds" in result.stdout
-    assert f"sign-flip p {expected.p:.3g}; P(first higher) {expected.probability_higher:.2f}" in result.stdout
+    assert (
+        f"paired t p {expected.p:.3g}, sign-flip p {expected.sign_flip_p:.3g} (with 3 pairs never below 0.25)" in result.stdout
+    )
+    assert f"P(first higher) {expected.probability_higher:.2f}" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -240,9 +296,106 @@ def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
         ("dropout", ""),
     }
     by_reg = {effect.regularizer: effect for effect in found}
-    expected = [compare(accuracies[name], accuracies["none"]) for name in ("l1=2", "dropout")]
-    assert by_reg["l1"].comparison == expected[0]
-    assert [by_reg["l1"].p, by_reg["dropout"].p] == holm([comparison.p for comparison in expected])
+    expected = corrected([compare(accuracies[name], accuracies["none"]) for name in ("l1=2", "dropout")])
+    assert [by_reg[reg].comparison for reg in ("l1", "dropout")] == expected
+
+
+#: Four configurations over five seeds: clearly behind the first, behind it by an interval that Holm's correction widens past
+#: 0, and equal but for noise.
+FAMILY = {
+    "adam none": [0.90, 0.92, 0.91, 0.93, 0.94],
+    "adam l2": [0.80, 0.81, 0.82, 0.82, 0.85],
+    "adam l1": [0.893, 0.922, 0.896, 0.915, 0.921],
+    "sgd none": [0.90, 0.91, 0.92, 0.925, 0.935],
+}
+
+
+def test_there_is_one_answer_to_what_is_behind(tmp_path: Path) -> None:
+    found = results(seeded(FAMILY))
+    best = FAMILY["adam none"]
+    raw = {name: stats.ttest_rel(best, values).pvalue for name, values in FAMILY.items() if values is not best}
+    adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
+    assert raw["adam l1"] < 0.05 < adjusted["adam l1"], "the case in which interval and correction disagree"
+    compared = behind_best(found, found.finished)
+    by_name = {f"{c.values['optimizer']} {c.values['reg']}": comparison for c, comparison in compared}
+    assert {name: comparison.p for name, comparison in by_name.items()} == pytest.approx(adjusted)
+    assert {name for name, comparison in by_name.items() if comparison.distinguishable} == {"adam l2"}
+    write_report(Runs(seeded(FAMILY)), "family", tmp_path, pictures=False)
+    text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+    for shown in (text, page):
+        assert "Behind it beyond chance: 1 of 3 others" in shown
+        assert "interval that excludes 0" not in shown
+    effect = {e.regularizer: e.comparison for e in effects(found)}
+    raw_effects = holm([raw["adam l1"], raw["adam l2"]])
+    assert [effect["l1"].p, effect["l2"].p] == pytest.approx(raw_effects)
+    for reg in ("l1", "l2"):
+        section = text.partition("## Which regularizer helps?")[2].partition("## ")[0]
+        (row,) = [line for line in section.splitlines() if line.startswith(f"| adam | {reg} |")]
+        assert ("worse: p" in row) == effect[reg].distinguishable
+    assert "With 5 pairs the p of the sign-flip test is never below 0.062" in text
+    lines = comparison_lines(found, *(found.matching({"optimizer": "adam", "reg": reg})[0] for reg in ("none", "l2")))
+    assert lines[-1] == f"better: p {raw['adam l2']:.2g}", "one comparison that was asked for by itself"
+
+
+def test_single_runs_say_nothing_about_chance(tmp_path: Path) -> None:
+    write_report(
+        Runs([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path, pictures=False
+    )
+    assert "cannot be said: it takes more seeds" in (tmp_path / "report.md").read_text()
+
+
+def test_a_result_that_is_not_finite_is_no_winner_and_no_evidence(tmp_path: Path) -> None:
+    runs = seeded({"adam none": [0.9, math.nan, 0.92], "sgd none": [0.5, 0.6, 0.55], "gd none": [0.5, 0.5, 0.56]})
+    found = results(runs)
+    assert [c.values["optimizer"] for c in found.configurations] == ["sgd", "gd", "adam"]
+    lines = comparison_lines(found, *(found.matching({"optimizer": name})[0] for name in ("adam", "sgd")))
+    assert lines[-1] == "not comparable: a result is not finite"
+    assert "nan" not in " ".join(lines[1:])
+    write_report(Runs(runs), "x", tmp_path)
+    assert "Best on validation: sgd" in (tmp_path / "report.md").read_text()
+
+
+def test_the_matrix_colours_what_exceeds_chance_only() -> None:
+    names = [name for name in FAMILY if name != "sgd none"]
+    rows = {f"{row['optimizer']} {row['reg']}": row["shade"] for row in rows_of(figure("matrix", seeded(FAMILY)))}
+    best = sum(FAMILY["adam none"]) / 5
+    assert {name: rows[name] for name in names} == pytest.approx(
+        {"adam none": best, "adam l1": best, "adam l2": sum(FAMILY["adam l2"]) / 5}
+    )
+    assert rows["sgd none"] == pytest.approx(best)
+    noise = {name: values for name, values in FAMILY.items() if name != "adam l2"} | {"sgd l1": FAMILY["sgd none"]}
+    drawn = figure("matrix", seeded(noise))
+    assert len({row["shade"] for row in rows_of(drawn)}) == 1
+    assert '"scheme": "blues"' not in json.dumps(drawn.specification)
+
+
+def cost_axes(runs: Sequence[Run]) -> list[str]:
+    charts = figure("cost", runs).specification["concat"]
+    return [chart["layer"][0]["encoding"]["x"]["field"] for chart in charts]
+
+
+def test_seconds_are_compared_only_of_runs_that_had_their_process_to_themselves(tmp_path: Path) -> None:
+    runs = [
+        replace(
+            run({"optimizer": name, "reg": "none"}, 0.9, steps=10.0 * place, samples=100.0 * place, flops=1e9),
+            cost={"train_seconds": float(place)},
+        )
+        for place, name in enumerate(("gd", "sgd", "adam"), start=1)
+    ]
+    assert cost_axes(runs) == ["steps", "samples", "seconds"]
+    shared = [replace(one, cost={**one.cost, "shared": 3.0}) for one in runs]
+    assert cost_axes(shared) == ["steps", "samples"]
+    assert "3 of 3 configurations did not" in figure("cost", shared).text
+    mixed = [*shared[:1], *runs[1:]]
+    assert cost_axes(mixed) == ["steps", "samples", "seconds"]
+    drawn = figure("cost", mixed).specification
+    points = drawn["datasets"][drawn["concat"][2]["layer"][1]["data"]["name"]]
+    assert {row["configuration"] for row in points} == {"sgd", "adam"}
+    write_report(Runs(mixed), "x", tmp_path, pictures=False)
+    lines = (tmp_path / "report.md").read_text().partition("## Configurations")[2].splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    column = table[0].index("train s")
+    assert {row[0]: row[column] for row in table[2:]} == {"gd": "\u2013", "sgd": "2.00", "adam": "3.00"}
 
 
 def test_the_same_run_in_two_folders_is_no_further_evidence(swept: Path, copied: Path, tmp_path: Path) -> None:
@@ -285,18 +438,17 @@ def test_the_front_by_hand() -> None:
 
 
 def test_the_strength_figure_holds_errors_of_both_splits(swept: Path) -> None:
-    (figure,) = [own for own in figures(results(read([swept]).runs)) if own.name == "strength-reg-l1-strength"]
-    (rows,) = figure.specification["datasets"].values()
+    rows = rows_of(figure("strength-reg-l1-strength", read([swept]).runs))
     expected: dict[tuple[float, str], list[float]] = {}
     for row in table(swept, "results.csv"):
         if row["optimizer"] == "adam" and row["reg"] == "l1":
             for split in ("train", "val"):
                 expected.setdefault((float(row["reg.l1.strength"]), split), []).append(1 - float(row[f"{split}/acc"]))
-    own = {(row["strength"], row["split"]): row for row in rows if row["optimizer"] == "adam"}
-    assert own.keys() == expected.keys()
+    drawn = {(row["strength"], row["split"]): row for row in rows if row["optimizer"] == "adam"}
+    assert drawn.keys() == expected.keys()
     for key, values in expected.items():
-        assert own[key]["mean"] == pytest.approx(sum(values) / 3)
-        assert (own[key]["low"], own[key]["high"]) == pytest.approx(t_interval(values))
+        assert drawn[key]["mean"] == pytest.approx(sum(values) / 3)
+        assert (drawn[key]["low"], drawn[key]["high"]) == pytest.approx(t_interval(values))
 
 
 def test_export_has_a_row_an_epoch(swept: Path, tmp_path: Path) -> None:
@@ -310,6 +462,16 @@ def test_export_has_a_row_an_epoch(swept: Path, tmp_path: Path) -> None:
     assert {row["reg.l1.strength"] for row in rows if row["reg"] == "l1"} == {"1e-05", "0.01"}
     with pytest.raises(ValueError, match="ends in .csv"):
         export_epochs(read([swept]), tmp_path / "epochs.parquet")
+
+
+def test_exported_texts_are_no_formulas(tmp_path: Path) -> None:
+    epochs = [dict.fromkeys(("epoch", "step", *EPOCH_SCALARS), -0.5)]
+    values = {"name": '=HYPERLINK("http://x")', "shift": "-0.25", "list": "[-1,2]", "at": "@x", "+key": "+1e3"}
+    export_epochs(Runs([replace(run(values, 0.9), epochs=epochs)]), tmp_path / "epochs.csv")
+    (row,) = table(tmp_path, "epochs.csv")
+    assert row["name"] == '\'=HYPERLINK("http://x")'
+    assert (row["shift"], row["list"], row["at"], row["'+key"]) == ("-0.25", "[-1,2]", "'@x", "+1e3")
+    assert row["val/loss"] == "-0.5"
 
 
 # -- TensorBoard ---------------------------------------------------------------------------------------------------------
@@ -339,12 +501,13 @@ def test_the_hparams_tab_is_complete_for_a_mixed_sweep(swept: Path) -> None:
     assert {"optimizer.lr", "reg.l1.strength", "reg.dropout.rate", "seed"} <= first
     assert not first & {"data.shape", "model.hidden", "objective"}
     assert len(groups) == 24
-    assert {metric.name.tag for metric in experiment.metric_infos} >= {"selected/val/acc", "test/acc", "test/loss", "objective"}
+    assert {metric.name.tag for metric in experiment.metric_infos} == {"selected/val/acc", "selected/val/loss", "objective"}
     for group in groups:
         (session,) = group.sessions
         metrics = RunFolder(swept / session.name).metrics()
         shown = {value.name.tag: value.value for value in session.metric_values}
-        assert shown["test/acc"] == pytest.approx(metrics["test/acc"], rel=1e-6)
+        assert shown["selected/val/acc"] == pytest.approx(metrics["val/acc"], rel=1e-6)
+        assert not [tag for tag in EventAccumulator(str(swept / session.name)).Reload().Tags()["scalars"] if "test" in tag]
         assert shown["selected/val/loss"] == pytest.approx(metrics["val/loss"], rel=1e-6)
         assert set(group.hparams) <= set(types)
         for name, value in group.hparams.items():
@@ -382,3 +545,44 @@ def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:
     assert len(points) <= MOST_POINTS
     assert points[-1].step == 12030
     assert math.isclose(points[-1].value, 1)
+
+
+# -- one configuration, however it was run -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def alone_and_fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one sweep of two jobs twice: each job by itself in `off`, both as one program in `on`."""
+    folder = tmp_path_factory.mktemp("twice")
+    common = ("optimizer.lr=1e-3,3e-3", "prune=median", "logger=tensorboard", "report=false")
+    for fuse in ("off", "on"):
+        command = [sys.executable, "train.py", "-m", *SMALL, *common, f"fuse={fuse}", f"hydra.sweep.dir={folder / fuse}"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def test_a_configuration_alone_and_in_a_group_is_one(alone_and_fused: Path, tmp_path: Path) -> None:
+    off, on = (read([alone_and_fused / fuse]) for fuse in ("off", "on"))
+    assert [one.configuration for one in off.runs] == [one.configuration for one in on.runs]
+    assert [one.values for one in off.runs] == [one.values for one in on.runs]
+    both = results([*off.runs, *on.runs])
+    assert (len(both.configurations), both.repeated) == (2, 2)
+    shown = {fuse: hparams(alone_and_fused / fuse) for fuse in ("off", "on")}
+    assert shown["off"][0].hparam_infos == shown["on"][0].hparam_infos
+    first, second = ({g.sessions[0].name: dict(g.hparams) for g in groups} for _, groups in shown.values())
+    assert first == second
+
+
+def test_the_command_of_the_best_run_repeats_it(alone_and_fused: Path, tmp_path: Path) -> None:
+    sweep = alone_and_fused / "off"
+    write_report(read([sweep]), "off", tmp_path, pictures=False)
+    printed = sweep_result(sweep, objective="val/acc").partition("  best     ")[2].splitlines()[0]
+    assert (tmp_path / "report.md").read_text().split("```")[1].strip() == printed
+    assert "prune" not in printed
+    program, *overrides = shlex.split(printed)
+    assert program == "python"
+    command = [sys.executable, *overrides, f"hydra.run.dir={tmp_path / 'again'}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    best = table(sweep, "summary.csv")[0]["job"]
+    for name in ("metrics.json", "metrics.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (sweep / best / name).read_bytes()

@@ -3,28 +3,26 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 from scipy.stats import qmc
 
-from conftest import ROOT, make_job
+from conftest import ROOT
 from ockham import schema
-from ockham.execute import execute
-from ockham.record.folder import EPOCH_SCALARS, FINAL_METRICS, RunFolder
+from ockham.record.folder import FINAL_METRICS
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.prune import asha, median
-from ockham.sweep.samplers import suggest
+from ockham.sweep.fusion import Fusion
+from ockham.sweep.jobs import Job, replicates
+from ockham.sweep.samplers import INDEPENDENT, LEARNING, suggest
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
-from ockham.sweep.space import Job, replicates
 from sweeps import command_line, sweep, table
 
-SAMPLERS = ["random", "qmc", "tpe", "gp", "cmaes"]
+SAMPLERS = [*INDEPENDENT, *LEARNING]
 GROUPS = ("optimizer=sgd,momentum,adam", "reg=none,l1,[l1,dropout]")
 
 
@@ -33,7 +31,15 @@ def space_of(*overrides: str) -> SearchSpace:
     return SearchSpace.of(command_line(*overrides), schema.check)
 
 
-def search_in(folder: Path, sampler: str, *overrides: str, trials: int = 12, seeds: Any = None) -> Search:
+def search_in(
+    folder: Path,
+    sampler: str,
+    *overrides: str,
+    trials: int = 12,
+    seeds: Any = None,
+    batch: int | None = None,
+    prunes: bool = False,
+) -> Search:
     search = Search(
         space_of(*overrides),
         SweepFolder(folder),
@@ -42,6 +48,8 @@ def search_in(folder: Path, sampler: str, *overrides: str, trials: int = 12, see
         seed=3,
         replicates=replicates(seeds, None),
         objective="val/acc",
+        batch=batch,
+        prunes=prunes,
     )
     search.folder.begin(list(overrides), search)
     return search
@@ -59,7 +67,7 @@ def objective(values: Mapping[str, str]) -> float:
 def finish(search: Search, job: Job, *, state: str = "finished") -> None:
     """Leave the folder that a run would leave."""
     run = search.folder.run(job)
-    run.begin(device="none")
+    run.begin(job.key)
     if state == "finished":
         run.write_metrics({**dict.fromkeys(FINAL_METRICS, 0.0), "objective": objective(settings(job))})
     run.end(state)  # type: ignore[arg-type]
@@ -67,7 +75,7 @@ def finish(search: Search, job: Job, *, state: str = "finished") -> None:
 
 def run_to_the_end(search: Search) -> list[Job]:
     jobs: list[Job] = []
-    while more := search.more():
+    while more := search.more(slots=1):
         for job in more:
             finish(search, job)
         jobs += more
@@ -108,10 +116,10 @@ def test_ranges_lists_and_whole_numbers_mean_what_they_mean_in_a_grid(tmp_path: 
         "data.train_samples=int(interval(100,103))",
     )
     jobs = run_to_the_end(search_in(tmp_path, "random", *overrides, trials=1000))
-    found = [settings(job) for job in jobs]
-    assert {values["data.batch_size"] for values in found} == {"16", "17", "18"}
-    assert {values["model.hidden"] for values in found} == {"[8]", "[8,8]"}
-    assert {values["data.train_samples"] for values in found} == {"100", "101", "102", "103"}
+    by_job = [settings(job) for job in jobs]
+    assert {values["data.batch_size"] for values in by_job} == {"16", "17", "18"}
+    assert {values["model.hidden"] for values in by_job} == {"[8]", "[8,8]"}
+    assert {values["data.train_samples"] for values in by_job} == {"100", "101", "102", "103"}
     # The space is finite: each configuration once, and then no more.
     assert len(jobs) == 3 * 2 * 4
     assert jobs[0].content["model"]["hidden"] in ([8], [8, 8])
@@ -129,8 +137,8 @@ def test_qmc_is_scipys_sobol_sequence() -> None:
     space = space_of("optimizer.lr=interval(0.5,1.5)", "optimizer.weight_decay=interval(0,1)")
     expected = qmc.Sobol(2, scramble=True, rng=7).random(16)
     points = [suggest("qmc", space, seed=7, draw=draw, known=()) for draw in range(16)]
-    found = [[point["optimizer.lr"] - 0.5, point["optimizer.weight_decay"]] for point in points]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    drawn = [[point["optimizer.lr"] - 0.5, point["optimizer.weight_decay"]] for point in points]
+    np.testing.assert_allclose(drawn, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -165,29 +173,29 @@ def test_every_declared_range_holds_the_default_and_passes_the_schema() -> None:
 # -- samplers ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_continues_as_if_it_had_not_been_broken_off(sampler: str, tmp_path: Path) -> None:
-    whole = run_to_the_end(search_in(tmp_path / "whole", sampler, *GROUPS, seeds=2))
+def test_a_search_continues_as_if_it_had_not_been_broken_off(sampler: str, batch: int, tmp_path: Path) -> None:
+    whole = run_to_the_end(search_in(tmp_path / "whole", sampler, *GROUPS, seeds=2, batch=batch))
     broken: list[Job] = []
-    while len(broken) < 24:  # as by a new process for each trial
-        search = search_in(tmp_path / "broken", sampler, *GROUPS, seeds=2)
-        more = search.more()
-        for job in more[-2:]:
+    while len(broken) < 24:  # as by a new process for each batch, on a machine with other slots, in another order
+        search = search_in(tmp_path / "broken", sampler, *GROUPS, seeds=2, batch=None if broken else batch)
+        for job in reversed(search.more(slots=3)):
             finish(search, job)
         broken = list(search.jobs)
     assert [job.overrides for job in broken] == [job.overrides for job in whole]
     assert [job.number for job in broken] == list(range(24))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+@pytest.mark.parametrize("sampler", LEARNING)
 def test_searchers_learn(sampler: str, tmp_path: Path) -> None:
     """What a search tries late is better than random draws, on a landscape that is known."""
     space = ("optimizer=adam", "optimizer.lr=tag(log,interval(1e-6,1))", "optimizer.weight_decay=interval(0,1)")
     trials = 16 if sampler == "gp" else 30
-    searched = run_to_the_end(search_in(tmp_path / "own", sampler, *space, trials=trials))[trials // 2 :]
+    searched = run_to_the_end(search_in(tmp_path / "searched", sampler, *space, trials=trials))[trials // 2 :]
     drawn = run_to_the_end(search_in(tmp_path / "random", "random", *space, trials=100))
-    own, random_draws = (np.mean([objective(settings(job)) for job in jobs]) for jobs in (searched, drawn))
-    assert own > random_draws + 0.1
+    learned, random_draws = (np.mean([objective(settings(job)) for job in jobs]) for jobs in (searched, drawn))
+    assert learned > random_draws + 0.1
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -195,25 +203,73 @@ def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_
     search = search_in(tmp_path, sampler, *GROUPS)
     states = ["finished", "diverged", "failed", "running", "finished"]
     jobs: list[Job] = []
-    while more := search.more():
+    while more := search.more(slots=1):
         for job in more:
             state = states[job.number % len(states)]
             if state == "running":
-                search.folder.run(job).begin(device="none")
+                search.folder.run(job).begin(job.key)
             else:
                 finish(search, job, state=state)
         jobs += more
     assert len(jobs) == 12
 
 
-def test_a_diverged_trial_counts_as_the_worst(tmp_path: Path) -> None:
-    search = search_in(tmp_path, "random", *GROUPS, trials=3)
-    first, second, third = (search.more()[0] for _ in range(3))
+@pytest.mark.parametrize("state", ["diverged", "failed"])
+def test_a_trial_without_a_result_counts_as_the_worst(state: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, "tpe", *GROUPS, trials=4)
+    first, second, third, fourth = (search.more(slots=1)[0] for _ in range(4))
+    finish(search, third, state=state)
+    assert [known.cost for known in search._known()] == [None, None, 0.0, None], "nothing is known to compare it with"
     finish(search, first)
     finish(search, second)
-    finish(search, third, state="diverged")
-    costs = [known.cost for known in search._known()]
-    assert costs[2] == max(-objective(settings(job)) for job in (first, second))
+    search.folder.run(fourth).path.mkdir()
+    (search.folder.run(fourth).path / "status.json").write_text("[]")
+    worst = max(-objective(settings(job)) for job in (first, second))
+    assert [known.cost for known in search._known()[2:]] == [worst, worst], "damaged files count as a failure"
+
+
+# -- what trains together ------------------------------------------------------------------------------------------------
+
+
+def tasks_of(search: Search, *, slots: int) -> list[list[int]]:
+    """The numbers of the jobs that train together in what the search asks for next."""
+    fusion = Fusion(search.folder, mode="on", slots=slots)
+    jobs = search.more(slots=slots)
+    return [[job.number for job in task] for batch in search.batches(jobs) for task in fusion.tasks(batch)]
+
+
+@pytest.mark.parametrize("sampler", INDEPENDENT)
+def test_trials_that_depend_on_no_result_are_planned_whole_and_fused(sampler: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, sampler, *GROUPS, seeds=2)
+    tasks = tasks_of(search, slots=2)
+    assert sorted(number for task in tasks for number in task) == list(range(24))
+    assert [len(task) for task in tasks] == [12, 12]
+    assert not search.more(slots=2)
+    # More trials are another batch: the groups of the first stay what they were.
+    longer = search_in(tmp_path, sampler, *GROUPS, seeds=2, trials=16)
+    assert sorted(number for task in tasks_of(longer, slots=2) for number in task) == list(range(24, 32))
+    assert [job.overrides for job in longer.jobs[:24]] == [job.overrides for job in search.jobs]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_pruned_trials_are_asked_for_one_by_one(sampler: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, sampler, *GROUPS, seeds=2, prunes=True)
+    assert not search.waits_for_results
+    assert not search.foreseen()
+    assert tasks_of(search, slots=2) == [[0, 1]]
+    assert tasks_of(search, slots=2) == [[2, 3]]
+
+
+@pytest.mark.parametrize("sampler", LEARNING)
+def test_a_learning_search_fuses_a_batch(sampler: str, tmp_path: Path) -> None:
+    search = search_in(tmp_path, sampler, *GROUPS, trials=6, batch=4)
+    assert search.waits_for_results
+    assert sorted(tasks_of(search, slots=2)) == [[0, 1], [2, 3]]
+    assert sorted(tasks_of(search, slots=2)) == [[4, 5]]
+    points = [tuple(sorted(trial.point.items())) for trial in search.trials]
+    assert len(set(points)) == 6
+    by_slots = search_in(tmp_path / "by slots", sampler, *GROUPS)
+    assert len(by_slots.more(slots=3)) == 3
 
 
 def test_a_search_from_the_command_line(tmp_path: Path) -> None:
@@ -232,81 +288,3 @@ def test_a_search_from_the_command_line(tmp_path: Path) -> None:
     code, _, errors = sweep(tmp_path / "sweep", *arguments, "optimizer.lr=0.1")
     assert code == 2
     assert "+ optimizer.lr=0.1" in errors
-
-
-# -- pruning -------------------------------------------------------------------------------------------------------------
-
-
-def study_of(curves: Sequence[Sequence[float]], pruner: Any) -> tuple[Any, list[bool]]:
-    """Whether Optuna would prune the last curve at each of its epochs, after the others in turn."""
-    study = optuna.create_study(pruner=pruner)
-    decisions: list[bool] = []
-    for curve in curves:
-        trial = study.ask()
-        decisions = []
-        for epoch, value in enumerate(curve, start=1):
-            trial.report(value, epoch)
-            decisions.append(trial.should_prune())
-        study.tell(trial, min(curve))
-    return study, decisions
-
-
-def test_the_median_rule_is_optunas() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    chance = np.random.default_rng(0)
-    pruned = 0
-    for _ in range(50):
-        curves = [list(np.sort(chance.random(8))[::-1] + chance.random()) for _ in range(7)]
-        reference = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
-        _, expected = study_of(curves, reference)
-        peers = partial(list, curves[:-1])
-        own = [median(curves[-1][:epoch], peers, min_epochs=2, min_peers=4) for epoch in range(1, 9)]
-        assert own[1:] == expected[1:]
-        pruned += any(own)
-    assert 5 < pruned < 45
-
-
-def test_successive_halving_keeps_the_best_third_at_each_rung() -> None:
-    peers = [[float(rank)] * 9 for rank in range(8)]
-    for rank in range(9):
-        own = [rank - 0.5] * 9
-        kept = not asha(own, lambda: peers, min_epochs=9, reduction=3)
-        assert kept == (sum(peer[0] < own[0] for peer in peers) < 3)
-    assert not asha([9.0] * 2, lambda: peers, min_epochs=1, reduction=3)  # between rungs
-    assert not asha([9.0], list, min_epochs=1, reduction=3)  # the first of all
-    assert asha([9.0], lambda: peers[:1], min_epochs=1, reduction=3)
-    assert asha([9.0] * 3, lambda: peers, min_epochs=1, reduction=3)
-
-
-def test_a_run_asks_those_of_the_same_seed(tmp_path: Path) -> None:
-    """A peer that is ahead prunes a run of its own seed, not that of another."""
-    jobs = [{"number": number, "replicate": [f"seed={number % 2}"]} for number in range(4)]
-    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": jobs}))
-    ahead = RunFolder(tmp_path / "0")
-    ahead.path.mkdir()
-    for epoch in range(1, 10):
-        ahead.append_epoch(epoch, epoch, {**dict.fromkeys(EPOCH_SCALARS, 0.0), "val/acc": 1.0})
-    overrides = ("prune=asha", "trainer.max_epochs=3", "data.train_samples=200", "model.hidden=[8]", "logger=csv")
-    for number, state in ((2, "pruned"), (3, "finished")):
-        job = make_job(tmp_path / str(number), *overrides, f"seed={number % 2}")
-        value = execute(job)
-        assert job.folder.state == state
-        assert len(job.folder.epochs()) == (1 if state == "pruned" else 3)
-        if state == "pruned":
-            assert value == job.folder.epochs()[0]["val/acc"]
-
-
-def test_pruned_runs_stand_in_the_tables(tmp_path: Path) -> None:
-    arguments = (
-        "optimizer=adam",
-        "optimizer.lr=0.01,0.001,1e-6,1e-7",
-        "prune=asha",
-        "executor.slots=1",
-        "trainer.max_epochs=9",
-    )
-    code, out, errors = sweep(tmp_path / "sweep", *arguments)
-    assert (code, errors) == (0, "")
-    assert [row["state"] for row in table(tmp_path / "sweep", "results.csv")] == ["finished", "pruned", "pruned", "pruned"]
-    assert "#3 pruned" in out
-    code, out, _ = sweep(tmp_path / "sweep", *arguments)
-    assert "4 of 4 jobs are finished already" in out

@@ -1,12 +1,22 @@
 """What is measured on a model that stands still."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Images(Protocol):
+    """Images (N, C, H, W) as uint8 that are taken in parts: a tensor of them, or a split."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def split(self, size: int, /) -> Iterable[Tensor]:
+        """Parts of up to `size` images, in order."""
 
 
 def evaluation_batch(model: nn.Module, device: torch.device) -> int:
@@ -44,7 +54,7 @@ def scores(logits: Tensor, labels: Tensor) -> Scores:
     return Scores(*torch.stack([loss, correct]).tolist())
 
 
-def logits_of(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]) -> Tensor:
+def logits_of(model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> Tensor:
     """The logits (N, C) of the images (N, C, H, W) in evaluation mode.
 
     `prepare` turns the stored uint8 images into what the model takes.
@@ -53,6 +63,6 @@ def logits_of(model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tens
         return torch.cat([model(prepare(part)) for part in images.split(evaluation_batch(model, images.device))])
 
 
-def evaluate(model: nn.Module, images: Tensor, labels: Tensor, prepare: Callable[[Tensor], Tensor]) -> Scores:
+def evaluate(model: nn.Module, images: Images, labels: Tensor, prepare: Callable[[Tensor], Tensor]) -> Scores:
     """Loss and accuracy of the model on all the images, without dropout or other noise."""
     return scores(logits_of(model, images, prepare), labels)

@@ -24,3 +24,16 @@ def check_halvings(shape: Sequence[int], channels: Sequence[int]) -> None:
             f"model.channels={list(channels)} halves the image {len(channels)} times, too often for {height} x {width} "
             f"pixels: use at most {min(height, width).bit_length() - 1} entries"
         )
+
+
+def check_lenet(shape: Sequence[int]) -> None:
+    """Raises UserError where two 5 x 5 convolutions and poolings leave nothing of the image (C, H, W)."""
+    _, height, width = shape
+    if min(height, width) < 12:
+        raise UserError(f"model=lenet needs images of at least 12 x 12 pixels, not {height} x {width}: set model=mlp")
+
+
+def check_depth(depth: int) -> None:
+    """Raises UserError for a number of layers that a residual network cannot have."""
+    if depth < 8 or (depth - 2) % 6:
+        raise UserError(f"model.depth={depth} must be 6 n + 2: 8, 14, 20, 32, 44, 56 or 110, for example")

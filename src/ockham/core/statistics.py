@@ -3,12 +3,14 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
+#: A p below it is taken for a difference, and intervals are as wide as goes with it.
+LEVEL = 0.05
+CONFIDENCE = 1 - LEVEL
 RESAMPLES = 10_000
 #: Up to so many pairs all patterns of signs are counted; beyond, as many as RESAMPLES are drawn.
 EXACT_PAIRS = 14
@@ -16,20 +18,31 @@ POWER = 0.8
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval for the mean of at least two values; NaN for fewer."""
-    if len(values) < 2:
+    """Student's t interval for the mean of at least two values; NaN for fewer, and where a value is not finite."""
+    if len(values) < 2 or not _all_finite(values):
         return (math.nan, math.nan)
     mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
     return (mean - half, mean + half)
 
 
+def paired_t_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the paired t test: as if the differences were normal draws around 0 (Student 1908).
+
+    NaN for fewer than two differences, where one is not finite, and where they have no spread to judge by.
+    """
+    if len(differences) < 2 or not _all_finite(differences) or not _has_spread(differences):
+        return math.nan
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return float(2 * stats.t.sf(abs(statistics.fmean(differences)) / error, len(differences) - 1))
+
+
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Percentile bootstrap of the mean (Efron 1979), with a fixed seed; NaN for fewer than two values.
+    """Percentile bootstrap of the mean (Efron 1979), with a fixed seed; NaN for fewer than two, and where one is not finite.
 
     Below about ten values it is too narrow; the t interval is the one to quote.
     """
-    if len(values) < 2:
+    if len(values) < 2 or not _all_finite(values):
         return (math.nan, math.nan)
     drawn = np.random.default_rng(0).choice(np.asarray(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(drawn.mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -39,11 +52,11 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
 def sign_flip_p(differences: Sequence[float]) -> float:
     """Two-sided p of the mean difference of pairs, were each sign a coin's: exact up to EXACT_PAIRS pairs (Fisher 1935).
 
-    With n pairs it is never below 2 / 2^n: five seeds cannot show p < 0.05. NaN without pairs.
+    With n pairs it is never below `smallest_sign_flip_p`. NaN without pairs, and where a difference is not finite.
     """
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
-    if n == 0:
+    if n == 0 or not _all_finite(differences):
         return math.nan
     if n <= EXACT_PAIRS:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
@@ -56,14 +69,24 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     return (as_far + extra) / (len(signs) + extra)
 
 
+def smallest_sign_flip_p(n: int) -> float:
+    """The p of n pairs that all point the same way: five cannot show p < 0.05, six can."""
+    return 2.0 / 2**n if n <= EXACT_PAIRS else 1 / (RESAMPLES + 1)
+
+
 def probability_higher(first: Sequence[float], second: Sequence[float]) -> float:
-    """The share of all pairs of a value of each where the first is higher, ties counted half (Mann and Whitney 1947)."""
-    difference = np.subtract.outer(np.asarray(first), np.asarray(second))
-    return float((difference > 0).mean() + (difference == 0).mean() / 2)
+    """The share of all pairs of a value of each where the first is higher, ties counted half (Mann and Whitney 1947).
+
+    Infinite values have their place in the order; with NaN, which has none, the answer is NaN.
+    """
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if np.isnan(one).any() or np.isnan(other).any():
+        return math.nan
+    return float(np.greater.outer(one, other).mean() + np.equal.outer(one, other).mean() / 2)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted for their number (Holm 1979): below 0.05 holds for all of them together."""
+    """p values adjusted for their number (Holm 1979): below 0.05 holds for all of them together. NaN is no test, and stays."""
     adjusted = [math.nan] * len(p_values)
     known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
     highest = 0.0
@@ -73,55 +96,93 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def pairs_needed(differences: Sequence[float], *, limit: int = 10_000) -> int | None:
+def pairs_needed(differences: Sequence[float], *, comparisons: int = 1, limit: int = 10_000) -> int | None:
     """How many pairs a paired t test would need to show a difference of this mean and spread with a power of 80%.
 
-    None where there is no difference to show, no spread to judge it by, or more than `limit` would be needed.
+    With several `comparisons` at the level that the first of them has to reach under Holm's correction. None where there is no
+    difference to show, no spread to judge it by, a value that is not finite, or more than `limit` would be needed.
     """
-    mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
-    if mean == 0 or deviation <= 1e-9 * abs(mean):
+    if len(differences) < 2 or not _all_finite(differences) or not _has_spread(differences):
         return None
-    effect = abs(mean) / deviation
+    effect = abs(statistics.fmean(differences)) / statistics.stdev(differences)
+    if effect == 0:
+        return None
     counts = np.arange(2, limit + 1)
-    critical = stats.t.ppf((1 + CONFIDENCE) / 2, counts - 1)
+    critical = stats.t.ppf(1 - LEVEL / comparisons / 2, counts - 1)
     enough = np.flatnonzero(stats.nct.sf(critical, counts - 1, effect * np.sqrt(counts)) >= POWER)
     return int(counts[enough[0]]) if len(enough) else None
 
 
+def _all_finite(values: Sequence[float]) -> bool:
+    return all(math.isfinite(value) for value in values)
+
+
+def _has_spread(differences: Sequence[float]) -> bool:
+    """Whether at least two values differ by more than rounding. A few scores on a few hundred images often agree by chance."""
+    return statistics.stdev(differences) > max(1e-9 * abs(statistics.fmean(differences)), 1e-12)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Two configurations over the seeds (and folds) that both have: first minus second."""
+    """Two configurations over the seeds (and folds) that both have, as one of several comparisons that are read together."""
 
-    n: int
-    mean: float
+    differences: tuple[float, ...]
+    """First minus second, pair by pair."""
     low: float
     high: float
+    """The ends of the t interval of their mean, for this comparison by itself."""
     p: float
+    """Of the paired t test, adjusted for the number of `comparisons` (Holm): what decides."""
+    sign_flip_p: float
+    """Of the test that assumes no distribution, not adjusted."""
     probability_higher: float
-    pairs_needed: int | None
+    comparisons: int = 1
+
+    @property
+    def n(self) -> int:
+        return len(self.differences)
+
+    @property
+    def mean(self) -> float:
+        """NaN where a difference is not finite."""
+        return statistics.fmean(self.differences) if self.is_finite else math.nan
+
+    @property
+    def is_finite(self) -> bool:
+        return _all_finite(self.differences)
 
     @property
     def spread_is_known(self) -> bool:
-        """Whether the pairs differ at all. A few scores on a few hundred images often agree by chance, which proves nothing."""
-        return self.n > 1 and not math.isclose(self.low, self.high, rel_tol=1e-9, abs_tol=1e-12)
+        return self.n > 1 and self.is_finite and _has_spread(self.differences)
 
     @property
     def distinguishable(self) -> bool:
-        return self.spread_is_known and not self.low <= 0 <= self.high
+        """Whether chance is ruled out, for all comparisons together; never where a value is not finite."""
+        return self.p < LEVEL
+
+    @property
+    def pairs_needed(self) -> int | None:
+        return pairs_needed(self.differences, comparisons=self.comparisons)
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """Compare values that belong together pair by pair. Raises ValueError for lists of unequal length or without a pair."""
     if len(first) != len(second) or not first:
         raise ValueError(f"{len(first)} and {len(second)} values are no pairs")
-    differences = [a - b for a, b in zip(first, second, strict=True)]
+    differences = tuple(a - b for a, b in zip(first, second, strict=True))
     low, high = t_interval(differences)
     return Comparison(
-        n=len(differences),
-        mean=statistics.fmean(differences),
+        differences,
         low=low,
         high=high,
-        p=sign_flip_p(differences),
+        p=paired_t_p(differences),
+        sign_flip_p=sign_flip_p(differences),
         probability_higher=probability_higher(first, second),
-        pairs_needed=pairs_needed(differences) if len(differences) > 1 else None,
     )
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons as a family: their p adjusted for how many of them have one (Holm)."""
+    adjusted = holm([comparison.p for comparison in comparisons])
+    number = sum(not math.isnan(p) for p in adjusted)
+    return [replace(comparison, p=p, comparisons=max(number, 1)) for comparison, p in zip(comparisons, adjusted, strict=True)]

@@ -6,6 +6,8 @@ code.
 
 import hashlib
 import io
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,15 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     """What `save` wrote. Raises DamagedFileError where the content is another one, FileNotFoundError where there is no file."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of foreign files: they are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
         stored = content.pop(CHECKSUM)
         found = checksum(content)
     except FileNotFoundError:
         raise
+    except pickle.UnpicklingError as error:  # torch's own words for it advise to run what the file holds
+        raise DamagedFileError(f"{path} cannot be read: it holds more than tensors and plain containers") from error
     except Exception as error:  # whatever a damaged archive makes of torch's reader
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{path} cannot be read: {reason}") from error

@@ -2,7 +2,7 @@
 
 from ockham.data.augment import Augment, Cutout, FlipCrop, Mixup, Shift
 from ockham.data.image_folder import ImageFolder
-from ockham.data.sources import Cifar10, Cifar100, FashionMnist, Mnist, Mnist5k
+from ockham.data.sources import Cifar10, Cifar100, DataSet, FashionMnist, Mnist, Mnist5k
 from ockham.data.splits import Normalize, Source, Split, Splits, divide
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Cifar10",
     "Cifar100",
     "Cutout",
+    "DataSet",
     "FashionMnist",
     "FlipCrop",
     "ImageFolder",

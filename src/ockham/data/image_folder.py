@@ -1,37 +1,40 @@
 """Image files in one folder per class, decoded once into a cache beside them."""
 
-import hashlib
 import os
-import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from ockham.data.image_cache import ImageCache
 from ockham.data.splits import Source, Split
 from ockham.errors import UserError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-GRAY_MODES = frozenset({"1", "L", "I", "I;16", "F"})
-CACHE_FOLDER = ".ockham-cache"
-DECODER = "1"  # part of every key: raise it when decode() changes what it returns
+#: Modes of Pillow with up to 16 bits a pixel in one channel, and all modes without colour.
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+GRAY_MODES = frozenset({"1", "L", "LA", *DEEP_MODES})
+DECODER = "2"  # part of every key: raise it when decode() changes what it returns
 
 
 def decode(path: Path, size: int, mode: str) -> np.ndarray:
     """The pixels of an image file, resized to size x size, as uint8 (channels, size, size); mode is "L" or "RGB".
 
-    Raises UserError naming the file where it is no readable image.
+    Gray images of 16 bits are scaled to 8, value / 257 to the nearest: 65535 is 255. (Of colour images of 16 bits Pillow gives
+    the upper 8.) A palette becomes its colours, of an animation the first picture counts, CMYK becomes (255 - C)(255 - K) / 255
+    and so on without a colour profile, and alpha is dropped: a transparent pixel has the colour that is stored under it. The
+    orientation that a camera noted is not applied.
+
+    Raises UserError naming the file where it is no readable image, or its numbers have no known range (32 bits a pixel).
     """
     try:
         with Image.open(path) as image:
-            converted = image.convert(mode)
+            converted = _of_eight_bits(image, path).convert(mode)
             if converted.size != (size, size):
                 converted = converted.resize((size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(converted)
@@ -40,9 +43,22 @@ def decode(path: Path, size: int, mode: str) -> np.ndarray:
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
 
+def _of_eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """The image with 8 bits a channel, in a mode that converts to L and RGB without a loss of range."""
+    if image.mode in DEEP_MODES:
+        values = np.asarray(image).astype(np.int64)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise UserError(f"{path} holds values beyond 16 bits, whose range is not known: save it with 8 or 16 bits")
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise UserError(f"{path} holds floating-point values, whose range is not known: save it with 8 or 16 bits")
+    # Pillow warns where it drops the alpha values of a palette, so that they become a channel first.
+    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+
+
 def decode_all(paths: list[Path], size: int, mode: str) -> Tensor:
     """The images of the paths as uint8 (N, channels, size, size), decoded in parallel with a progress bar."""
-    with _workers() as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
         decoded = pool.map(lambda path: decode(path, size, mode), paths, chunksize=64)
         # disable=None shows the bar on a terminal only.
         images = list(tqdm(decoded, total=len(paths), desc="decoding images", unit=" images", disable=None))
@@ -63,8 +79,9 @@ class ImageFolder:
 
     Classes are the folder names below train, in alphabetical order. Images of any size are resized to `size` x `size`
     (bilinear, antialiased); they are kept gray if every training image is gray, otherwise all become RGB. The decoded
-    pixels are cached in `root/.ockham-cache`, in a file named by the content of all images and the size.
-    Raises UserError where folders, classes or images are missing or unreadable.
+    pixels are cached in `root/.ockham-cache`, in a file named by the content of all images and the size (image_cache.py).
+    What becomes of 16 bits, palettes, CMYK and alpha is said at `decode`. Raises UserError where folders, classes or images are
+    missing or unreadable.
     """
 
     def __init__(self, root: str | None, size: int) -> None:
@@ -76,9 +93,9 @@ class ImageFolder:
     def load(self) -> Source:
         classes = self._classes()
         listing = {split: self._listing(split, classes) for split in self._splits()}
-        stored = self._cached(listing)
+        images = self._cached(listing)
         split = {
-            name: Split(stored[name], torch.tensor([label for _, label in files], dtype=torch.int64))
+            name: Split(images[name], torch.tensor([label for _, label in files], dtype=torch.int64))
             for name, files in listing.items()
         }
         return Source(train=split["train"], val=split.get("val"), test=split["test"], classes=classes)
@@ -110,20 +127,15 @@ class ImageFolder:
 
     def _cached(self, listing: dict[str, list[tuple[Path, int]]]) -> dict[str, Tensor]:
         """The decoded images per split, from the cache where the content is the same."""
-        paths = [path for files in listing.values() for path, _ in files]
-        cache = self.root / CACHE_FOLDER
-        try:
-            cache.mkdir(exist_ok=True)
-        except OSError:  # a read-only folder is decoded anew each time
-            return self._decode(listing)
-        with FileLock(cache / ".lock"):
-            file = cache / f"{self._content_key(paths, cache)}.pt"
-            try:
-                stored: dict[str, Tensor] = torch.load(file, weights_only=True)
-            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # absent or damaged
-                stored = self._decode(listing)
-                _save(stored, file)
-        return stored
+        cache = ImageCache(self.root)
+        with cache.locked():
+            paths = [path for files in listing.values() for path, _ in files]
+            key = cache.content_key(paths, f"{DECODER} {self.size}")
+            images = cache.load(key, {split: (len(files), self.size) for split, files in listing.items()})
+            if images is None:
+                images = self._decode(listing)
+                cache.store(key, images)
+        return images
 
     def _decode(self, listing: dict[str, list[tuple[Path, int]]]) -> dict[str, Tensor]:
         mode = "L" if self._all_gray([path for path, _ in listing["train"]]) else "RGB"
@@ -139,44 +151,3 @@ class ImageFolder:
                 return True  # decode() names the file
 
         return all(is_gray(path) for path in paths)
-
-    def _content_key(self, paths: list[Path], cache: Path) -> str:
-        """A hash of names and bytes of all the images, and of how they are decoded.
-
-        Reading every byte takes seconds for large folders, so the key is remembered under a hash of names, sizes and
-        modification times; only when one of these has changed are the bytes read again.
-        """
-        stats = ((path, path.stat()) for path in paths)
-        known = _digest(f"{self._relative(path)} {stat.st_size} {stat.st_mtime_ns}".encode() for path, stat in stats)
-        remembered = cache / f"{known}.{self.size}.key"
-        if remembered.exists():
-            return remembered.read_text()
-        with _workers() as pool:
-            contents = pool.map(lambda path: hashlib.sha256(path.read_bytes()).digest(), paths, chunksize=64)
-            names = (self._relative(path).encode() for path in paths)
-            settings = f"{DECODER} {self.size}".encode()
-            key = _digest([settings, *(part for pair in zip(names, contents, strict=True) for part in pair)])
-        partial = remembered.with_suffix(".partial")
-        partial.write_text(key)
-        partial.replace(remembered)
-        return key
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
-
-
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count())  # decoding, reading and hashing all release the GIL
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part + b"\0")
-    return total.hexdigest()[:32]
-
-
-def _save(tensors: dict[str, Any], file: Path) -> None:
-    partial = file.with_suffix(".partial")
-    torch.save(tensors, partial)
-    partial.replace(file)

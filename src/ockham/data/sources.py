@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,13 @@ from ockham.data.splits import Source, Split
 from ockham.errors import UserError
 
 NETWORK_SECONDS = 10
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """What the class of a data set offers, which a configuration names as data._target_."""
+
+    def load(self) -> Source: ...
 
 
 def md5(path: Path) -> str:
@@ -46,9 +53,8 @@ class Mnist5k:
             raise UserError(f"{self.FILE} cannot be read ({error}): install the package again") from error
         if found != self.SHA256:
             raise UserError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
-        pixels = torch.from_numpy(images).unsqueeze(1)
-        classes = torch.from_numpy(labels).long()
-        train, val, test = (Split(pixels[start:end], classes[start:end]) for start, end in pairwise(self.BOUNDS))
+        whole = Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
+        train, val, test = (whole[torch.arange(start, end)] for start, end in pairwise(self.BOUNDS))
         return Source(train=train, val=val, test=test, classes=tuple(str(digit) for digit in range(10)))
 
 

@@ -1,45 +1,124 @@
 """The three splits of a data set, in memory as uint8, and what a model sees of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ockham.errors import UserError
+from ockham.core.datasets import check_folds, check_train_samples, drawn_for_validation
+from ockham.core.metrics import Images
 from ockham.rng import generator
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images (N, C, H, W) as uint8, and their classes (N,) as int64."""
+class Pool:
+    """Images (M, C, H, W) as uint8 and their classes (M,) as int64, in memory once on each device that needs them."""
 
-    images: Tensor
-    labels: Tensor
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+        self._copies: dict[torch.device, Pool] = {}
+
+    def to(self, device: torch.device) -> "Pool":
+        if device.type == "cuda" and device.index is None:  # the same device has one copy, whatever it is called
+            device = torch.device("cuda", torch.cuda.current_device())
+        if self.images.device == device:
+            return self
+        if device not in self._copies:
+            self._copies[device] = Pool(self.images.to(device), self.labels.to(device))
+        return self._copies[device]
+
+
+class Split:
+    """Images (N, C, H, W) as uint8, and their classes (N,) as int64.
+
+    What is selected from a split shares its images in memory and holds no more than indices into them.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.pool = Pool(images, labels)
+        self.index: Tensor | None = None  # (N,) into the pool; None: all of it
+
+    @classmethod
+    def of(cls, pool: Pool, index: Tensor | None) -> "Split":
+        """The images of the pool at `index` (N,) int64, all where it is None."""
+        split = cls.__new__(cls)
+        split.pool, split.index = pool, index
+        return split
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.pool.labels if self.index is None else self.index)
 
     def __getitem__(self, index: Tensor) -> "Split":
-        return Split(self.images[index], self.labels[index])
+        """The images at `index`, (n,) int64, or (N,) bool."""
+        if index.dtype == torch.bool:
+            index = index.nonzero().squeeze(1)
+        return Split.of(self.pool, index if self.index is None else self.index[index])
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.labels.device
+
+    @property
+    def labels(self) -> Tensor:
+        return self.pool.labels if self.index is None else self.pool.labels[self.index]
+
+    @property
+    def images(self) -> Tensor:
+        """All images at once, a copy where they are a selection: `batch` and `split` take fewer at a time."""
+        return self.pool.images if self.index is None else self.pool.images[self.index]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.pool.images.shape[1:])
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (n, C, H, W) and classes (n,) at `index` (n,)."""
+        chosen = index if self.index is None else self.index.index_select(0, index)
+        return self.pool.images.index_select(0, chosen), self.pool.labels.index_select(0, chosen)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All images in parts of up to `size`, as Tensor.split."""
+        if self.index is None:
+            yield from self.pool.images.split(size)
+        else:
+            for index in self.index.split(size):
+                yield self.pool.images.index_select(0, index)
+
+    def joined(self, other: "Split") -> "Split":
+        """The images of both; they are copied into one place where they do not lie in one already."""
+        if self.pool is other.pool:
+            places = [torch.arange(len(s)) if s.index is None else s.index for s in (self, other)]
+            return Split.of(self.pool, torch.cat(places))
+        return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
     def probe(self, size: int) -> "Split":
         """A fixed sample of up to so many images, evenly spaced, so that it does not depend on how a seed shuffled them."""
         count = min(len(self), size)
-        return self[torch.arange(count, device=self.labels.device) * len(self) // count]
+        return self[torch.arange(count, device=self.device) * len(self) // count]
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split.of(self.pool.to(device), None if self.index is None else self.index.to(device))
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a data set offers before anything is drawn by seed: `val` is None where it names no validation split."""
+    """What a data set offers before anything is drawn by seed: `val` is None where it names no validation split.
+
+    train and val share a pool, so that folds of both are selections of it.
+    """
 
     train: Split
     val: Split | None
     test: Split
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.val is not None:
+            both = self.train.joined(self.val)
+            positions = torch.arange(len(both)).split([len(self.train), len(self.val)])
+            for name, index in zip(("train", "val"), positions, strict=True):
+                object.__setattr__(self, name, both[index])
 
 
 @dataclass(frozen=True)
@@ -106,27 +185,19 @@ def divide(
     train, val = source.train, source.val
     num_classes = len(source.classes)
     if fold is not None:
-        whole = train if val is None else Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
+        whole = train if val is None else train.joined(val)
+        check_folds(fold[1], int(torch.bincount(whole.labels).min()))
         in_val = folds(whole.labels, fold[1], seed=seed) == fold[0]
         train, val = whole[~in_val], whole[in_val]
     if val is None:
         assert val_samples is not None, "a source without a validation split comes with data.val_samples"
-        count = round(val_samples * len(train)) if val_samples < 1 else int(val_samples)
-        if not num_classes <= count <= len(train) - num_classes:
-            raise UserError(
-                f"data.val_samples={val_samples} asks for {count} of {len(train)} training images; train and val "
-                f"each need one image per class: set it between {num_classes} and {len(train) - num_classes}"
-            )
+        count = drawn_for_validation(val_samples, train=len(train), num_classes=num_classes)
         chosen = stratified(train.labels, count, seed=seed, purpose="split")
         rest = torch.ones(len(train), dtype=torch.bool)
         rest[chosen] = False
         train, val = train[rest], train[chosen]
     if train_samples is not None:
-        if not num_classes <= train_samples <= len(train):
-            raise UserError(
-                f"data.train_samples={train_samples} is out of range: set it between {num_classes} (one image per "
-                f"class) and {len(train)} (the training split)"
-            )
+        check_train_samples(train_samples, train=len(train), num_classes=num_classes)
         train = train[stratified(train.labels, train_samples, seed=seed, purpose="subset")]
     return Splits(train=train, val=val, test=source.test, classes=source.classes)
 
@@ -146,15 +217,14 @@ class Normalize:
         self._constants: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def fit(cls, images: Tensor, shape: Sequence[int]) -> "Normalize":
+    def fit(cls, images: Images, shape: Sequence[int]) -> "Normalize":
         """The mean and (population) standard deviation of the pixels (N, C, H, W), from exact integer sums."""
-        channels = images.shape[1]
-        total = torch.zeros(channels, dtype=torch.int64)
-        squares = torch.zeros(channels, dtype=torch.int64)
+        total = squares = torch.zeros((), dtype=torch.int64)
+        count = 0
         for part in images.split(4096):
-            total += part.sum(dim=(0, 2, 3), dtype=torch.int64).cpu()
-            squares += part.int().square_().sum(dim=(0, 2, 3), dtype=torch.int64).cpu()
-        count = images.numel() // channels
+            total = total + part.sum(dim=(0, 2, 3), dtype=torch.int64).cpu()
+            squares = squares + part.int().square_().sum(dim=(0, 2, 3), dtype=torch.int64).cpu()
+            count += part.numel() // part.shape[1]
         mean = total.double() / count
         std = (squares.double() / count - mean.square()).clamp(min=0).sqrt()
         std[std == 0] = 255

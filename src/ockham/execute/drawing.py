@@ -22,5 +22,5 @@ def draw(config: DictConfig, folder: RunFolder, events: Path) -> None:
     model = build.trained_model(config, spec, best.model)
     normalize = Normalize(spec.mean, spec.std, spec.shape)
     normalize.for_model(next(model.parameters()).dtype, memory_format_of(model), torch.device("cpu"))
-    logits = logits_of(model, test.images, normalize)
+    logits = logits_of(model, test, normalize)
     write_pictures(events, final_pictures(model, spec, test, logits), int(folder.metrics()["steps"]))

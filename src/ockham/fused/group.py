@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ockham.core.metrics import evaluation_batch, scores
 from ockham.data import Split
+from ockham.data.batches import steps_per_epoch
+from ockham.fused.determinism import deterministic
 from ockham.fused.objective import Batch
 from ockham.fused.stack import Stack
 from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink
@@ -62,8 +64,9 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
     pruned ends at its epoch and changes nothing for the others.
     """
-    double = members[0].run.settings.precision == "64-true"
-    with _default_dtype(torch.float64 if double else torch.float32) as dtype:
+    run = members[0].run
+    double = run.settings.precision == "64-true"
+    with _default_dtype(torch.float64 if double else torch.float32) as dtype, deterministic(run.device):
         Group(members, checkpoint, dtype).train()
 
 
@@ -106,8 +109,8 @@ class Group:
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = self.form(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
-        # Members of one cohort see the same batches.
-        keys = [(id(e.splits), e.settings.seed) for e in runs]
+        # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
+        keys = [(id(e.splits), e.settings.seed if e.settings.shuffle or e.augment is not None else None) for e in runs]
         self.cohorts = list(dict.fromkeys(keys))
         self.cohort_of = [self.cohorts.index(key) for key in keys]
         self.leaders = [runs[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]
@@ -126,15 +129,15 @@ class Group:
 
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
-        self.updates.prepare(self._batch([order[: self.settings.batch_size] for order in orders]))
+        step_size = self.all[0].run.step_size
+        self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.run.streams.begin(self.epoch)
         sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
         factors = self._factors(len(orders[0]))
-        size = self.settings.batch_size
-        for index, begin in enumerate(range(0, len(orders[0]), size)):
-            batches = [order[begin : begin + size] for order in orders]
+        for index, begin in enumerate(range(0, len(orders[0]), step_size)):
+            batches = [order[begin : begin + step_size] for order in orders]
             sums += self._step(batches, factors[index]) * len(batches[0])
         self.epoch_samples = len(orders[0])
         self.objectives = (sums / self.epoch_samples).tolist()
@@ -144,20 +147,30 @@ class Group:
 
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
-        steps = -(-samples // self.settings.batch_size)
-        total = self.members[0].run.total_steps
-        return np.array([[m.run.schedule(self.step + s, total) for m in self.members] for s in range(steps)])
+        runs = [member.run for member in self.members]
+        steps, total = steps_per_epoch(samples, runs[0].step_size), runs[0].total_steps
+        costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
+        return np.array(
+            [
+                [run.schedule(self.step + step, total, cost) for run, cost in zip(runs, costs, strict=True)]
+                for step in range(steps)
+            ]
+        )
 
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
         self.step += 1
-        return self.updates.step(self._batch(batches), factors)
+        return self.updates.step(self._microbatches(batches), factors)
+
+    def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
+        """What is worked on at a time of the batch of each cohort."""
+        return [self._batch(parts) for parts in zip(*(b.split(self.settings.batch_size) for b in batches), strict=True)]
 
     def _batch(self, batches: Sequence[Tensor]) -> Batch:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
-            y = data.train.labels.index_select(0, batch)
-            x = leader.normalize(data.train.images.index_select(0, batch))
+            images, y = data.train.batch(batch)
+            x = leader.normalize(images)
             if leader.augment is not None:
                 noise = leader.streams.stream("augment").on(x.device)
                 classes = len(data.classes)
@@ -207,7 +220,7 @@ class Group:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
         leader = self.leaders[cohort]
         size = evaluation_batch(leader.model, self.device)
-        return torch.cat([forward(leader.normalize(part)) for part in split.images.split(size)], dim=1)
+        return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
     def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         run = self.members[position].run
@@ -220,7 +233,7 @@ class Group:
             **scalars,
             **gaps(scalars),
             "train/objective": self.objectives[position],
-            **weight_scalars(run.regularizers, run.model, probe.images, leader.normalize),
+            **weight_scalars(run.regularizers, run.model, probe, leader.normalize),
             "lr": float(self.lrs[position]),
         }
 

@@ -148,11 +148,23 @@ class Objective:
                 y = self.regularization.changed(index, "target", inputs, probabilities)
         return y
 
-    def gradients(self, parameters: Tensors, buffers: Tensors, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(`losses`, their gradients by each of the parameters)."""
-        leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-        losses = self.losses(leaves, buffers, inputs)
-        return losses.detach(), torch.autograd.grad(losses.sum(), list(leaves.values()))
+    def gradients(
+        self, parameters: Tensors, buffers: Tensors, microbatches: Sequence[Inputs]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(`losses`, their gradients by each of the parameters), means over the samples of all micro-batches.
+
+        They are worked on one after the other; `microbatches` holds what `losses` reads for each.
+        """
+        sizes = [inputs["data"]["x"].shape[1] for inputs in microbatches]
+        losses: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for inputs, size in zip(microbatches, sizes, strict=True):
+            leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+            loss = self.losses(leaves, buffers, inputs) * (size / sum(sizes))
+            gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
+            losses.append(loss.detach())
+            gradients = [a + b for a, b in zip(gradients, gradient, strict=True)] if gradients else list(gradient)
+        return torch.stack(losses).sum(dim=0), tuple(gradients)
 
 
 def cross_entropies(logits: Tensor, y: Tensor) -> Tensor:

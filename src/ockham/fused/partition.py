@@ -1,4 +1,6 @@
-"""Which jobs of a sweep train together. A pure function of the job list, without torch unless a regularizer comes from outside.
+"""Which jobs of a sweep train together: a pure function of the job list and of the memory there is.
+
+Without torch, unless a regularizer comes from outside.
 
 Jobs can share one program when they agree in everything that fixes shapes and lengths; optimizer, schedule, regularizers,
 seed and fold may differ.
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from ockham.optim.rules import rule_of
 
@@ -23,13 +25,37 @@ PRECISIONS = ("32-true", "64-true")
 COMMON = ("data", "augment", "model", "trainer", "objective", "logger", "cv", "trust")
 
 #: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
-#: --case sizes in docs/benchmarks.md. A group holds its parameters, their gradients and two moments in so many bytes.
-GROUP_BYTES = 512 * 2**20
-BYTES_PER_PARAMETER = 16
+#: --case sizes in docs/benchmarks.md. A group takes GROUP_BYTES at most, which any GPU has too, unless SMALLEST_CAP take more.
+GROUP_BYTES = 2**30
 SMALLEST_CAP, LARGEST_CAP = 4, 64
 
-#: Pixels of an image by data set; of others a guess, which only the size of groups depends on.
-PIXELS = {"Mnist5k": 784, "Mnist": 784, "FashionMnist": 784, "Cifar10": 3072, "Cifar100": 3072}
+#: A process before it trains, with torch and Lightning imported (measured on Linux).
+PROCESS_BYTES = 800 * 2**20
+
+#: Numbers that a member holds for each parameter: itself, its gradient, two moments, and the best so far.
+NUMBERS_A_PARAMETER = 5
+#: And for each unit and sample of what it works on at a time, as measured on full batches: the product, what the activation
+#: function and noise make of it, and their gradients.
+NUMBERS_A_UNIT = 6
+#: Samples of which members are evaluated at once, which keeps two numbers a unit.
+EVALUATED_AT_ONCE = 1024
+
+
+class Size(NamedTuple):
+    """How many training images a data set has, how many in all, and numbers of an image."""
+
+    train: int
+    whole: int
+    pixels: int
+
+
+SIZES = {
+    "Mnist5k": Size(3_500, 5_000, 784),
+    "Mnist": Size(60_000, 70_000, 784),
+    "FashionMnist": Size(60_000, 70_000, 784),
+    "Cifar10": Size(50_000, 60_000, 3072),
+    "Cifar100": Size(50_000, 60_000, 3072),
+}
 
 
 @dataclass(frozen=True)
@@ -40,9 +66,11 @@ class Partition:
     alone: Mapping[int, str]
 
 
-def partition(jobs: Sequence[Content], *, slots: int) -> Partition:
+def partition(jobs: Sequence[Content], *, slots: int, memory: int | None = None) -> Partition:
     """Each job exactly once. Groups are as few as their cap allows, of nearly equal size, and as many as there are slots to
     work on them where that leaves two members to each; members of one seed stand together, since they share batches.
+
+    `memory` are the bytes that all slots have together, None where they are not known.
     """
     alone: dict[int, str] = {}
     classes: dict[str, list[int]] = {}
@@ -57,8 +85,13 @@ def partition(jobs: Sequence[Content], *, slots: int) -> Partition:
         if len(members) == 1:
             alone[members[0]] = "no other job of its shape"
             continue
+        largest = cap(jobs[members[0]], memory=None if memory is None else memory // slots)
+        if largest < 2:
+            each = member_bytes(jobs[members[0]]) / 2**20
+            alone |= dict.fromkeys(members, f"a member of a group takes {each:,.0f} MiB, and there is no room for two")
+            continue
         members.sort(key=lambda position: (jobs[position]["seed"], jobs[position]["fold"] or 0, position))
-        number = max(math.ceil(len(members) / cap(jobs[members[0]])), min(slots, len(members) // 2))
+        number = max(math.ceil(len(members) / largest), min(slots, len(members) // 2))
         bounds = [len(members) * index // number for index in range(number + 1)]
         groups += [tuple(members[low:high]) for low, high in pairwise(bounds)]
     return Partition(tuple(groups), alone)
@@ -75,13 +108,13 @@ def why_alone(job: Content) -> str | None:
     except ValueError as error:
         return str(error)
     schedule = str(job["schedule"].get("_target_"))
-    if not schedule.startswith("ockham.schedules.") or schedule.endswith(".Plateau"):
-        return f"schedule {_name(schedule)} depends on results"
+    if not schedule.startswith("ockham.schedules."):
+        return f"schedule {_name(schedule)} is not one of Ockham's"
     for name, settings in job["reg"].items():
         if _changes_model(str(settings.get("_target_")), tuple(job["trust"])):
             return f"reg={name} changes the model in configure_model"
-    if trainer["devices"] != 1 or trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None:
-        return "several devices, accumulation and clipping are done in single runs"
+    if trainer["devices"] != 1:
+        return "several devices work on single runs"
     if trainer["precision"] not in PRECISIONS:
         return f"trainer.precision={trainer['precision']} is done in single runs"
     return None
@@ -103,14 +136,33 @@ def _name(target: Any) -> str:
     return str(target).rpartition(".")[2]
 
 
-def num_parameters(job: Content) -> int:
-    """Weights and biases of a job's dense layers, its image size guessed where the data set is not known by name."""
+def size_of(job: Content) -> Size:
+    """The size of the job's data set; of one that is not known by name a guess, since nothing is read before the plan."""
     data = job["data"]
-    pixels = PIXELS.get(_name(data["_target_"]), 3 * data.get("size", 32) ** 2)
-    widths = [pixels, *job["model"].get("hidden", []), 10]
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+    return SIZES.get(_name(data["_target_"]), Size(50_000, 60_000, 3 * data.get("size", 32) ** 2))
 
 
-def cap(job: Content) -> int:
-    """How many members a group may have."""
-    return max(min(GROUP_BYTES // (BYTES_PER_PARAMETER * num_parameters(job)), LARGEST_CAP), SMALLEST_CAP)
+def member_bytes(job: Content) -> int:
+    """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
+    size, trainer = size_of(job), job["trainer"]
+    samples = job["data"].get("train_samples") or size.train
+    wanted = job["data"]["batch_size"]
+    batch = samples if wanted == "full" else min(wanted, samples)
+    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * size.pixels
+    hidden = job["model"].get("hidden", [])
+    widths = [size.pixels, *hidden, job["data"].get("num_classes") or 10]
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+    activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
+    # Inputs are there twice: as the seeds have them, and as each member multiplies them.
+    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
+
+
+def cap(job: Content, *, memory: int | None = None) -> int:
+    """How many members a group may have in a process with so much memory; None where it is not known."""
+    each = member_bytes(job)
+    members = max(min(GROUP_BYTES // each, LARGEST_CAP), SMALLEST_CAP)
+    if memory is None:
+        return members
+    size = size_of(job)
+    return min(members, max(memory - PROCESS_BYTES - size.whole * size.pixels, 0) // each)

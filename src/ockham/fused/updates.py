@@ -39,11 +39,14 @@ SECONDS_A_STEP, SECONDS_SAVED, SECONDS_TO_COMPILE = 8e-9, 3e-9, 6.0
 class Updates(Protocol):
     """Steps of the members."""
 
-    def prepare(self, batch: Batch) -> None:
-        """What has to be done once before steps on batches of that shape."""
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
+        """What has to be done once before steps on micro-batches of these shapes."""
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
-        """A step with `factors` (members,) times each learning rate, in place; returns the members' objectives, (members,)."""
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        """A step in place with `factors` (members,) times each learning rate; returns the members' objectives, (members,).
+
+        The micro-batches are worked on one after the other, and make one batch together.
+        """
 
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
@@ -86,17 +89,19 @@ class Native:
     def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
         self.stack = stack
         self.objective = Objective(stack, slice(len(runs)), runs)
+        self.clipping = runs[0].settings.clipping
         self.regularizers = [run.regularizers for run in runs]
         self.parameters = [stacked_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
         self.base_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.responses = [Responses(own, named) for own, named in zip(self.optimizers, self.parameters, strict=True)]
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
         pass
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
-        losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, self.objective.inputs(batch))
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        inputs = [self.objective.inputs(batch) for batch in microbatches]
+        losses, gradients = self.objective.gradients(self.stack.parameters, self.stack.buffers, inputs)
         with torch.no_grad():
             penalties = [self._step(position, gradients, float(factor)) for position, factor in enumerate(factors)]
         return losses + torch.stack(penalties)
@@ -106,6 +111,8 @@ class Native:
         for (_, parameter), gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient[position]
         penalty = self._penalty(position, like=gradients[0])
+        if self.clipping is not None:
+            self.clipping.apply(parameter for _, parameter in parameters)
         lrs: dict[int, float] = {}
         for group, base in zip(optimizer.param_groups, self.base_lrs[position], strict=True):
             group["lr"] = base * factor
@@ -180,30 +187,34 @@ class Family:
             for rule, p in zip(self.rules, self.parameters.values(), strict=True)
         ]
         self.like = stack.like
-        self.batch_size = runs[0].settings.batch_size
+        self.step_size = runs[0].step_size
+        self.clipping = runs[0].settings.clipping
         self.compiled_step: Callable[..., Tensor] | None = None
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
         """Compile the step of such batches."""
         if self.compiled_step is None:
             coming = {name: copy.copy(part) for name, part in self.parts.items()}
             for part in coming.values():
                 part.advance(np.ones(len(part.base_lrs)))
-            self.compiled_step = compiled(self.whole_step, self.identity, *self._arguments(batch, coming))
+            self.compiled_step = compiled(self.whole_step, self.identity, *self._arguments(microbatches, coming))
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         """A step with the factors (members of the group,); returns the members' objectives, (members,)."""
         for part in self.parts.values():
             part.advance(factors[self.rows])
         # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
-        if batch.x.shape[1] < self.batch_size or self.compiled_step is None:
-            return self.whole_step(*self._arguments(batch, self.parts))
-        return self.compiled_step(*self._arguments(batch, self.parts))
+        arguments = self._arguments(microbatches, self.parts)
+        if sum(batch.x.shape[1] for batch in microbatches) < self.step_size or self.compiled_step is None:
+            return self.whole_step(*arguments)
+        return self.compiled_step(*arguments)
 
-    def _arguments(self, batch: Batch, parts: Mapping[str, Part]) -> tuple[Tensors, Tensors, Sequence[State], dict[str, Any]]:
+    def _arguments(
+        self, microbatches: Sequence[Batch], parts: Mapping[str, Part]
+    ) -> tuple[Tensors, Tensors, Sequence[State], dict[str, Any]]:
         """What `whole_step` is called with."""
         inputs = {
-            **self.objective.inputs(Batch(batch.x, batch.y, batch.cohorts[self.rows])),
+            "microbatches": [self.objective.inputs(Batch(b.x, b.y, b.cohorts[self.rows])) for b in microbatches],
             "hyper": {name: part.numbers(self.like) for name, part in parts.items()},
         }
         return self.parameters, self.buffers, self.states, inputs
@@ -212,15 +223,16 @@ class Family:
     def identity(self) -> Hashable:
         """What fixes `whole_step`, beside the names and shapes of its arguments."""
         rules = tuple(rule.update for rule in self.rules)
-        return rules, self.objective.regularization.identity, repr(self.objective.layers), self.objective.num_classes
+        identity = self.objective.regularization.identity
+        return rules, identity, self.clipping, repr(self.objective.layers), self.objective.num_classes
 
     def whole_step(self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Any]) -> Tensor:
         """Forward and backward pass and update, in place; returns the members' objectives, (members,)."""
-        losses, gradients = self.objective.gradients(parameters, buffers, inputs)
+        losses, gradients = self.objective.gradients(parameters, buffers, inputs["microbatches"])
         with torch.no_grad():
             return losses + update(
-                self.rules, self.objective.regularization, list(parameters.values()), gradients, states,
-                [inputs["hyper"][part] for part in self.part_of], inputs,
+                self.rules, self.objective.regularization, self.clipping, list(parameters.values()), gradients, states,
+                [inputs["hyper"][part] for part in self.part_of], inputs["microbatches"][0],
             )  # fmt: skip
 
 
@@ -234,12 +246,12 @@ class Compiled:
         starts = [row for row, rule in enumerate(rules) if row == 0 or rule != rules[row - 1]]
         self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
         for family in self.families:
-            family.prepare(batch)
+            family.prepare(microbatches)
 
-    def step(self, batch: Batch, factors: np.ndarray) -> Tensor:
-        return torch.cat([family.step(batch, factors) for family in self.families])
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        return torch.cat([family.step(microbatches, factors) for family in self.families])
 
     def _parameters(self, position: int, optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Any], Part, State, int]]:
         """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""

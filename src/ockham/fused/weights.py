@@ -5,37 +5,34 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ockham.fused.regularizers import Inputs, Regularization, column
+from ockham.core.clipping import Clipping
+from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, column
 from ockham.optim.rules import Hyper, Rule, State
 
 
 def update(
     rules: Sequence[Rule],
     regularization: Regularization,
+    clipping: Clipping | None,
     parameters: Sequence[Tensor],
     gradients: Sequence[Tensor],
     states: Sequence[State],
     hypers: Sequence[Hyper],
     inputs: Inputs,
 ) -> Tensor:
-    """One step of members with the same rules, in place: penalties in the loss, decay, rule, proximal steps and projections.
+    """One step of members with the same rules, in place: penalties in the loss, clipping, decay, rule, proximal steps and
+    projections.
 
     The order is that of a single run. Each parameter (members, ...) has its rule with hyperparameters (members,). Returns the
     penalties in the loss, (members,).
     """
-    penalty = torch.zeros_like(hypers[0]["lr"])
+    penalty, gradients = _penalized(regularization, parameters, gradients, inputs, like=hypers[0]["lr"])
+    if clipping is not None:
+        gradients = clipping.stacked(gradients)
     for rule, p, g, state, hyper in zip(rules, parameters, gradients, states, hypers, strict=True):
-        acting = [
-            (index, regularizer)
-            for index, regularizer in enumerate(regularization.stacked)
-            if p.ndim > 2 or regularizer.example.include_bias
-        ]
+        acting = _acting(regularization, p)
         h = {name: column(values, p) for name, values in hyper.items()}
         w = p
-        for index, regularizer in acting:
-            if regularizer.in_loss:
-                values, gradient = regularization.penalty_and_gradient(index, inputs, p)
-                penalty, g = penalty + values, g + gradient
         for index, regularizer in acting:
             if regularizer.has("decay"):
                 w = regularization.changed(index, "decay", inputs, w, hyper["lr"])
@@ -51,3 +48,31 @@ def update(
         for name, value in new.items():
             state[name].copy_(value)
     return penalty
+
+
+def _penalized(
+    regularization: Regularization,
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    inputs: Inputs,
+    *,
+    like: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """(the penalties in the loss, (members,); the gradients with theirs)."""
+    penalty, whole = torch.zeros_like(like), []
+    for p, g in zip(parameters, gradients, strict=True):
+        for index, regularizer in _acting(regularization, p):
+            if regularizer.in_loss:
+                values, gradient = regularization.penalty_and_gradient(index, inputs, p)
+                penalty, g = penalty + values, g + gradient
+        whole.append(g)
+    return penalty, whole
+
+
+def _acting(regularization: Regularization, parameter: Tensor) -> list[tuple[int, StackedRegularizer]]:
+    """The regularizers that act on a parameter (members, ...), with their places."""
+    return [
+        (index, regularizer)
+        for index, regularizer in enumerate(regularization.stacked)
+        if parameter.ndim > 2 or regularizer.example.include_bias
+    ]

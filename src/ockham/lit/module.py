@@ -11,7 +11,6 @@ from torch.optim import LBFGS, Optimizer
 from ockham.core.metrics import evaluate
 from ockham.core.objective import cross_entropy
 from ockham.core.parameters import named_parameters
-from ockham.core.selection import Outcome
 from ockham.data import Split, Splits
 from ockham.optim.responses import Responses
 from ockham.record.checkpoint import Checkpoint
@@ -44,7 +43,7 @@ class Classifier(pl.LightningModule):
         self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
-        self.history = [self._outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
+        self.history = [run.outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.augment_noise = run.streams.stream("augment")
         self.splits: Splits = run.splits
         self.probe: Split = run.splits.train
@@ -76,7 +75,7 @@ class Classifier(pl.LightningModule):
         self.run.streams.begin(self.finished_epochs)
         self.objective_sum.zero_()
         self.epoch_samples = 0
-        self.costs = self.run.costs(self.history)
+        self.costs = self.run.seen_by_schedule(self.history)
 
     def training_step(self, chunk: Tensor, chunk_index: int) -> None:
         for batch in chunk.split(self.run.step_size):
@@ -135,17 +134,15 @@ class Classifier(pl.LightningModule):
             else:
                 objective.backward()
             total = total + objective.detach()
-        if settings.clip_value is not None:
-            by_norm = settings.clip_algorithm == "norm"
-            clip = torch.nn.utils.clip_grad_norm_ if by_norm else torch.nn.utils.clip_grad_value_
-            clip(self.model.parameters(), settings.clip_value)
+        if settings.clipping is not None:
+            settings.clipping.apply(self.model.parameters())
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        y = self.splits.train.labels.index_select(0, part)
-        x = run.normalize(self.splits.train.images.index_select(0, part))
+        images, y = self.splits.train.batch(part)
+        x = run.normalize(images)
         if run.augment is not None:
             x, y = run.augment(
                 x,
@@ -171,24 +168,21 @@ class Classifier(pl.LightningModule):
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         for name, split in (("train", self.probe), ("val", self.splits.val)):
-            loss, acc = evaluate(self.model, split.images, split.labels, normalize)
+            loss, acc = evaluate(self.model, split, split.labels, normalize)
             scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
         scalars |= gaps(scalars)
         scalars |= {
             "train/objective": float(mean_objective),
-            **weight_scalars(self.run.regularizers, self.model, self.probe.images, normalize),
+            **weight_scalars(self.run.regularizers, self.model, self.probe, normalize),
             "lr": self.lrs[0],
         }
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
-        self.history.append(self._outcome(scalars))
+        self.history.append(self.run.outcome(scalars))
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars
-
-    def _outcome(self, scalars: Mapping[str, float]) -> Outcome:
-        return Outcome(scalars[self.run.settings.objective], scalars["val/loss"])
 
     def weights(self) -> Mapping[str, Tensor]:
         return self.model.state_dict()

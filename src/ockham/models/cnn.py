@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ockham.core.shapes import check_halvings, image_shape
+from ockham.core.shapes import check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.models.layers import activation_of
 
@@ -67,8 +67,7 @@ class LeNet(nn.Module):
         super().__init__()
         channels, height, width = image_shape(shape, "lenet")
         final_height, final_width = ((side // 2 - 4) // 2 for side in (height, width))
-        if min(final_height, final_width) < 1:
-            raise UserError(f"model=lenet needs images of at least 12 x 12 pixels, not {height} x {width}: set model=mlp")
+        check_lenet(shape)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5, padding=2),
             activation_of(activation),

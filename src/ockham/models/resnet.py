@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ockham.core.shapes import image_shape
-from ockham.errors import UserError
+from ockham.core.shapes import check_depth, image_shape
 
 
 class Block(nn.Module):
@@ -37,8 +36,7 @@ class ResNet(nn.Module):
     def __init__(self, shape: Sequence[int], num_classes: int, *, depth: int = 20, width: int = 16) -> None:
         super().__init__()
         channels, _, _ = image_shape(shape, "resnet")
-        if depth < 8 or (depth - 2) % 6:
-            raise UserError(f"model.depth={depth} must be 6 n + 2: 8, 14, 20, 32, 44, 56 or 110, for example")
+        check_depth(depth)
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.stages = nn.Sequential()

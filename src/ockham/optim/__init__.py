@@ -7,7 +7,11 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """The class that conf/optimizer/muon.yaml names."""
+    """The classes that conf/optimizer names."""
+    if name == "GradientDescent":
+        from ockham.optim.gradient_descent import GradientDescent
+
+        return GradientDescent
     if name == "Muon":
         from ockham.optim.muon import Muon
 

@@ -195,9 +195,12 @@ _BETAS = {"beta1": 0.9, "beta2": 0.999}
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _MOMENTUM_SETTINGS = {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0}
 
+_SGD = Rule(sgd, learning_rate, (), {"lr": 1e-3, "weight_decay": 0.0}, counters={}, count=_no_corrections)
+
 #: By class, as a yaml names it. SGD stands for three rules: see `rule_of`. That of Muon is for hidden weights only.
 RULES: dict[str, Rule] = {
-    "torch.optim.SGD": Rule(sgd, learning_rate, (), {"lr": 1e-3, "weight_decay": 0.0}, counters={}, count=_no_corrections),
+    "torch.optim.SGD": _SGD,
+    "ockham.optim.GradientDescent": _SGD,
     "torch.optim.Adagrad": Rule(adagrad, adagrad_response, ("sum",), {"lr": 1e-2, "weight_decay": 0.0, "eps": 1e-10}),
     "torch.optim.Adadelta": Rule(
         adadelta,

@@ -1,6 +1,5 @@
 """What a run costs: memory, and floating-point operations."""
 
-import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,12 +23,19 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that this process had on the device since the reset (CUDA's allocator, or the resident set)."""
+    """The most memory that this process had on the device since the reset (CUDA's allocator, or the resident set).
+
+    0 where nobody knows.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    try:
+        import resource  # late: Windows has no such module, and Python no other measure
+    except ImportError:
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -45,8 +51,8 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int]) -> int:
 
     Counted by torch on a batch of two, with the weights as they are; gradients are cleared.
     """
-    own = next(model.parameters())
-    x = torch.zeros(2, *shape, dtype=own.dtype, device=own.device)
+    weight = next(model.parameters())
+    x = torch.zeros(2, *shape, dtype=weight.dtype, device=weight.device)
     was_training = model.training
     model.eval()  # no noise is drawn and no running statistics move
     try:

@@ -32,9 +32,10 @@ HPARAM_METRICS = {
     "objective": "objective",
     "val/acc": "selected/val/acc",
     "val/loss": "selected/val/loss",
-    "test/acc": "test/acc",
-    "test/loss": "test/loss",
 }
+
+#: The same of a run that stands alone. Among the runs of a sweep nobody should choose by the test set.
+TEST_METRICS = {"test/acc": "test/acc", "test/loss": "test/loss"}
 
 #: Curves have no more points than this: a sweep of many long runs stays small.
 MOST_POINTS = 500

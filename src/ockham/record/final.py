@@ -39,9 +39,10 @@ class Figures:
             "objective": values[run.settings.objective],
             "best_epoch": best_epoch,
             "last_epoch": last_epoch,
-            **weight_scalars(run.regularizers, self.model, run.splits.to(run.device).train.images, run.normalize),
+            **weight_scalars(run.regularizers, self.model, run.splits.to(run.device).train, run.normalize),
             "parameters": run.num_parameters,
             "steps": steps,
+            "samples": samples,
             "flops": flops_per_sample(self.model, run.normalize.shape) * samples,
         }
         return {key: values[key] for key in FINAL_METRICS}
@@ -60,7 +61,7 @@ def measure(run: Run, weights: Mapping[str, Tensor], evaluated: Mapping[str, Sco
     if evaluated is not None:
         return Figures(run, model, evaluated, None)
     splits = run.splits.to(run.device).named()
-    logits = {name: logits_of(model, split.images, run.normalize) for name, split in splits.items()}
+    logits = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
     evaluated = {name: scores(logits[name], split.labels) for name, split in splits.items()}
     return Figures(run, model, evaluated, logits["test"])
 

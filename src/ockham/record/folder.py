@@ -67,6 +67,7 @@ FINAL_METRICS = (
     "zero_fraction",
     "parameters",
     "steps",
+    "samples",
     "flops",
 )
 
@@ -87,11 +88,21 @@ def gaps(scalars: Mapping[str, float]) -> dict[str, float]:
     }
 
 
+#: A validation loss above it is divergence. From 2^24 on, neighbouring numbers of single precision are 2 apart: logits of this
+#: size cannot be told apart by a nat, the unit of the loss, which begins at the logarithm of the number of classes.
+HIGHEST_LOSS = 2.0**24
+
+
 def divergence(scalars: Mapping[str, float]) -> str | None:
-    """Which scalar of an epoch tells that the run diverged; None where all is finite."""
+    """Which scalar of an epoch tells that the run diverged; None where it did not.
+
+    What is minimised in training has no bound but to be finite: a penalty of any strength may be in it.
+    """
     for name in ("train/objective", "val/loss"):
         if not math.isfinite(scalars[name]):
             return f"{name} is {scalars[name]}"
+    if scalars["val/loss"] > HIGHEST_LOSS:
+        return f"val/loss is {scalars['val/loss']:.3g}, more than any training has ({HIGHEST_LOSS:.3g})"
     return None
 
 

@@ -31,9 +31,9 @@ from ockham.record.checkpoint import (
     save_generation,
 )
 from ockham.record.cost import peak_memory_bytes, reset_peak_memory
-from ockham.record.events import HPARAM_METRICS, EventWriter, hparam_settings
+from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter, hparam_settings
 from ockham.record.folder import RunFolder, divergence
-from ockham.record.resume import check_resumable, is_readable
+from ockham.record.resume import check_resumable
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -109,6 +109,8 @@ class Ledger:
         self.shared = shared
         self.writes = writes
         self.rows: list[Row] = []
+        self.history: list[Outcome] = []
+        self.best_epoch = 0
         self.best: dict[str, Tensor] = {}
         self.verdict: Verdict = "continue"
         self.train_seconds = self.past_wall_seconds = 0.0
@@ -123,16 +125,22 @@ class Ledger:
         Raises UserError where the folder holds a run that has ended for good.
         """
         check_resumable(self.folder)
-        if self.spec.hydra is not None and (not self.folder.status() or not is_readable(self.folder)):
-            content: dict[str, Any] = {
-                "config": schema.container(self.spec.config),
-                "hydra": {"hydra": self.spec.hydra},
-                "overrides": list(self.spec.overrides),
-            }
-            for name, node in content.items():
-                text = OmegaConf.to_yaml(OmegaConf.create(node), sort_keys=True)
-                write_atomic(self.folder.path / ".hydra" / f"{name}.yaml", text.encode())
+        if self.spec.hydra is not None:
+            self._store(self.spec.hydra)
         self.folder.begin(run_key(schema.container(self.spec.config)))
+
+    def _store(self, hydra: Mapping[str, Any]) -> None:
+        """The files of .hydra, the same for a run alone and in a group: Hydra writes the first, in another form."""
+        content: dict[str, Any] = {
+            "config": schema.container(self.spec.config),
+            "hydra": {"hydra": {**hydra, "output_subdir": self.folder.config_file.parent.name}},
+            "overrides": list(self.spec.overrides),
+        }
+        texts = {name: OmegaConf.to_yaml(OmegaConf.create(node), sort_keys=True).encode() for name, node in content.items()}
+        file = self.folder.config_file
+        if not file.exists() or file.read_bytes() != texts["config"]:
+            for name, text in texts.items():
+                write_atomic(file.with_name(f"{name}.yaml"), text)
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
@@ -150,6 +158,8 @@ class Ledger:
     def start(self, run: Run) -> None:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
+        self.history = [run.outcome(row.scalars) for row in self.rows]
+        self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -184,12 +194,6 @@ class Ledger:
         return self.rows[-1].step if self.rows else 0
 
     @property
-    def history(self) -> list[Outcome]:
-        """The outcome of each epoch on validation."""
-        objective = self.run.settings.objective
-        return [Outcome(row.scalars[objective], row.scalars["val/loss"]) for row in self.rows]
-
-    @property
     def has_ended(self) -> bool:
         return self.verdict != "continue"
 
@@ -203,6 +207,7 @@ class Ledger:
     def record(self, result: EpochResult, state: TrainingState) -> None:
         """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
+        self.history.append(self.run.outcome(result.scalars))
         self.train_seconds += result.seconds
         epoch = len(self.rows)
         if self.writes:
@@ -213,7 +218,8 @@ class Ledger:
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
             return
-        if self.run.is_best(self.history):
+        if not self.best_epoch or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
+            self.best_epoch = epoch
             self._keep(state.weights())
         if self.is_complete:
             self.verdict = "done"
@@ -254,7 +260,7 @@ class Ledger:
             self.events.flush()
         self._write_cost()
         epoch = len(self.rows)
-        best = best_epoch(self.history, maximise=self.run.maximise) + 1
+        best = self.best_epoch
         weights = {name: value.detach().clone() for name, value in state.weights().items()}
         spec = self.run.input
         Checkpoint(best, self.rows[:best], self.best, None, None, spec).save(self.folder.best_checkpoint)
@@ -283,12 +289,12 @@ class Ledger:
         """
         if not self.writes:
             return
-        best = best_epoch(self.history, maximise=self.run.maximise) + 1
         figures = final.measure(self.run, self.best, evaluated)
         last = self.rows[-1]
-        metrics = figures.metrics(best_epoch=best, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
+        metrics = figures.metrics(best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
         if self.events is not None:
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in HPARAM_METRICS.items()})
+            shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
             for tag, figure in (figures.pictures() if pictures else {}).items():
                 self.events.picture(tag, figure, last.step)
             self.events.finish()
@@ -307,6 +313,7 @@ class Ledger:
             self.folder.end("failed", error=reason, kind=type(error).__name__, overrides=self.spec.overrides)
             with self.folder.log_file.open("a") as file:
                 traceback.print_exception(error, file=file)
+            error.add_note(f"its traceback is in {self.folder.log_file}")
         except OSError as broken:  # a full disk, or no folder any more: the error itself matters more
             log.warning("warning: %s cannot be written: %s", self.folder.path, broken)
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from ockham.core.metrics import Images
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.reg import Regularizer, total_penalty
 
 
 def weight_scalars(
-    regularizers: Sequence[Regularizer], model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]
+    regularizers: Sequence[Regularizer], model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
     """penalty, weight_norm and zero_fraction; penalties on outputs are taken over the first of `images` (N, C, H, W)."""
     parameters = named_parameters(model)

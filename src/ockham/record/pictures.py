@@ -37,14 +37,15 @@ def confidently_wrong(logits: Tensor, test: Split, classes: Sequence[str], *, nu
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
     wrong = (predicted != test.labels).nonzero().squeeze(1)
     chosen = wrong[confidence[wrong].argsort(descending=True, stable=True)[:number]].tolist()
+    images, labels = test.batch(torch.tensor(chosen, dtype=torch.int64))
     columns = 8
     figure = Figure(figsize=(columns * 1.4, math.ceil(number / columns) * 1.8), layout="constrained")
     figure.suptitle("most confidently wrong test images: predicted (probability), true")
     for place, index in enumerate(chosen):
         axes = figure.add_subplot(math.ceil(number / columns), columns, place + 1)
-        image = test.images[index].permute(1, 2, 0).squeeze(-1).numpy()
+        image = images[place].permute(1, 2, 0).squeeze(-1).numpy()
         axes.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=255)
-        guess, truth = classes[int(predicted[index])], classes[int(test.labels[index])]
+        guess, truth = classes[int(predicted[index])], classes[int(labels[place])]
         axes.set_title(f"{guess} ({confidence[index]:.2f})\n{truth}", fontsize=8)
         axes.axis("off")
     return figure

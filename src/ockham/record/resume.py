@@ -1,13 +1,18 @@
-"""Continuing a run from its folder. No torch here: a mistake is told at once.
+"""Continuing a run or a sweep from its folder. No torch here: a mistake is told at once.
 
-The configuration is read from the folder as data: it never widens the allowlist, and no Hydra setting is taken from it.
+What stands in a folder is read as data, whoever wrote it: `read_config` and `checked_overrides` are the gate that all of it
+goes through. It never widens the allowlist of classes, and no setting of Hydra is taken from it.
 """
 
+import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,7 +21,14 @@ from ockham.errors import UserError
 from ockham.record.folder import RunFolder
 
 #: What may change when a run continues; all other settings would make it another run.
-CHANGEABLE = ("trainer.max_epochs", "trainer.max_steps", "trainer.accelerator", "data.root")
+LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
+CHANGEABLE = (*LENGTHS, "trainer.accelerator", "data.root")
+
+#: An option of a group that is a path to somewhere else.
+OTHER_PLACES = re.compile(r"\.\.|(^|[^\w-])/")
+
+#: Schedules whose factor at a step does not depend on how many follow: a longer run begins with the steps of a shorter one.
+REGARDLESS_OF_LENGTH = tuple(f"ockham.schedules.{name}" for name in ("Constant", "InverseSqrt", "Plateau"))
 
 
 def run_folder(path: str) -> RunFolder:
@@ -43,7 +55,7 @@ def check_resumable(folder: RunFolder) -> None:
     if folder.state == "finished":
         raise UserError(
             f"{folder.path} holds a finished run: choose another hydra.run.dir, or look at it with tensorboard --logdir "
-            f"{folder.path}"
+            f"{folder.path}; resume={folder.path} trainer.max_epochs=<more> makes it longer"
         )
     if folder.state == "pruned":
         raise UserError(f"{folder.path} holds a run that its sweep pruned: run its overrides alone, without prune")
@@ -59,6 +71,11 @@ def read_config(folder: RunFolder) -> DictConfig:
         content = OmegaConf.to_container(config)
     except (OmegaConfBaseException, yaml.YAMLError, OSError, AssertionError, UnicodeDecodeError) as error:
         raise UserError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or "optimizer" not in content:
+        raise UserError(
+            f"{folder.config_file} holds no configuration of a run: repeat the command that began the run, with "
+            f"hydra.run.dir={folder.path}, which writes it again"
+        )
     if "${" in str(content):  # an interpolation may read the environment; Hydra stores none that ours need
         raise UserError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
     return config
@@ -67,20 +84,64 @@ def read_config(folder: RunFolder) -> DictConfig:
 def is_readable(folder: RunFolder) -> bool:
     """Whether the folder holds a whole configuration; a crash while Hydra writes it leaves a part of one, or nothing."""
     try:
-        return "optimizer" in read_config(folder)
+        read_config(folder)
     except UserError:
         return False
+    return True
+
+
+def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
+    """Overrides that stand in a file of a folder, without `trust`, which only the command line of this process gives.
+
+    Raises UserError for those that Ockham would not have stored: settings of Hydra, which name classes that nobody checks,
+    options outside conf/, interpolations, and `trust` within grids.
+    """
+    parser, kept = OverridesParser.create(), []
+    for text in map(str, overrides):
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise UserError(f"{file} holds {text}, which is no override") from error
+        key, value = override.key_or_group, text.partition("=")[2]
+        outside = "." not in key and key != "grids" and OTHER_PLACES.search(value)
+        if "${" in text or "@" in text.partition("=")[0] or key.startswith("hydra") or outside:
+            raise UserError(f"{file} holds {text}, which is not taken from a folder")
+        if key == "trust":
+            continue
+        if key == "grids" and value != "null":
+            _check_grids(override.value(), file)
+        kept.append(text)
+    return kept
+
+
+def _check_grids(grids: Any, file: Path) -> None:
+    if not (isinstance(grids, list) and all(isinstance(grid, list) for grid in grids)):
+        raise UserError(f"{file} holds grids that are no lists of overrides")
+    for grid in grids:
+        if len(checked_overrides(grid, file)) < len(grid):
+            raise UserError(f"{file} holds grids that set trust, which is not taken from a folder: give it on the command line")
 
 
 def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:
+    """As `continued_config`; what differs now is stored, and a finished run that has become longer is no longer finished."""
+    config, before = continued_config(folder, overrides, trust=trust), read_config(folder)
+    if _differ(config, before, CHANGEABLE):
+        if folder.state == "finished":
+            folder.update_status(state="running", ended=None)
+        write_atomic(folder.config_file, OmegaConf.to_yaml(config).encode())
+    return config
+
+
+def continued_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequence[str]) -> DictConfig:
     """The configuration that the run in the folder was started with, and the few settings that may differ now.
 
-    `overrides` are those of the present command line. Raises UserError for one that would make it another run.
+    `overrides` are those of the present command line. Raises UserError for one that would make it another run, and where
+    there is nothing left to train.
     """
-    config = read_config(run_folder(str(folder.path)))
+    before = read_config(run_folder(str(folder.path)))
+    config = before.copy()
     config.trust = list(trust)
     config.resume = None
-    changed = False
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key in ("resume", "trust"):
@@ -91,10 +152,38 @@ def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequenc
                 f"change {', '.join(CHANGEABLE)}), or start a new run without resume"
             )
         OmegaConf.update(config, key, yaml.safe_load(value))
-        changed = True
-    if changed:
-        write_atomic(folder.config_file, OmegaConf.to_yaml(config).encode())
+    if _differ(config, before, LENGTHS):
+        _check_new_length(folder, before, config)
+    else:
+        check_resumable(folder)
     return config
+
+
+def _differ(first: DictConfig, second: DictConfig, keys: Iterable[str]) -> bool:
+    return any(OmegaConf.select(first, key) != OmegaConf.select(second, key) for key in keys)
+
+
+def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) -> None:
+    """Raises UserError where what has been trained is not how a run of the new length would have begun."""
+    rows = folder.epochs()
+    epochs, steps = len(rows), int(rows[-1]["step"]) if rows else 0
+    if folder.state != "finished":
+        check_resumable(folder)
+    elif epochs < (before.trainer.max_epochs or math.inf) and steps < (before.trainer.max_steps or math.inf):
+        raise UserError(f"{folder.path} was ended by early stopping after epoch {epochs}: no length changes that")
+    if (folder.path.parent / "sweep.json").exists():
+        raise UserError(f"{folder.path} is part of a sweep, whose runs are compared at one length: start a new run instead")
+    if not rows:
+        return
+    if epochs >= (after.trainer.max_epochs or math.inf) or steps >= (after.trainer.max_steps or math.inf):
+        raise UserError(f"{folder.path} has {epochs} epochs, {steps} steps already: set a greater length")
+    if before.schedule.get("_target_") not in REGARDLESS_OF_LENGTH:
+        raise UserError(
+            f"the learning rates of {folder.path} depend on the length of the run: a longer one would have been another from "
+            f"its first step; start a new run, or use schedule=constant, inverse_sqrt or plateau for one to be lengthened"
+        )
+    if steps == before.trainer.max_steps and (epochs == 1 or steps != epochs * rows[0]["step"]):
+        raise UserError(f"the last epoch of {folder.path} was cut by trainer.max_steps and cannot go on: start a new run")
 
 
 def stored_choices(folder: RunFolder) -> dict[str, str]:

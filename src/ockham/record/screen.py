@@ -1,7 +1,5 @@
 """What a run prints: the summary at its start, the table at its end."""
 
-import csv
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from ockham.record.folder import RunFolder
-from ockham.schema import container
+from ockham.schema import SWEEP_SETTINGS, container
 
 if TYPE_CHECKING:
     from ockham.run import Run
@@ -43,7 +41,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each",
         "seed": f"{config.seed}, judged by {config.objective}",
         "device": f"{run.device_name}, {settings.precision}",
-        "folder": _short(folder.path),
+        "folder": shown_path(folder.path),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
 
@@ -58,7 +56,7 @@ def _choice(name: str, node: DictConfig) -> str:
     return f"{name} ({line})" if line else name
 
 
-def _short(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """Relative to the working directory where that is shorter."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
@@ -78,34 +76,21 @@ def result(folder: RunFolder) -> str:
         f"  weight norm {metrics['weight_norm']:.3f}, penalty {metrics['penalty']:.4g}, exact zeros "
         f"{metrics['zero_fraction']:.1%} of the weights",
         "",
-        f"  folder   {_short(folder.path)}",
-        f"  look     tensorboard --logdir {_short(folder.path)}",
+        f"  folder   {shown_path(folder.path)}",
+        f"  look     tensorboard --logdir {shown_path(folder.path)}",
     ]
     return "\n".join(lines)
 
 
-def sweep_result(folder: Path, *, objective: str) -> str:
-    """The ten best configurations on validation, and the command that repeats the best one."""
-    with (folder / "summary.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    best = [row for row in rows if int(row["n"])][:10]
-    if not best:
-        return f"  no job is finished; see {_short(folder)}"
-    swept = list(best[0])[1 : list(best[0]).index("n")]
-    table = [["job", *swept, "n", objective, "95% interval", "test/acc"]]
-    for row in best:
-        low, high = row["objective low"], row["objective high"]
-        shown = f"{float(low):.4f} - {float(high):.4f}" if low else ""
-        figures = [f"{float(row['objective']):.4f}", shown, f"{float(row['test/acc']):.4f}"]
-        table.append([row["job"], *(row[key] for key in swept), row["n"], *figures])
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
-    overrides = next(job["overrides"] for job in jobs if str(job["number"]) == best[0]["job"])
-    command = " ".join(shlex.quote(override) for override in overrides)
-    return "\n".join(
-        [*(f"  {line}" for line in lines), "", f"  best     python train.py {command}", f"  tables   {_short(folder)}/*.csv"]
-    )
+def repeating_command(overrides: Sequence[str]) -> str:
+    """The command that repeats one run by itself, from the overrides of its folder.
+
+    What concerns a sweep is left out, `prune` among it: nothing prunes a run that has no peers, and one that finished was not
+    pruned.
+    """
+    left_out = (*SWEEP_SETTINGS, "resume")
+    settings = [text for text in overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] not in left_out]
+    return shlex.join(["python", "train.py", *settings])
 
 
 def error_screen(message: str, *, notes: Sequence[str] = ()) -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ockham.core.metrics import evaluation_mode
+from ockham.core.metrics import Images, evaluation_mode
 from ockham.core.parameters import NamedParameters, named_parameters, weights
 from ockham.reg.base import Context, Regularizer, has_hook, named
 from ockham.rng import Noise, Streams
@@ -164,7 +164,7 @@ def prox_and_project(
 
 @torch.no_grad()
 def total_penalty(
-    regularizers: Sequence[Regularizer], model: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]
+    regularizers: Sequence[Regularizer], model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]
 ) -> float:
     """The sum of all penalties at the model's weights, also of those that are minimised by proximal steps.
 
@@ -173,6 +173,6 @@ def total_penalty(
     penalties = weight_penalties(regularizers, named_parameters(model), with_proximal=True)
     if any(has_hook(reg, hook) for reg in regularizers for hook in ("output_penalty", "activation_penalty")):
         with evaluation_mode(model), activations_of(model, regularizers) as activations:
-            logits = model(prepare(images[:OUTPUT_SAMPLES]))
+            logits = model(prepare(next(iter(images.split(OUTPUT_SAMPLES)))))
         penalties += batch_penalties(regularizers, logits, activations)
     return sum((float(penalty) for penalty in penalties), 0.0)

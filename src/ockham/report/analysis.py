@@ -4,11 +4,11 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ockham.core.selection import maximised
-from ockham.core.statistics import Comparison, compare, holm, t_interval
+from ockham.core.statistics import Comparison, compare, corrected, t_interval
 from ockham.errors import UserError
 from ockham.report.reading import Run
 
@@ -46,8 +46,8 @@ class Configuration:
         return ", ".join(parts) or "the only one"
 
     def of(self, name: str) -> list[float]:
-        """A final metric of the finished runs."""
-        return [run.metrics[name] for run in self.finished]
+        """A final metric of the finished runs; NaN where an earlier version did not write it."""
+        return [run.metrics.get(name, math.nan) for run in self.finished]
 
     def mean(self, name: str) -> float:
         values = self.of(name)
@@ -56,6 +56,14 @@ class Configuration:
     def interval(self, name: str) -> tuple[float, float]:
         return t_interval(self.of(name))
 
+    @property
+    def train_seconds(self) -> float:
+        """Mean seconds of training; NaN where a run shared its process with others: the share of a group is no measurement."""
+        costs = [run.cost for run in self.finished]
+        if not costs or any(cost.get("shared", 1) != 1 or "train_seconds" not in cost for cost in costs):
+            return math.nan
+        return statistics.fmean(cost["train_seconds"] for cost in costs)
+
     def curves(self, most: int) -> list[list[Mapping[str, float]]]:
         """The epochs that every finished run has, each as the rows of all runs; at most about `most`, the last among them."""
         runs = [run.epochs for run in self.finished]
@@ -63,10 +71,6 @@ class Configuration:
         step = max(-(-length // most), 1)
         positions = [position for position in range(length) if (length - 1 - position) % step == 0]
         return [[epochs[position] for epochs in runs] for position in positions]
-
-    def cost(self, name: str) -> float:
-        values = [run.cost[name] for run in self.finished if name in run.cost]
-        return statistics.fmean(values) if values else math.nan
 
     def number(self, key: str) -> float:
         """A setting as a number; NaN where it is none."""
@@ -93,7 +97,8 @@ class Results:
 
     @property
     def finished(self) -> list[Configuration]:
-        return [configuration for configuration in self.configurations if configuration.n]
+        """Those with a result: a finished run, and an objective that is a number."""
+        return [c for c in self.configurations if c.n and math.isfinite(c.mean("objective"))]
 
     @property
     def winner(self) -> Configuration | None:
@@ -116,16 +121,15 @@ class Results:
         def has(configuration: Configuration, key: str, text: str) -> bool:
             return _same(configuration.runs[0].values.get(key), text)
 
-        found = [c for c in self.finished if all(has(c, key, text) for key, text in wanted.items())]
-        if not found:
-            told = " ".join(f"{key}={text}" for key, text in wanted.items())
-            known = sorted(
-                {f"{key}={c.runs[0].values[key]}" for c in self.finished for key in wanted if key in c.runs[0].values}
-            )
+        candidates = [c for c in self.configurations if c.n]
+        matching = [c for c in candidates if all(has(c, key, text) for key, text in wanted.items())]
+        if not matching:
+            asked = " ".join(f"{key}={text}" for key, text in wanted.items())
+            known = sorted({f"{key}={c.runs[0].values[key]}" for c in candidates for key in wanted if key in c.runs[0].values})
             raise UserError(
-                f"no finished configuration has {told}; there are: {', '.join(known) or 'none with such a setting'}"
+                f"no finished configuration has {asked}; there are: {', '.join(known) or 'none with such a setting'}"
             )
-        return found
+        return matching
 
     def compare(self, first: Configuration, second: Configuration) -> Comparison | None:
         """The objective of both over the seeds and folds that both have; None where there is none."""
@@ -140,24 +144,31 @@ class Results:
 def results(runs: Sequence[Run]) -> Results:
     """Group runs by configuration, a run for each seed and fold; of runs of several objectives, those of the most frequent.
 
-    Complete configurations come first, since the mean of what is left of others is not that of all their seeds.
+    Complete configurations come first, since the mean of what is left of others is not that of all their seeds; a mean that
+    is not finite comes after those.
     """
     objective = Counter(run.objective for run in runs).most_common(1)[0][0] if runs else "val/acc"
     comparable = [run for run in runs if run.objective == objective]
     by_key: dict[str, dict[tuple[object, object], Run]] = {}
     for run in comparable:
-        own = by_key.setdefault(run.configuration, {})
-        if run.replicate not in own or (run.state == "finished" and own[run.replicate].state != "finished"):
-            own[run.replicate] = run
+        members = by_key.setdefault(run.configuration, {})
+        if run.replicate not in members or (run.state == "finished" and members[run.replicate].state != "finished"):
+            members[run.replicate] = run
     swept = _swept(comparable)
-    made = []
+    configurations = []
     for by_replicate in by_key.values():
-        members = tuple(by_replicate.values())
-        made.append(Configuration(members, {key: members[0].values.get(key, ABSENT) for key in swept}))
+        repeats = tuple(by_replicate.values())
+        configurations.append(Configuration(repeats, {key: repeats[0].values.get(key, ABSENT) for key in swept}))
     sign = -1 if maximised(objective) else 1
-    made.sort(key=lambda c: (c.n == 0, c.n < len(c.runs), sign * c.mean("objective") if c.n else 0.0))
-    repeated = len(comparable) - sum(len(configuration.runs) for configuration in made)
-    return Results(tuple(made), swept, objective, repeated, len(runs) - len(comparable))
+
+    def rank(configuration: Configuration) -> tuple[bool, bool, bool, float]:
+        mean = configuration.mean("objective")
+        known = math.isfinite(mean)
+        return (not configuration.n, not known, configuration.n < len(configuration.runs), sign * mean if known else 0.0)
+
+    configurations.sort(key=rank)
+    repeated = len(comparable) - sum(len(configuration.runs) for configuration in configurations)
+    return Results(tuple(configurations), swept, objective, repeated, len(runs) - len(comparable))
 
 
 def _swept(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -176,15 +187,15 @@ def _same(text: str | None, wanted: str) -> bool:
         return text.replace(" ", "") == wanted.replace(" ", "")
 
 
-def against_best(found: Results) -> list[tuple[Configuration, Comparison, float]]:
-    """The winner compared with every other configuration, with p adjusted for their number (Holm)."""
+def behind_best(found: Results, others: Sequence[Configuration]) -> list[tuple[Configuration, Comparison]]:
+    """The first of the configurations on validation minus each of the others with which it shares a seed, as one family."""
     winner = found.winner
     if winner is None:
         return []
-    pairs = [(other, found.compare(winner, other)) for other in found.finished if other is not winner]
+    pairs = [(other, found.compare(winner, other)) for other in others if other is not winner]
     known = [(other, comparison) for other, comparison in pairs if comparison is not None]
-    adjusted = holm([comparison.p for _, comparison in known])
-    return [(other, comparison, p) for (other, comparison), p in zip(known, adjusted, strict=True)]
+    family = corrected([comparison for _, comparison in known])
+    return [(other, comparison) for (other, _), comparison in zip(known, family, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -195,15 +206,14 @@ class Effect:
     regularizer: str
     chosen: Configuration
     comparison: Comparison
-    p: float
 
 
 def effects(found: Results) -> list[Effect]:
-    """What each regularizer brings against `none`, in each context of other options; p adjusted over all (Holm)."""
+    """What each regularizer brings against `none`, in each context of other options; all comparisons are one family."""
     if "reg" not in found.swept:
         return []
     others = [key for key in found.swept if "." not in key and key != "reg"]
-    raw = []
+    raw: list[Effect] = []
     for context, members in found.by(*others).items():
         by_reg: dict[str, list[Configuration]] = {}
         for member in members:
@@ -211,27 +221,30 @@ def effects(found: Results) -> list[Effect]:
         if "none" not in by_reg:
             continue
         base = found.best(by_reg.pop("none"))
-        for reg, own in by_reg.items():
-            chosen = found.best(own)
+        for reg, settings in by_reg.items():
+            chosen = found.best(settings)
             comparison = found.compare(chosen, base)
             if comparison is not None:
-                raw.append((", ".join(context), reg, chosen, comparison))
-    adjusted = holm([comparison.p for *_, comparison in raw])
-    return [Effect(*parts, p) for parts, p in zip(raw, adjusted, strict=True)]
+                raw.append(Effect(", ".join(context), reg, chosen, comparison))
+    family = corrected([effect.comparison for effect in raw])
+    return [replace(effect, comparison=comparison) for effect, comparison in zip(raw, family, strict=True)]
 
 
 def verdict(comparison: Comparison, *, maximise: bool) -> str:
-    """One sentence for a reader without statistics."""
+    """One sentence for a reader without statistics: the same answer wherever a comparison is shown."""
+    if not comparison.is_finite:
+        return "not comparable: a result is not finite"
     if comparison.n < 2:
         return "one pair only: says nothing about chance"
     if not comparison.spread_is_known:
         return f"the same in all {comparison.n} pairs: no spread to judge by, more seeds are needed"
+    family = f" for {comparison.comparisons} comparisons" if comparison.comparisons > 1 else ""
     if comparison.distinguishable:
         better = (comparison.mean > 0) == maximise
-        return f"{'better' if better else 'worse'}: the interval excludes 0"
-    if comparison.pairs_needed is None:
-        return f"not distinguishable at n = {comparison.n}"
-    return f"not distinguishable at n = {comparison.n}; about {comparison.pairs_needed} seeds would be needed"
+        return f"{'better' if better else 'worse'}: p {comparison.p:.2g}" + (f", corrected{family}" if family else "")
+    needed = comparison.pairs_needed
+    seeds = f"; about {needed} seeds would be needed{family}" if needed is not None else ""
+    return f"not distinguishable at n = {comparison.n}{seeds}"
 
 
 def importance(found: Results) -> dict[str, float]:

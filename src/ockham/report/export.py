@@ -1,10 +1,9 @@
 """All epochs of all runs as one tidy table, for pandas and its like."""
 
-import csv
-import io
 from pathlib import Path
 
 from ockham.core.files import write_atomic
+from ockham.core.tables import csv_table
 from ockham.errors import UserError
 from ockham.record.folder import EPOCH_SCALARS
 from ockham.report.reading import Runs
@@ -18,14 +17,11 @@ def export_epochs(runs: Runs, path: Path) -> int:
     if path.suffix != ".csv":
         raise UserError(f"--export {path}: the table is written as csv; name a file that ends in .csv")
     keys = list(dict.fromkeys(key for run in runs.runs for key in run.values))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["folder", "configuration", "state", "seed", "fold", *keys, "epoch", "step", *EPOCH_SCALARS])
-    count = 0
+    head = ["folder", "configuration", "state", "seed", "fold", *keys, "epoch", "step", *EPOCH_SCALARS]
+    rows = []
     for run in runs.runs:
-        own = [run.path, run.configuration, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
+        facts = [str(run.path), run.configuration, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
         for epoch in run.epochs:
-            writer.writerow([*own, int(epoch["epoch"]), int(epoch["step"]), *(epoch.get(name, "") for name in EPOCH_SCALARS)])
-            count += 1
-    write_atomic(path, text.getvalue().encode())
-    return count
+            rows.append([*facts, int(epoch["epoch"]), int(epoch["step"]), *(epoch[name] for name in EPOCH_SCALARS)])
+    write_atomic(path, csv_table(head, rows))
+    return len(rows)

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from ockham.core.statistics import t_interval
-from ockham.report.analysis import SPARSE, Configuration, Results, importance, is_logarithmic, pareto
+from ockham.report.analysis import SPARSE, Configuration, Results, behind_best, importance, is_logarithmic, pareto
 
 #: Curves and lines of more configurations than this cannot be told apart.
 MOST_CURVES, MOST_LINES = 6, 300
@@ -46,7 +46,12 @@ def _figure(name: str, title: str, text: str, chart: Any) -> Figure:
 
 
 def _data(rows: Rows) -> Any:
-    return alt.InlineData(values=rows)
+    """Rows for Vega, to which a number that is not finite is an absent one."""
+    return alt.InlineData(values=[{key: _finite(value) for key, value in row.items()} for row in rows])
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _band(value: float, interval: tuple[float, float]) -> dict[str, float | None]:
@@ -111,30 +116,42 @@ def _curve(configuration: Configuration, split: str, quantity: str) -> Rows:
 def _matrix(found: Results) -> Iterator[Figure]:
     if not {"optimizer", "reg"} <= set(found.swept):
         return
-    rows: Rows = []
-    for (optimizer, reg), members in found.by("optimizer", "reg").items():
-        best = found.best(members)
-        mean, (low, high) = best.mean("objective"), best.interval("objective")
-        half = f"\u00b1 {(high - low) / 2:.4f}" if math.isfinite(low) else "n = 1"
-        rows.append({"optimizer": optimizer, "reg": reg, "mean": mean, "text": f"{mean:.4f}", "half": half, "best": best.label})
-    columns = len({row["reg"] for row in rows})
-    base = alt.Chart(_data(rows), width=max(110 * columns, 240), height=46 * len({row["optimizer"] for row in rows})).encode(
+    rows = _matrix_rows(found)
+    columns, lines = (len({row[axis] for row in rows}) for axis in ("reg", "optimizer"))
+    base = alt.Chart(_data(rows), width=max(110 * columns, 240), height=46 * lines).encode(
         x=alt.X("reg:N", title=None, axis=alt.Axis(orient="top", labelAngle=0)), y=alt.Y("optimizer:N", title=None)
     )
-    scale = alt.Scale(scheme="blues", reverse=not found.maximise)
-    cells = base.mark_rect().encode(
-        color=alt.Color("mean:Q", scale=scale, title=found.objective), tooltip=["best:N", "text:N", "half:N"]
-    )
-    middle = sorted(row["mean"] for row in rows)[0] * 0.4 + sorted(row["mean"] for row in rows)[-1] * 0.6
-    dark = f"datum.mean {'>' if found.maximise else '<'} {middle}"
-    ink = alt.condition(dark, alt.value("white"), alt.value("black"))
+    low, high = min(row["shade"] for row in rows), max(row["shade"] for row in rows)
+    color: Any = alt.value("#dce6f2")
+    ink: Any = alt.value("black")
+    if low < high:
+        color = alt.Color("shade:Q", title=found.objective, scale=alt.Scale(scheme="blues", reverse=not found.maximise))
+        dark = f"datum.shade > {low * 0.4 + high * 0.6}" if found.maximise else f"datum.shade < {low * 0.6 + high * 0.4}"
+        ink = alt.condition(dark, alt.value("white"), alt.value("black"))
+    rectangles = base.mark_rect().encode(color=color, tooltip=["best:N", "text:N", "half:N"])
     value = base.mark_text(dy=-7, fontSize=13).encode(text="text:N", color=ink)
     half = base.mark_text(dy=9, fontSize=11).encode(text="half:N", color=ink)
     text = (
         f"{found.objective} of the best configuration of each pair, with the half width of its 95% interval over seeds. Each "
-        "cell is the best of its strengths and learning rates, where several were tried."
+        "cell is the best of its strengths and learning rates, where several were tried. Noise has no colour: a cell differs "
+        "in colour from the best cell only where it is behind it beyond chance (paired t test, corrected for all cells)."
     )
-    yield _figure("matrix", "Optimizer and regularizer", text, cells + value + half)
+    yield _figure("matrix", "Optimizer and regularizer", text, rectangles + value + half)
+
+
+def _matrix_rows(found: Results) -> Rows:
+    """A row a cell; its `shade` is its mean where it can be told from that of the best cell, otherwise that of the best."""
+    cells = {pair: found.best(members) for pair, members in found.by("optimizer", "reg").items()}
+    best = found.best(list(cells.values()))
+    apart = [cell for cell, comparison in behind_best(found, list(cells.values())) if comparison.distinguishable]
+    rows: Rows = []
+    for (optimizer, reg), cell in cells.items():
+        mean, (low, high) = cell.mean("objective"), cell.interval("objective")
+        half = f"\u00b1 {(high - low) / 2:.4f}" if math.isfinite(low) else f"n = {cell.n}"
+        shade = mean if any(cell is other for other in apart) else best.mean("objective")
+        row = {"optimizer": optimizer, "reg": reg, "text": f"{mean:.4f}", "half": half, "best": cell.label, "shade": shade}
+        rows.append(row)
+    return rows
 
 
 # -- strength ------------------------------------------------------------------------------------------------------------
@@ -296,37 +313,54 @@ def _importance(found: Results) -> Iterator[Figure]:
 # -- cost ----------------------------------------------------------------------------------------------------------------
 
 
+#: Key of a row -> title of its axis.
+COSTS = {
+    "steps": "optimizer steps a run",
+    "samples": "samples seen a run",
+    "flops": "floating-point operations a run",
+    "seconds": "train seconds a run, alone in its process",
+}
+
+
 def _costs(found: Results) -> Iterator[Figure]:
-    rows: Rows = []
-    for configuration in found.finished:
-        seconds, flops = configuration.cost("train_seconds"), configuration.mean("flops")
-        if math.isfinite(seconds) and seconds > 0 and flops > 0:
-            error = 1 - configuration.mean("val/acc")
-            group = configuration.runs[0].values.get("optimizer", "")
-            rows.append(
-                {"seconds": seconds, "flops": flops, "error": error, "optimizer": group, "configuration": configuration.label}
-            )
-    if len(rows) < 2:
-        return
-    charts = []
-    for key, title in (("seconds", "train seconds a run"), ("flops", "floating-point operations a run")):
-        if len({f"{row[key]:.3g}" for row in rows}) < 2:
-            continue  # all cost the same
-        scale = alt.Scale(type="log") if is_logarithmic([row[key] for row in rows]) else alt.Scale(zero=False)
-        x = alt.X(f"{key}:Q", title=title, scale=scale, axis=alt.Axis(format="~s"))
-        y = alt.Y("error:Q", title="error on validation (1 - accuracy)", scale=alt.Scale(zero=False))
-        front = [rows[index] for index in pareto([(row[key], row["error"]) for row in rows])]
-        points = (
-            alt.Chart(_data(rows))
-            .mark_point(filled=True, size=60, opacity=0.7)
-            .encode(x=x, y=y, color=alt.Color("optimizer:N"), tooltip=["configuration:N", f"{key}:Q", "error:Q"])
-        )
-        line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
-        charts.append((line + points).properties(width=WIDTH, height=HEIGHT))
+    rows: Rows = [
+        {
+            "steps": configuration.mean("steps"),
+            "samples": configuration.mean("samples"),
+            "flops": configuration.mean("flops"),
+            "seconds": configuration.train_seconds,
+            "error": 1 - configuration.mean("val/acc"),
+            "optimizer": configuration.runs[0].values.get("optimizer", ""),
+            "configuration": configuration.label,
+        }
+        for configuration in found.finished
+    ]
+    charts = [chart for cost in COSTS if (chart := _cost_chart(rows, cost)) is not None]
     if not charts:
         return
-    text = (
-        "Lower left is better; the dashed line joins what nothing beats in both. Seconds of runs that trained together are "
-        "their shares."
+    shared = sum(math.isnan(row["seconds"]) for row in rows)
+    text = "Lower left is better; the dashed line joins what nothing beats in both. A cost that all share is left out. " + (
+        f"Seconds compare only runs that had their process to themselves; {shared} of {len(rows)} configurations did not: "
+        "runs that trained together have shares of one clock."
+        if shared
+        else "Every run had its process to itself; its seconds depend on what else the machine did."
     )
-    yield _figure("cost", "Accuracy and cost", text, alt.hconcat(*charts))
+    yield _figure("cost", "Accuracy and cost", text, alt.concat(*charts, columns=2))
+
+
+def _cost_chart(rows: Rows, cost: str) -> Any | None:
+    """Error against one cost, for the configurations of which it is known; None where it is the same for all of them."""
+    known = [row for row in rows if math.isfinite(row[cost]) and row[cost] > 0 and math.isfinite(row["error"])]
+    if len({f"{row[cost]:.3g}" for row in known}) < 2:
+        return None
+    scale = alt.Scale(type="log") if is_logarithmic([row[cost] for row in known]) else alt.Scale(zero=False)
+    x = alt.X(f"{cost}:Q", title=COSTS[cost], scale=scale, axis=alt.Axis(format="~s"))
+    y = alt.Y("error:Q", title="error on validation (1 - accuracy)", scale=alt.Scale(zero=False))
+    front = [known[index] for index in pareto([(row[cost], row["error"]) for row in known])]
+    points = (
+        alt.Chart(_data(known))
+        .mark_point(filled=True, size=60, opacity=0.7)
+        .encode(x=x, y=y, color=alt.Color("optimizer:N"), tooltip=["configuration:N", f"{cost}:Q", "error:Q"])
+    )
+    line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
+    return (line + points).properties(width=WIDTH, height=HEIGHT)

@@ -3,17 +3,20 @@
 import json
 import math
 import os
-import shlex
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from ockham.core.files import write_atomic
-from ockham.core.statistics import Comparison, bootstrap_interval
+from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smallest_sign_flip_p
 from ockham.errors import UserError
-from ockham.report.analysis import Configuration, Effect, Results, against_best, effects, results, verdict
+from ockham.record.screen import repeating_command
+from ockham.report.analysis import Configuration, Effect, Results, behind_best, effects, results, verdict
 from ockham.report.figures import Figure, figures
 from ockham.report.reading import Runs
 
@@ -71,21 +74,32 @@ def write_report(runs: Runs, name: str, output: Path, *, show_test: bool = False
 
 
 def comparison_lines(found: Results, first: Configuration, second: Configuration) -> list[str]:
-    """The comparison of two configurations in words. Raises UserError where they share no seed."""
+    """The comparison of two configurations in words, by itself. Raises UserError where they share no seed."""
     comparison = found.compare(first, second)
     if comparison is None:
         raise UserError(f"{first.label} and {second.label} share no seed: nothing can be paired")
     return [
         f"{found.objective}: {first.label} {first.mean('objective'):.4f}, {second.label} {second.mean('objective'):.4f}",
         f"difference {_difference(comparison)} over {comparison.n} shared seeds (mean and 95% interval, paired)",
-        f"sign-flip p {comparison.p:.3g}; P(first higher) {comparison.probability_higher:.2f}",
+        f"{_p_values(comparison)}; P(first higher) {_number(comparison.probability_higher, '.2f')}",
         verdict(comparison, maximise=found.maximise),
     ]
 
 
+def _p_values(comparison: Comparison) -> str:
+    """The p that decides, and beside it that of the test without assumptions, with its bound where that decides nothing."""
+    smallest = smallest_sign_flip_p(comparison.n)
+    bound = f" (with {comparison.n} pairs never below {smallest:.2g})" if smallest >= LEVEL else ""
+    return f"paired t p {_number(comparison.p, '.3g')}, sign-flip p {_number(comparison.sign_flip_p, '.3g')}{bound}"
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}" if math.isfinite(value) else NOTHING
+
+
 def _difference(comparison: Comparison) -> str:
-    interval = f" [{comparison.low:+.4f}, {comparison.high:+.4f}]" if comparison.n > 1 else ""
-    return f"{comparison.mean:+.4f}{interval}"
+    interval = f" [{comparison.low:+.4f}, {comparison.high:+.4f}]" if math.isfinite(comparison.low) else ""
+    return f"{_number(comparison.mean, '+.4f')}{interval}"
 
 
 def _interval(configuration: Configuration, name: str) -> str:
@@ -135,29 +149,34 @@ def _winner(found: Results, winner: Configuration) -> Section:
         + (f" (95% interval {interval}, n = {n})" if n > 1 else " (a single run: no interval)")
         + f"; test accuracy {winner.mean('test/acc'):.4f}, test loss {winner.mean('test/loss'):.4f}."
     ]
-    compared = against_best(found)
+    compared = behind_best(found, found.finished)
     if compared:
-        second, comparison, _ = compared[0]
-        told = verdict(comparison, maximise=found.maximise)
-        answer.append(f"Against the second, {second.label}: {_difference(comparison)}; {told}.")
+        second, comparison = compared[0]
+        answer.append(
+            f"Against the second, {second.label}: {_difference(comparison)}; {verdict(comparison, maximise=found.maximise)}."
+        )
     if len(compared) > 1:
-        close = [other.label for other, comparison, _ in compared if not comparison.distinguishable]
-        named = "; ".join(close[:MOST_NAMED]) + (f"; and {len(close) - MOST_NAMED} more" if len(close) > MOST_NAMED else "")
-        answer.append(
-            f"Behind it by an interval that excludes 0: {len(compared) - len(close)} of {len(compared)} others"
-            + (f". Not told apart from the best: {named}." if close else ".")
-        )
-        beaten = [other for other, _, p in compared if p < 0.05]
-        answer.append(
-            f"With Holm's correction for {len(compared)} comparisons the sign-flip test finds {len(beaten)} behind (p < 0.05)"
-            + (f"; with {n} seeds its p cannot be below {2 / 2**n:.3g}." if n > 1 and not beaten else ".")
-        )
+        answer.append(_how_many_behind(compared, maximise=found.maximise))
     text = (
         "The selection is by validation, also of the epoch; the test set was used once per run and is shown for the selected "
-        "configuration only. The best of many looks a little better than it is."
+        "configuration only. The best of many looks a little better than it is. "
+        + ("Intervals are those of each difference by itself; what counts is p, corrected for all of them." if compared else "")
     )
-    command = "python train.py " + " ".join(shlex.quote(override) for override in winner.finished[0].overrides)
-    return Section("winner", "The answer", answer=answer, command=command, text=text)
+    command = repeating_command(winner.finished[0].overrides)
+    return Section("winner", "The answer", answer=answer, command=command, text=text.strip())
+
+
+def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, maximise: bool) -> str:
+    """How many of the others are behind the best one beyond chance, and which are not."""
+    if not any(comparison.spread_is_known for _, comparison in compared):
+        return "Whether the others are behind it beyond chance cannot be said: it takes more seeds."
+    behind = [other for other, comparison in compared if comparison.distinguishable and (comparison.mean > 0) == maximise]
+    close = [other.label for other, _ in compared if other not in behind]
+    named = "; ".join(close[:MOST_NAMED]) + (f"; and {len(close) - MOST_NAMED} more" if len(close) > MOST_NAMED else "")
+    return (
+        f"Behind it beyond chance: {len(behind)} of {len(compared)} others (paired t test, p < {LEVEL:g} after Holm's "
+        "correction for all of them)" + (f". Not told apart from the best: {named}." if close else ".")
+    )
 
 
 def _effects_section(found: Results, regularizers: Sequence[Effect]) -> Section:
@@ -165,28 +184,25 @@ def _effects_section(found: Results, regularizers: Sequence[Effect]) -> Section:
     sign = 1 if found.maximise else -1
     for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
         comparison = effect.comparison
-        told = verdict(comparison, maximise=found.maximise)
-        cells = [effect.context or NOTHING, effect.regularizer, effect.chosen.label, _difference(comparison)]
-        cells += [str(comparison.n), f"{comparison.p:.3g}", f"{effect.p:.3g}", f"{comparison.probability_higher:.2f}"]
-        rows.append([*(Cell(text) for text in cells), Cell(told, long=True)])
+        judged = verdict(comparison, maximise=found.maximise)
+        cells = [effect.context or NOTHING, effect.regularizer, effect.chosen.label, _difference(comparison), str(comparison.n)]
+        p_values = (comparison.p, comparison.sign_flip_p)
+        cells += [*(_number(p, ".3g") for p in p_values), _number(comparison.probability_higher, ".2f")]
+        rows.append([*(Cell(text) for text in cells), Cell(judged, long=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
-            answer.append(f"{effect.regularizer}{place} is {told.partition(':')[0]} than none: {_difference(comparison)}.")
-    head = (
-        "with",
-        "regularizer",
-        "best setting",
-        f"{found.objective} against none",
-        "n",
-        "p",
-        "p (Holm)",
-        "P(higher)",
-        "verdict",
-    )
+            answer.append(f"{effect.regularizer}{place} is {judged.partition(':')[0]} than none: {_difference(comparison)}.")
+    difference = f"{found.objective} against none"
+    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     text = (
-        "Each regularizer at its best setting against none at its best, paired by seed. Where several settings were tried, the "
-        "best of them is favoured by chance: repeat it with new seeds before you rely on it."
+        "Each regularizer at its best setting against none at its best, paired by seed. The verdict is by the paired t test, "
+        "corrected for all rows (Holm); intervals and the sign-flip test beside it, which assumes no distribution, are of each "
+        "row by itself. Where several settings were tried, the best of them is favoured by chance: repeat it with new seeds "
+        "before you rely on it."
     )
+    fewest = min(effect.comparison.n for effect in regularizers)
+    if smallest_sign_flip_p(fewest) >= LEVEL:
+        text += f" With {fewest} pairs the p of the sign-flip test is never below {smallest_sign_flip_p(fewest):.2g}."
     answer = answer or ["No regularizer can be told from none at this number of seeds."]
     return Section("regularizers", "Which regularizer helps?", answer=answer, text=text, table=Table(head, rows))
 
@@ -202,10 +218,10 @@ def _table_section(found: Results, output: Path, *, show_test: bool) -> Section:
     for configuration in found.configurations:
         cells = [Cell(configuration.values[key] or NOTHING) for key in found.swept]
         numbers = ["objective", *scores]
-        shown = {name: f"{configuration.mean(name):.4f}" if configuration.n else NOTHING for name in numbers}
+        shown = {name: _number(configuration.mean(name), ".4f") for name in numbers}
         states = ", ".join(f"{count} {state}" for state, count in sorted(configuration.states.items()))
-        zeros = f"{configuration.mean('zero_fraction'):.3f}" if configuration.n else NOTHING
-        seconds = f"{configuration.cost('train_seconds'):.2f}" if configuration.n else NOTHING
+        zeros = _number(configuration.mean("zero_fraction"), ".3f")
+        seconds = _number(configuration.train_seconds, ".2f")
         cells += [
             Cell(shown["objective"]), Cell(_interval(configuration, "objective")), Cell(_bootstrap(configuration)),
             Cell(str(configuration.n)), Cell(states), *(Cell(shown[name]) for name in numbers[1:]), Cell(zeros), Cell(seconds),
@@ -214,8 +230,9 @@ def _table_section(found: Results, output: Path, *, show_test: bool) -> Section:
         rows.append([*cells, Cell(_short(path), _link(path, output))])
     text = (
         "A row a configuration, the best on validation first; those of which a run failed or was pruned come after the "
-        "complete ones. Means over seeds and folds; Student's t interval, and the percentile bootstrap beside it. Click a head "
-        "to sort."
+        "complete ones. Means over seeds and folds; Student's t interval, and the percentile bootstrap beside it. Train s is "
+        "shown where every run had its process to itself: runs that trained together have shares of one clock. Click a head to "
+        "sort."
     )
     return Section("configurations", "Configurations", text=text, table=Table(head, rows))
 
@@ -230,7 +247,8 @@ def _short(path: Path) -> str:
 
 
 def _link(path: Path, output: Path) -> str:
-    return os.path.relpath(path, output)
+    """An address, relative to the page; quoted, so that no name of a folder is taken for a scheme or a query."""
+    return quote(Path(os.path.relpath(path, output)).as_posix())
 
 
 def _counts(runs: Runs, found: Results) -> str:
@@ -239,14 +257,14 @@ def _counts(runs: Runs, found: Results) -> str:
         states["waiting"] = runs.waiting
     if runs.problems:
         states["unreadable"] = len(runs.problems)
-    told = f"{len(runs.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
+    counts = f"{len(runs.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
     if found.repeated:
-        told += f" {found.repeated} repeat another one's configuration, seed and fold, and do not count again."
+        counts += f" {found.repeated} repeat another one's configuration, seed and fold, and do not count again."
     if found.of_other_objectives:
-        told += f" {found.of_other_objectives} are judged by another objective than {found.objective}, and left out."
+        counts += f" {found.of_other_objectives} are judged by another objective than {found.objective}, and left out."
     if "data" in found.swept:
-        told += " They are on several data sets, whose scores cannot be compared: report on one at a time."
-    return told
+        counts += " They are on several data sets, whose scores cannot be compared: report on one at a time."
+    return counts
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------
@@ -261,8 +279,8 @@ def _html(title: str, counts: str, sections: Sequence[Section], drawn: Sequence[
         import vl_convert
 
         library = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what it does not need
-    # Inside a script element only its end tag could be misread.
-    specifications = json.dumps({figure.name: figure.specification for figure in drawn}).replace("</", "<\\/")
+    # Inside a script element a "<" may begin its end tag, or a comment that hides the end tag.
+    specifications = json.dumps({figure.name: figure.specification for figure in drawn}).replace("<", "\\u003c")
     template = Environment(autoescape=True).from_string(files("ockham.report").joinpath("page.html").read_text())
     return template.render(
         title=title,
@@ -276,23 +294,30 @@ def _html(title: str, counts: str, sections: Sequence[Section], drawn: Sequence[
 
 
 def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:
-    lines = [f"# {title}", "", counts, ""]
+    """The page as Markdown; whatever comes from folders is escaped, since Markdown lets HTML through."""
+    lines = [f"# {_text(title)}", "", _text(counts), ""]
     for section in sections:
-        lines += [f"## {section.title}", "", *(f"{line}\n" for line in section.answer)]
+        lines += [f"## {_text(section.title)}", "", *(f"{_text(line)}\n" for line in section.answer)]
         if section.command:
-            lines += ["```", section.command, "```", ""]
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", section.command)), default=0))
+            lines += [fence, " ".join(section.command.splitlines()), fence, ""]
         if section.text:
-            lines += [section.text, ""]
+            lines += [_text(section.text), ""]
         if section.figure is not None:
-            lines += [f"![{section.title}](report/{section.figure.name}.png)", ""]
+            lines += [f"![{_text(section.title)}](report/{section.figure.name}.png)", ""]
         if section.table is not None:
             lines += [_row(section.table.head), "|" + "---|" * len(section.table.head)]
             lines += [_row([cell.text for cell in row]) for row in section.table.rows] + [""]
     return "\n".join(lines)
 
 
+def _text(text: str) -> str:
+    """On one line, without HTML."""
+    return " ".join(escape(text, quote=False).splitlines())
+
+
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(_text(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _png(figure: Figure) -> bytes:

@@ -11,10 +11,15 @@ import yaml
 
 from ockham.errors import UserError
 from ockham.identity import configuration_key, is_of_configuration
-from ockham.record.folder import RunFolder
+from ockham.record.folder import EPOCH_SCALARS, RunFolder
 
 #: Groups whose option is worth a column.
 GROUPS = ("data", "augment", "model", "optimizer", "schedule")
+
+#: The final figures of a run that a report cannot do without.
+FINAL_FIGURES = (
+    "objective", "train/acc", "val/acc", "val/loss", "test/acc", "test/loss", "zero_fraction", "steps", "flops",
+)  # fmt: skip
 
 Epochs = Sequence[Mapping[str, float]]
 
@@ -59,7 +64,9 @@ def read(folders: Sequence[Path]) -> Runs:
             try:
                 run = _read_run(path)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-                found.problems.append((path, f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"))
+                reason = str(error).strip() or "no reason given"
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                found.problems.append((path, kind + reason.splitlines()[0]))
             else:
                 if run is None:
                     found.waiting += 1
@@ -88,18 +95,21 @@ def _run_folders(folder: Path, found: Runs) -> Iterator[Path]:
 def _read_run(path: Path) -> Run | None:
     """None for a folder in which no run has begun. Raises whatever is wrong with its files."""
     folder = RunFolder(path)
-    status = folder.status()
-    if not status:
+    status = _mapping("status.json", folder.status())
+    if not (path / "status.json").exists():
         if folder.config_file.exists() or not any(path.glob("metrics.*")):
             return None
         raise UserError("no status.json beside its metrics")
     config = _yaml(folder.config_file)
     hydra = _yaml(path / ".hydra" / "hydra.yaml")["hydra"]
     overrides = tuple(str(text) for text in hydra["overrides"]["task"])
-    metrics = folder.metrics()
-    if status["state"] == "finished" and not metrics:
-        raise UserError("finished, but without metrics.json")
-    error = status.get("error") or {}
+    metrics, cost = _mapping("metrics.json", folder.metrics()), _mapping("cost.json", folder.cost())
+    if status["state"] == "finished":
+        _require("metrics.json", metrics, FINAL_FIGURES)
+    epochs = folder.epochs()
+    if epochs:
+        _require("metrics.csv", epochs[0], ("epoch", "step", *EPOCH_SCALARS))
+    error = _mapping("status.json", status.get("error") or {})
     return Run(
         path=path,
         state=str(status["state"]),
@@ -109,10 +119,22 @@ def _read_run(path: Path) -> Run | None:
         replicate=(config.get("seed"), config.get("fold")),
         objective=str(config["objective"]),
         metrics={key: float(value) for key, value in metrics.items()},
-        cost={key: float(value) for key, value in folder.cost().items()},
-        epochs=folder.epochs(),
+        cost={key: float(value) for key, value in cost.items() if value is not None},
+        epochs=epochs,
         reason=error.get("message"),
     )
+
+
+def _mapping(name: str, content: Any) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise UserError(f"{name} holds {type(content).__name__} where names and values belong")
+    return content
+
+
+def _require(name: str, content: Mapping[str, Any], keys: Sequence[str]) -> None:
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{name} lacks {', '.join(missing)}")
 
 
 def _yaml(file: Path) -> dict[str, Any]:
@@ -125,6 +147,6 @@ def _yaml(file: Path) -> dict[str, Any]:
 def _values(config: Mapping[str, Any], choices: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str]:
     values = {group: str(choices[group]) for group in GROUPS if choices.get(group)}
     values["reg"] = "+".join(sorted(config.get("reg") or {})) or "none"
-    said = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
-    said = {key: text for key, text in said.items() if key not in (*values, "cv", "experiment") and is_of_configuration(key)}
-    return values | said
+    overridden = dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    kept = {key for key in overridden if key not in (*values, "cv", "experiment") and is_of_configuration(key)}
+    return values | {key: text for key, text in overridden.items() if key in kept}

@@ -1,4 +1,13 @@
-"""What a sweep is: its jobs, its folder, how it is executed, continued and summed up. No torch here."""
+"""What a sweep is: its jobs, its folder, how it is executed, continued and summed up. No torch here.
+
+Axis        one override of the command, with every value that it takes
+Plan        the jobs of a sweep as they are known by now: a Grid, or a Search, which has more as results come in
+Job         one run: a configuration under one seed, on one fold; the number of its folder
+Replicate   seed and fold by which the jobs of one configuration differ
+Trial       a configuration that a search suggested, with its jobs; trials of a batch were suggested together
+Task        what a slot works on at a time: a job, or a group of jobs that train as one program
+Outcome     how a task ended: what Hydra says of a job, or a Failure
+"""
 
 
 class SweepFailedError(RuntimeError):

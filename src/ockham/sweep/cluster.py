@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from ockham.errors import UserError
-from ockham.sweep.executors import Done
+from ockham.sweep.outcome import Done, Failure, packed, run_payload, unpacked
 
 #: How often Ray starts a job again whose machine died; a job continues from its last epoch where the folder is shared.
 NODE_FAILURES = 5
@@ -71,7 +69,8 @@ class Ray:
             if self._timeout and time.monotonic() - started > self._timeout:
                 self._ray.cancel(reference, force=True)
                 self._end(reference)
-                done.append(Done(number, TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")))
+                late = TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")
+                done.append(Done(number, Failure.of(late, interrupted=True)))
         return done
 
     def _receive(self, reference: Any) -> Done:
@@ -79,10 +78,10 @@ class Ray:
         try:
             outcome, files = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:  # a task that it lost, or that was cancelled
-            return Done(number, RuntimeError(str(error)))
+            return Done(number, Failure.of(error, interrupted=True))
         if files is not None:
             _unpack(files, self._folder)
-        return Done(number, cloudpickle.loads(outcome))
+        return Done(number, unpacked(outcome))
 
     def _end(self, reference: Any) -> int:
         number, started = self._running.pop(reference)
@@ -117,9 +116,9 @@ def _run(payload: bytes, cwd: str, threads: int) -> bytes:
     os.makedirs(cwd, exist_ok=True)
     os.chdir(cwd)
     try:
-        return cloudpickle.dumps(cloudpickle.loads(payload)())
-    except BaseException as error:  # also an interruption: the sweep is told and judges
-        return cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+        return packed(run_payload(payload))
+    except BaseException as error:  # an interruption: the sweep is told and judges
+        return packed(Failure.of(error))
 
 
 def _packed(folder: Path, names: Sequence[str]) -> bytes:
@@ -195,9 +194,9 @@ class Slurm:
         job, started = self._running.pop(number)
         self.busy_seconds += time.monotonic() - started
         try:
-            return Done(number, cloudpickle.loads(job.result()))
+            return Done(number, unpacked(job.result()))
         except self._uncompleted as error:  # a job that Slurm ended
-            return Done(number, error)
+            return Done(number, Failure.of(error, interrupted=True))
 
     def interrupt(self) -> None:
         for job, _ in self._running.values():

@@ -32,7 +32,7 @@ def compose_all(options: Sequence[Sequence[str]], compose: Compose) -> Iterator[
         for place, texts in enumerate(options)
     ]
     composed_last = compose(last)
-    apart = _disjoint([{path for change in own.values() for path in change} for own in changes])
+    apart = _disjoint([{path for change in by_option.values() for path in change} for by_option in changes])
     if not apart or _put_together(baseline, changes, last) != _leaves(composed_last):
         yield from ((chosen, schema.resolved(compose(chosen))) for chosen in combinations)
         return
@@ -56,21 +56,21 @@ def _leaves(config: DictConfig) -> Leaves:
 
 def _changes(before: Leaves, after: Leaves) -> Leaves:
     """What leads from one to the other; what disappears is marked."""
-    gone = {path: _ABSENT for path in before if path not in after}
-    return gone | {path: value for path, value in after.items() if path not in before or before[path] != value}
+    removed = {path: _ABSENT for path in before if path not in after}
+    return removed | {path: value for path, value in after.items() if path not in before or before[path] != value}
 
 
 def _disjoint(touched: Sequence[set[tuple[str, ...]]]) -> bool:
     """Whether no path of one set is, or lies above, a path of another."""
-    above = [{path[:length] for path in own for length in range(1, len(path) + 1)} for own in touched]
+    above = [{path[:length] for path in paths for length in range(1, len(path) + 1)} for paths in touched]
     pairs = ((i, j) for i in range(len(touched)) for j in range(len(touched)) if i != j)
     return not any(touched[i] & above[j] for i, j in pairs)
 
 
 def _put_together(baseline: Leaves, changes: Sequence[Mapping[str, Leaves]], chosen: Sequence[str]) -> Leaves:
     leaves = dict(baseline)
-    for own, text in zip(changes, chosen, strict=True):
-        leaves |= own.get(text, {})  # the first option of each group is in the baseline
+    for by_option, text in zip(changes, chosen, strict=True):
+        leaves |= by_option.get(text, {})  # the first option of each group is in the baseline
     return {path: value for path, value in leaves.items() if value is not _ABSENT}
 
 

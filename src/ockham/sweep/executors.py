@@ -13,20 +13,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-import cloudpickle
-from hydra.core.utils import JobReturn
+from ockham.sweep.outcome import Done, Failure, Outcome, packed, run_payload, unpacked
 
 
 class WorkerDiedError(RuntimeError):
     """A worker process ended without giving back its job."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """A task that ended, by the number of its first job: what run_job returned, or the error that kept it from returning."""
-
-    number: int
-    outcome: JobReturn | BaseException
 
 
 class Executor(Protocol):
@@ -42,7 +33,7 @@ class Executor(Protocol):
         """Start a task of jobs with these numbers, and known by the first; there is a free slot."""
 
     def wait(self, seconds: float) -> list[Done]:
-        """The jobs that ended; waits up to so many seconds for the first."""
+        """The tasks that ended; waits up to so many seconds for the first."""
 
     def interrupt(self) -> None:
         """After Ctrl-C: running jobs are to write their state and end."""
@@ -62,7 +53,7 @@ class Inline:
 
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         started = time.monotonic()
-        self._done.append(Done(numbers[0], cloudpickle.loads(payload)()))
+        self._done.append(Done(numbers[0], run_payload(payload)))
         self.busy_seconds += time.monotonic() - started
 
     def wait(self, seconds: float) -> list[Done]:
@@ -92,7 +83,7 @@ class Slot:
 class Processes:
     """Spawned workers, one a slot, each reused for many jobs so that imports are paid once. There is no batch barrier.
 
-    A worker that dies or runs into the timeout fails its job only; another takes its place.
+    A worker that dies or runs into the timeout fails its task only; another takes its place.
     """
 
     def __init__(self, environments: Sequence[Mapping[str, str]], *, logs: Path, timeout: float | None = None) -> None:
@@ -137,7 +128,7 @@ class Processes:
         assert slot.connection is not None
         assert slot.number is not None
         try:
-            outcome = cloudpickle.loads(slot.connection.recv_bytes())
+            outcome = unpacked(slot.connection.recv_bytes())
         except (EOFError, OSError):
             slot.process.join()
             return self._give_up(slot, WorkerDiedError(f"the worker process died (exit code {slot.process.exitcode})"))
@@ -145,12 +136,12 @@ class Processes:
         slot.busy_seconds += time.monotonic() - slot.started
         return Done(number, outcome)
 
-    def _give_up(self, slot: Slot, error: BaseException) -> Done:
+    def _give_up(self, slot: Slot, error: Exception) -> Done:
         assert slot.number is not None
         _end(slot.process)
         number, slot.number, slot.process = slot.number, None, None
         slot.busy_seconds += time.monotonic() - slot.started
-        return Done(number, error)
+        return Done(number, Failure.of(error, interrupted=True))
 
     @property
     def busy_seconds(self) -> float:
@@ -200,15 +191,11 @@ def _work(connection: Connection, log: str) -> None:
                 payload = connection.recv_bytes()
             except (EOFError, KeyboardInterrupt):
                 return
-            outcome: Any
+            outcome: Outcome
             try:
-                outcome = cloudpickle.loads(payload)()
+                outcome = run_payload(payload)
             except BaseException as error:  # also Ctrl-C and sys.exit: the sweep is told and judges
-                outcome = error
-            try:
-                answer = cloudpickle.dumps(outcome)
-            except Exception:  # an error that cannot be pickled is told by its text
-                answer = cloudpickle.dumps(RuntimeError(str(outcome)))
-            connection.send_bytes(answer)
+                outcome = Failure.of(error)
+            connection.send_bytes(packed(outcome))
             del outcome
             gc.collect()

@@ -10,22 +10,30 @@ workers/         what the worker processes printed
 <number>/        run folders
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ockham.core.files import write_atomic
+from ockham.core.tables import csv_table
 from ockham.errors import UserError
-from ockham.record.folder import COSTS, FINAL_METRICS, RunFolder, write_json
-from ockham.sweep.space import Job, Plan
+from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, RunFolder, write_json
+from ockham.record.resume import checked_overrides
+from ockham.sweep.jobs import Job, Plan
 
-FORMAT = 2
+log = logging.getLogger("ockham")
+
+Content = TypeVar("Content")
+
+FORMAT = 3
+
+#: In place of the state of a run whose status.json or metrics.json is damaged.
+UNREADABLE = "unreadable"
 
 
 def _content(plan: Plan) -> dict[str, Any]:
@@ -41,25 +49,57 @@ class SweepFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._claims: dict[int, BaseFileLock] = {}
+        self._damaged: set[str] = set()
 
     @property
     def plan_file(self) -> Path:
         return self.path / "sweep.json"
 
+    # -- what the run folders hold: one that is damaged is named, and does not end the sweep -----------------------------
+
     def run(self, job: Job) -> RunFolder:
         return RunFolder(self.path / str(job.number))
+
+    def state(self, job: Job) -> str | None:
+        """The state of its run, None where none has begun."""
+        status = self._read(self.run(job).status)
+        return UNREADABLE if status is None else status.get("state")
+
+    def is_final(self, job: Job) -> bool:
+        """Whether it is done and not run again."""
+        return self.state(job) in FINAL
+
+    def reason(self, job: Job) -> str:
+        """Why its run failed."""
+        error = (self._read(self.run(job).status) or {}).get("error") or {}
+        return str(error.get("message", "no reason is known"))
+
+    def metrics(self, job: Job) -> dict[str, Any]:
+        """The final figures; none while the run is not finished, or where they are damaged."""
+        return self._read(self.run(job).metrics) or {}
+
+    def epochs(self, job: Job) -> list[dict[str, float]]:
+        """The figures of each epoch."""
+        return self._read(self.run(job).epochs) or []
+
+    def _read(self, read: Callable[[], Content]) -> Content | None:
+        """What `read` finds; None where that is damaged, which is told once."""
+        try:
+            return read()
+        except (OSError, ValueError, TypeError) as error:
+            if str(error) not in self._damaged:
+                self._damaged.add(str(error))
+                log.error("%s", error)
+            return None
+
+    # -- the plan --------------------------------------------------------------------------------------------------------
 
     def arguments(self) -> list[str]:
         """The overrides that the sweep was started with, but `trust`, which only a command line can give.
 
-        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored: those of Hydra
-        itself name classes that are not checked against the allowlist.
+        Raises UserError where the folder holds no sweep, or overrides that Ockham would not have stored.
         """
-        stored = [str(argument) for argument in self.stored()["arguments"]]
-        for argument in stored:
-            if argument.lstrip("+~").startswith(("hydra", "-")) or "${" in argument:
-                raise UserError(f"{self.plan_file} holds {argument}, which is not taken from a folder")
-        return [argument for argument in stored if not argument.lstrip("+~").startswith("trust=")]
+        return checked_overrides(self.stored()["arguments"], self.plan_file)
 
     def add_groups(self, groups: Sequence[Sequence[int]]) -> None:
         """Keep which jobs train together, by number."""
@@ -111,8 +151,10 @@ class SweepFolder:
         lines = [f"  - {argument}" for argument in stored["arguments"] if argument not in now]
         lines += [f"  + {argument}" for argument in arguments if argument not in before]
         lines = lines or ["  the overrides are the same: the defaults in conf/ have changed since"]
-        told = f"{self.path} holds another sweep; choose another name with sweep=<name>, or repeat its command"
-        raise UserError("\n".join([told, *lines]))
+        head = f"{self.path} holds another sweep; choose another name with sweep=<name>, or repeat its command"
+        raise UserError("\n".join([head, *lines]))
+
+    # -- the jobs of this process ----------------------------------------------------------------------------------------
 
     def claim(self, job: Job) -> bool:
         """Take a job for this process; False where another one has it. A claim ends with its process."""
@@ -129,32 +171,31 @@ class SweepFolder:
     def release(self, job: Job) -> None:
         self._claims.pop(job.number).release()
 
+    # -- tables ----------------------------------------------------------------------------------------------------------
+
     def write_tables(self, plan: Plan, *, objective: str) -> None:
         """results.csv, costs.csv and summary.csv from what the run folders hold now."""
         from ockham.sweep.summary import summarise
 
         results = [self._result(job, plan.swept) for job in plan.jobs]
         self._write_table("results.csv", results)
-        costs = [{"job": job.number, **dict.fromkeys(COSTS, ""), **self.run(job).cost()} for job in plan.jobs]
+        costs = [{"job": job.number, **dict.fromkeys(COSTS, ""), **(self._read(self.run(job).cost) or {})} for job in plan.jobs]
         self._write_table("costs.csv", costs)
         self._write_table("summary.csv", summarise(plan, results, objective=objective))
 
     def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
         values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
-        run = self.run(job)
-        metrics = {**dict.fromkeys(FINAL_METRICS, ""), **run.metrics()}
+        metrics = self._read(self.run(job).metrics)
+        state = self.state(job) or "waiting"
         return {
             "job": job.number,
             **{key: values.get(key, "") for key in swept},
-            "state": run.state or "waiting",
-            **metrics,
+            "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
+            **dict.fromkeys(FINAL_METRICS, ""),
+            **(metrics or {}),
             "folder": str(job.number),
         }
 
     def _write_table(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
-        text = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_atomic(self.path / name, text.getvalue().encode())
+        table = csv_table(list(rows[0]), [list(row.values()) for row in rows]) if rows else b""
+        write_atomic(self.path / name, table)

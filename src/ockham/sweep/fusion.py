@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ockham.errors import UserError
 from ockham.fused.partition import partition
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import Job
+from ockham.sweep.jobs import Job
 
 log = logging.getLogger("ockham")
 
@@ -18,9 +18,12 @@ Task = tuple[Job, ...]
 class Fusion:
     """Makes tasks of jobs; a restart makes the same ones, so that a group repeats the same bits."""
 
-    def __init__(self, folder: SweepFolder, *, mode: str, slots: int) -> None:
-        """`mode`: auto fuses what can be, on refuses what cannot (a ValueError with the reason), off fuses nothing."""
-        self.folder, self.mode, self.slots = folder, mode, slots
+    def __init__(self, folder: SweepFolder, *, mode: str, slots: int, memory: int | None = None) -> None:
+        """`mode`: auto fuses what can be, on refuses what cannot (a UserError with the reasons), off fuses nothing.
+
+        `memory` are the bytes that all slots have together, None where they are not known.
+        """
+        self.folder, self.mode, self.slots, self.memory = folder, mode, slots, memory
 
     def tasks(self, jobs: Sequence[Job]) -> list[Task]:
         """The groups, the largest part of the work, before the single jobs; each in the order of its first job."""
@@ -37,13 +40,13 @@ class Fusion:
         return [*tasks, *((job,) for job in jobs if job.number not in fused)]
 
     def _plan(self, jobs: Sequence[Job]) -> list[list[int]]:
-        made = partition([job.content for job in jobs], slots=self.slots)
-        reasons = Counter(made.alone.values())
+        plan = partition([job.content for job in jobs], slots=self.slots, memory=self.memory)
+        reasons = Counter(plan.alone.values())
         if self.mode == "on" and reasons:
-            told = "".join(f"\n  {count} jobs: {reason}" for reason, count in reasons.most_common())
-            raise UserError(f"fuse=on, but not all jobs can train in groups: set fuse=auto{told}")
-        if made.groups:
-            log.info("%d jobs train in %d groups", sum(map(len, made.groups)), len(made.groups))
-        for reason, count in reasons.most_common() if made.groups else []:
+            listed = "".join(f"\n  {count} jobs: {reason}" for reason, count in reasons.most_common())
+            raise UserError(f"fuse=on, but not all jobs can train in groups: set fuse=auto{listed}")
+        if plan.groups:
+            log.info("%d jobs train in %d groups", sum(map(len, plan.groups)), len(plan.groups))
+        for reason, count in reasons.most_common() if plan.groups else []:
             log.info("%d alone: %s", count, reason)
-        return [[jobs[position].number for position in group] for group in made.groups]
+        return [[jobs[position].number for position in group] for group in plan.groups]

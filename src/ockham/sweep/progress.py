@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ockham.core.selection import maximised
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.space import Job
+from ockham.sweep.jobs import Job
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,18 +22,22 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 @dataclass
 class Counts:
-    """Where the jobs of a sweep stand, and the best of those that have ended."""
+    """Where the jobs of a sweep stand, and the best of those that have ended.
+
+    `total` are all that there will be: a search has not chosen some of them yet.
+    """
 
     total: int
     running: Sequence[Sequence[Job]]
-    waiting: int
+    ended: int
     failed: int
     best: float = math.nan
     best_overrides: str = ""
 
     @property
-    def ended(self) -> int:
-        return self.total - self.waiting - sum(map(len, self.running))
+    def waiting(self) -> int:
+        """Jobs that have not begun, those that a search has not chosen yet among them."""
+        return self.total - self.ended - sum(map(len, self.running))
 
 
 class Progress:
@@ -80,12 +84,12 @@ class Progress:
         tasks = Table(box=None, pad_edge=False, header_style="dim")
         for head in ("running", "epoch", self.objective, "settings"):
             tasks.add_column(head, no_wrap=True, overflow="ellipsis")
-        done = float(counts.ended)
+        work_done = float(counts.ended)
         for task in counts.running:
             reached, scores = self._reached(task)
             length = task[0].content.get("trainer", {}).get("max_epochs")
             if length:
-                done += len(task) * reached / length
+                work_done += len(task) * reached / length
             name = f"#{task[0].number}" + (f" and {len(task) - 1} more" if len(task) > 1 else "")
             spread = ""
             if scores:
@@ -95,7 +99,7 @@ class Progress:
         head = f"{len(counts.running)} of {self.slots} slots busy, {counts.waiting} waiting, "
         head += f"{counts.ended} of {counts.total} ended"
         head += f", {counts.failed} failed" if counts.failed else ""
-        head += self._time_left(done / counts.total if counts.total else 0.0)
+        head += self._time_left(work_done / counts.total if counts.total else 0.0)
         lines = [head]
         if not math.isnan(counts.best):
             lines.append(f"best so far {self.objective} {counts.best:.4f}  {counts.best_overrides}")
@@ -114,10 +118,7 @@ class Progress:
         """The epoch of the task, and the last objective of each member."""
         reached, scores = 0, []
         for job in task:
-            try:
-                epochs = self.folder.run(job).epochs()
-            except (OSError, ValueError):  # written at this moment
-                continue
+            epochs = self.folder.epochs(job)
             if epochs:
                 reached = max(reached, len(epochs))
                 scores.append(epochs[-1][self.objective])

@@ -25,28 +25,28 @@ Peers = Callable[[], Sequence[Costs]]
 """Reads the costs of the peers, which takes a file for each: only where something is decided."""
 
 
-def asha(own: Costs, peers: Peers, *, min_epochs: int, reduction: int) -> bool:
+def asha(costs: Costs, peers: Peers, *, min_epochs: int, reduction: int) -> bool:
     """Asynchronous successive halving (Li et al. 2020), without pausing runs.
 
     At the epochs min_epochs * reduction^k a run goes on if it is among the best 1 / reduction of those that came so far,
     itself included, or is the best of them while they are fewer than `reduction`.
     """
     rung = min_epochs
-    while rung < len(own):
+    while rung < len(costs):
         rung *= reduction
-    if rung != len(own):
+    if rung != len(costs):
         return False
-    competing = sorted([min(own), *(min(peer[:rung]) for peer in peers() if len(peer) >= rung)])
-    return min(own) > competing[max(len(competing) // reduction, 1) - 1]
+    competing = sorted([min(costs), *(min(peer[:rung]) for peer in peers() if len(peer) >= rung)])
+    return min(costs) > competing[max(len(competing) // reduction, 1) - 1]
 
 
-def median(own: Costs, peers: Peers, *, min_epochs: int, min_peers: int) -> bool:
+def median(costs: Costs, peers: Peers, *, min_epochs: int, min_peers: int) -> bool:
     """The median rule (Golovin et al. 2017, as in Optuna): the best so far is worse than the peers' median at this epoch."""
-    epoch = len(own)
+    epoch = len(costs)
     if epoch < min_epochs:
         return False
     reached = [peer[epoch - 1] for peer in peers() if len(peer) >= epoch]
-    return len(reached) >= min_peers and min(own) > statistics.median(reached)
+    return len(reached) >= min_peers and min(costs) > statistics.median(reached)
 
 
 RULES: dict[str, Callable[..., bool]] = {"asha": asha, "median": median}
@@ -72,8 +72,8 @@ def pruner(settings: DictConfig, folder: RunFolder, objective: str) -> Callable[
 def _peers(plan: Path, folder: RunFolder, objective: str) -> list[list[float]]:
     """The costs of every other run of the sweep that repeats under the same seed and fold."""
     jobs: list[dict[str, Any]] = json.loads(plan.read_text())["jobs"]
-    own = next((job["replicate"] for job in jobs if str(job["number"]) == folder.path.name), None)
-    names = [str(job["number"]) for job in jobs if job["replicate"] == own]
+    replicate = next((job["replicate"] for job in jobs if str(job["number"]) == folder.path.name), None)
+    names = [str(job["number"]) for job in jobs if job["replicate"] == replicate]
     sign = -1.0 if maximised(objective) else 1.0
     curves = [RunFolder(plan.parent / name).epochs() for name in names if name != folder.path.name]
     return [[_cost(sign * row[objective]) for row in rows] for rows in curves if rows]

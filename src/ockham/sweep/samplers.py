@@ -4,7 +4,7 @@ Random and quasi-random draws, Optuna's TPE and Gaussian process, and CMA-ES. No
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,19 +24,18 @@ class Known:
 
 def suggest(sampler: str, space: SearchSpace, *, seed: int, draw: int, known: Sequence[Known]) -> Point:
     """The point that the sampler tries next; `draw` tells suggestions from the same knowledge apart."""
-    if sampler == "tpe":
-        return _tpe(space, _seed(seed, draw), known)
-    if sampler == "gp":
-        return _gp(space, _seed(seed, draw), known)
-    if sampler == "cmaes":
-        return _cmaes(space, _seed(seed, draw), known)
-    names = list(space.union)
-    units = _sobol(len(names), seed, draw) if sampler == "qmc" else np.random.default_rng(_seed(seed, draw)).random(len(names))
-    return {name: space.union[name].at(float(unit)) for name, unit in zip(names, units, strict=True)}
+    if sampler in INDEPENDENT:
+        units = INDEPENDENT[sampler](len(space.union), seed, draw)
+        return {name: dimension.at(float(unit)) for (name, dimension), unit in zip(space.union.items(), units, strict=True)}
+    return LEARNING[sampler](space, _seed(seed, draw), known)
 
 
 def _seed(seed: int, draw: int) -> int:
     return int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+
+
+def _random(dimensions: int, seed: int, draw: int) -> np.ndarray:
+    return np.random.default_rng(_seed(seed, draw)).random(dimensions)
 
 
 def _sobol(dimensions: int, seed: int, draw: int) -> np.ndarray:
@@ -99,12 +98,12 @@ def _asked(trial: Any, dimension: Dimension) -> int | float:
     """What an Optuna trial suggests for the dimension."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    own = dimension.distribution()
-    if isinstance(own, CategoricalDistribution):
-        return int(trial.suggest_categorical(dimension.name, own.choices))
-    if isinstance(own, IntDistribution):
-        return int(trial.suggest_int(dimension.name, own.low, own.high, log=own.log))
-    return float(trial.suggest_float(dimension.name, own.low, own.high, log=own.log))
+    over = dimension.distribution()
+    if isinstance(over, CategoricalDistribution):
+        return int(trial.suggest_categorical(dimension.name, over.choices))
+    if isinstance(over, IntDistribution):
+        return int(trial.suggest_int(dimension.name, over.low, over.high, log=over.log))
+    return float(trial.suggest_float(dimension.name, over.low, over.high, log=over.log))
 
 
 def _gp(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
@@ -143,3 +142,10 @@ def _cmaes(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
     units = dict(zip(space.union, chance.random(len(space.union)), strict=True))
     units |= dict(zip(numeric, strategy.ask(), strict=True))
     return {name: space.union[name].at(float(unit)) for name, unit in units.items()}
+
+
+#: Samplers whose suggestions depend on no result: (number of dimensions, seed, draw) -> a point of the unit cube.
+INDEPENDENT: Mapping[str, Callable[[int, int, int], np.ndarray]] = {"random": _random, "qmc": _sobol}
+
+#: Samplers that learn: (space, seed of this draw, what is known) -> point.
+LEARNING: Mapping[str, Callable[[SearchSpace, int, Sequence[Known]], Point]] = {"tpe": _tpe, "gp": _gp, "cmaes": _cmaes}

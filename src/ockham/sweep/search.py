@@ -1,7 +1,7 @@
 """A search as a plan that grows while results come in.
 
-Each suggestion is a pure function of the space, the seed, its number and what is known of earlier trials, which stands in
-the sweep folder. So there is no second record to keep in step with the folder, and a search continues where it was.
+Each suggestion is a pure function of the space, the seed, its number and what is known of earlier batches of trials, which
+stands in the sweep folder. So there is no second record to keep in step with the folder, and a search continues where it was.
 """
 
 import logging
@@ -12,11 +12,12 @@ from itertools import groupby
 from typing import Any
 
 from ockham.core.selection import maximised
+from ockham.errors import UserError
 from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.samplers import Known, suggest
+from ockham.sweep.jobs import Job, Replicate, with_replicates
+from ockham.sweep.samplers import INDEPENDENT, LEARNING, Known, suggest
 from ockham.sweep.searchspace import Point, SearchSpace
-from ockham.sweep.space import Job, Replicate, with_replicates
 
 log = logging.getLogger("ockham")
 
@@ -27,15 +28,25 @@ REPEATS, EXHAUSTED = 20, 2000
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration that was suggested: the draw it came from, where it lies, and its jobs."""
+    """One configuration that was suggested: the draw it came from, where it lies, the number of its batch, and its jobs.
+
+    Trials of a batch were asked for together, and know nothing of each other's results.
+    """
 
     draw: int
     point: Point
+    batch: int
     jobs: tuple[Job, ...]
 
 
 class Search:
-    """The jobs of a search, which become more as results come in, up to `trials` configurations."""
+    """The jobs of a search, which become more as results come in, up to `trials` configurations.
+
+    Trials that depend on no result are all asked for at once. A sampler that learns is asked for `batch` at a time, as many as
+    there are slots where that is None, once all before have ended: what it knows then does not depend on which ended first.
+    Where the search `prunes`, results depend on the clock anyway: trials are asked for whenever a slot is free, a single one
+    where `batch` is None.
+    """
 
     def __init__(
         self,
@@ -47,9 +58,16 @@ class Search:
         seed: int,
         replicates: Sequence[Replicate],
         objective: str,
+        batch: int | None = None,
+        prunes: bool = False,
     ) -> None:
+        """Raises UserError for a sampler that there is not."""
+        if sampler not in (*INDEPENDENT, *LEARNING):
+            raise UserError(f"search.sampler={sampler} is not known: it is grid, {', '.join([*INDEPENDENT, *LEARNING])}")
         self.space, self.folder, self.sampler, self.seed = space, folder, sampler, seed
         self.trial_count, self.replicates, self.objective = trials, replicates, objective
+        self.batch = batch
+        self.learns, self.prunes = sampler in LEARNING, prunes
         self.trials: list[Trial] = []
         self.swept = with_replicates(space.swept, replicates)
         self.duplicates = 0
@@ -63,6 +81,16 @@ class Search:
     def total(self) -> int:
         return self.trial_count * len(self.replicates)
 
+    @property
+    def waits_for_results(self) -> bool:
+        return self.learns and not self.prunes
+
+    def foreseen(self) -> Sequence[Job]:
+        """All jobs where they depend on no result, otherwise none."""
+        if not (self.learns or self.prunes):
+            self._add_batch(self.trial_count)
+        return self.jobs
+
     def identity(self) -> str:
         """A hash of what makes the suggestions: equal where a search may continue."""
         content = [self.space.describe(), self.sampler, self.seed, [replicate.overrides for replicate in self.replicates]]
@@ -70,83 +98,103 @@ class Search:
 
     def state(self) -> dict[str, Any]:
         """What sweep.json keeps of the search beside its jobs."""
-        return {"trials": [{"draw": trial.draw, "point": dict(trial.point)} for trial in self.trials]}
+        trials = [{"draw": trial.draw, "point": dict(trial.point), "batch": trial.batch} for trial in self.trials]
+        return {"batch": self.batch, "trials": trials}
 
     def restore(self, stored: Mapping[str, Any]) -> None:
-        """Take the trials that stand in sweep.json, also those of another process."""
+        """Take the trials that stand in sweep.json, also those of another process, and the size of their batches."""
+        self.batch = self.batch or stored["batch"]
         for trial in stored["trials"][len(self.trials) :]:
-            self.trials.append(Trial(trial["draw"], trial["point"], self._jobs_at(trial["point"])))
+            self.trials.append(Trial(trial["draw"], trial["point"], trial["batch"], self._jobs_at(trial["point"])))
 
     def batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
-        """By trial."""
-        return [list(own) for _, own in groupby(jobs, key=lambda job: job.number // len(self.replicates))]
+        """By the batch of their trials."""
+        batch_of = {job.number: trial.batch for trial in self.trials for job in trial.jobs}
+        return [list(batch) for _, batch in groupby(jobs, key=lambda job: batch_of[job.number])]
 
-    def more(self) -> Sequence[Job]:
-        """The jobs of the next trial, and of those that another process has added since; none when all are there."""
+    def more(self, *, slots: int) -> Sequence[Job]:
+        """The jobs that another process has added, or else those of the next batch; none when all are there."""
         with self.folder.locked():
-            before = len(self.trials)
+            present = len(self.trials)
             self.restore(self.folder.stored())
-            trial = self._next() if len(self.trials) < self.trial_count else None
-            if trial is not None:
-                self.trials.append(trial)
+            if len(self.trials) == present and self._add_batch(self._batch_size(slots)):
                 self.folder.store(self)
-            return [job for trial in self.trials[before:] for job in trial.jobs]
+            return [job for trial in self.trials[present:] for job in trial.jobs]
+
+    def _batch_size(self, slots: int) -> int:
+        if self.prunes:
+            return self.batch or 1
+        if not self.learns:
+            return self.trial_count
+        self.batch = self.batch or slots
+        return self.batch
 
     def _jobs_at(self, point: Point) -> tuple[Job, ...]:
         first = len(self.trials) * len(self.replicates)
         return tuple(self.space.jobs(point, self.replicates, first=first))
 
-    def _next(self) -> Trial | None:
-        """The next configuration that is new; None where the space has no more."""
+    def _add_batch(self, size: int) -> bool:
+        """Add so many trials, or as many as are left; whether there are any."""
+        present = len(self.trials)
+        number = self.trials[-1].batch + 1 if self.trials else 0
+        known = self._known() if self.learns else []
         seen = {job.key for job in self.jobs}
-        known = self._known()
+        while len(self.trials) < min(present + size, self.trial_count):
+            trial = self._next(number, known, seen)
+            if trial is None:
+                log.info("the space holds no more than %d configurations", len(self.trials))
+                self.trial_count = len(self.trials)
+                break
+            self.trials.append(trial)
+            seen |= {job.key for job in trial.jobs}
+            known.append(Known(trial.point, None))
+        return len(self.trials) > present
+
+    def _next(self, batch: int, known: Sequence[Known], seen: set[str]) -> Trial | None:
+        """The next configuration that is new; None where the space has no more."""
         first = self.trials[-1].draw + 1 if self.trials else 0
         for draw in range(first, first + EXHAUSTED):
             sampler = self.sampler if draw < first + REPEATS or self.sampler == "qmc" else "random"
             point = suggest(sampler, self.space, seed=self.seed, draw=draw, known=known)
             jobs = self._jobs_at(point)
             if jobs[0].key not in seen:
-                return Trial(draw, point, jobs)
+                return Trial(draw, point, batch, jobs)
             self.duplicates += 1
-        log.info("the space holds no more than %d configurations", len(self.trials))
-        self.trial_count = len(self.trials)
         return None
 
     def _known(self) -> list[Known]:
-        """What the samplers are told: the mean over seeds and folds; failed trials are left out.
+        """What the samplers learn of each trial: the mean over seeds and folds, of a pruned one the best it had reached.
 
-        A diverged trial counts as the worst that is known so far, a pruned one as the best it had reached.
+        One that diverged or failed counts as the worst of the others, so that its like is avoided.
         """
         costs = [self._cost(trial) for trial in self.trials]
-        worst = max((cost for cost in costs if cost is not None and math.isfinite(cost)), default=None)
-        known = []
-        for trial, cost in zip(self.trials, costs, strict=True):
-            told = worst if cost == math.inf else cost
-            if cost is None or (told is not None and math.isfinite(told)):
-                known.append(Known(trial.point, told))
-        return known
+        worst = max((cost for cost in costs if cost is not None and math.isfinite(cost)), default=0.0)
+        learned = [cost if cost is None or math.isfinite(cost) else worst for cost in costs]
+        return [Known(trial.point, cost) for trial, cost in zip(self.trials, learned, strict=True)]
 
     def _cost(self, trial: Trial) -> float | None:
         """To be minimised: None while jobs run, infinity if one diverged, NaN if all failed."""
         costs = [self._job_cost(job) for job in trial.jobs]
-        told = [cost for cost in costs if cost is not None and not math.isnan(cost)]
-        if None in costs:
+        if any(cost is None for cost in costs):
             return None
-        return sum(told) / len(told) if told else math.nan
+        usable = [cost for cost in costs if cost is not None and not math.isnan(cost)]
+        return sum(usable) / len(usable) if usable else math.nan
 
     def _job_cost(self, job: Job) -> float | None:
+        """The same of a job; NaN also where its files are damaged."""
         if job.number in self._costs:
             return self._costs[job.number]
-        run = self.folder.run(job)
         sign = -1.0 if maximised(self.objective) else 1.0
-        state = run.state
+        state = self.folder.state(job)
+        if state in (None, "running"):
+            return None
         if state == "finished":
-            cost = sign * run.metrics()["objective"]
+            cost = sign * self.folder.metrics(job).get("objective", math.nan)
         elif state == "pruned":
-            cost = min((sign * row[self.objective] for row in run.epochs()), default=math.nan)
+            cost = min((sign * row[self.objective] for row in self.folder.epochs(job)), default=math.nan)
         elif state == "diverged":
             cost = math.inf
         else:
-            return math.nan if state == "failed" else None
+            return math.nan
         self._costs[job.number] = cost
         return cost

@@ -6,19 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-
 from ockham.errors import UserError
 from ockham.identity import computed, digest
-from ockham.sweep.space import (
-    Axis,
-    Combination,
-    CommandLine,
-    Job,
-    Replicate,
-    check_values,
-    replicated,
-)
+from ockham.sweep.axes import Axis, parse_axes
+from ockham.sweep.command_line import Check, Combination, CommandLine, check_values
+from ockham.sweep.jobs import Job, Replicate, replicated
 
 Point = Mapping[str, int | float]
 """By dimension: the number itself, or the index among listed values."""
@@ -89,7 +81,7 @@ class SearchSpace:
     """The dimensions, also those of a single value, for each combination of group options."""
 
     @classmethod
-    def of(cls, line: CommandLine, check: Any) -> "SearchSpace":
+    def of(cls, line: CommandLine, check: Check) -> "SearchSpace":
         """What the command sweeps, and, of the groups that it names, the ranges that the chosen options declare.
 
         Raises UserError where that is nothing, or where a seed would be searched for.
@@ -123,7 +115,7 @@ class SearchSpace:
     @cached_property
     def union(self) -> dict[str, Dimension]:
         """All dimensions with more than one value, by name."""
-        dimensions = [*self.groups, *(dimension for own in self.by_choice.values() for dimension in own)]
+        dimensions = [*self.groups, *(dimension for chosen in self.by_choice.values() for dimension in chosen)]
         return {dimension.name: dimension for dimension in dimensions if dimension.axis.is_swept}
 
     def chosen(self, point: Point) -> tuple[str, ...]:
@@ -158,7 +150,6 @@ def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:
     Where a group is searched, the same setting is a dimension of its own under each option: a learning rate of SGD says
     nothing about one of Adam.
     """
-    parser = OverridesParser.create()
     given = {axis.name for axis in line.axes}
     text_of = {axis.name: (axis, text) for axis, text in zip(line.groups, combination.chosen, strict=True)}
     dimensions = []
@@ -168,6 +159,6 @@ def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:
             continue
         axis, option = text_of[group]
         shared = group == "reg" or not axis.is_swept
-        range_axis = Axis.parse(parser.parse_override(f"{key}={text}"), parser)
+        (range_axis,) = parse_axes([f"{key}={text}"])
         dimensions.append(Dimension(key if shared else f"{option}: {key}", range_axis))
     return dimensions

@@ -1,35 +1,50 @@
-"""Configurations over their seeds and folds: mean, and a 95% interval."""
+"""Configurations over their seeds and folds: mean, and a 95% interval; and what a sweep prints of them at its end.
 
+Test results stand in results.csv, the record of each run. Configurations are not compared by them: summary.csv and the screen
+show them of the selected one only.
+"""
+
+import csv
+import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ockham.core.selection import maximised
-from ockham.core.statistics import t_interval
-from ockham.sweep.space import Plan
+from ockham.record.screen import repeating_command, shown_path
+from ockham.sweep.jobs import Plan
 
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
-AVERAGED = ("objective", "val/acc", "val/loss", "test/acc", "test/loss")
+AVERAGED = ("objective", "val/acc", "val/loss")
+
+#: So many configurations are printed.
+MOST_PRINTED = 10
 
 
 def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
     """A row a configuration, the best first.
 
     Those without a finished run come last, and before them those of which a part was pruned or failed: the mean of what is
-    left of them is not that of all their seeds.
+    left of them is not that of all their seeds. The last column holds the numbers of all jobs of the configuration.
     """
     members: dict[str, list[Mapping[str, Any]]] = {}
     for job, result in zip(plan.jobs, results, strict=True):
         members.setdefault(job.configuration, []).append(result)
-    rows = [_row(plan, own) for own in members.values()]
+    rows = [_row(plan, replicates) for replicates in members.values()]
     sign = -1 if maximised(objective) else 1
-    return sorted(
-        rows, key=lambda row: (row["n"] == 0, row["n"] < row["of"], sign * row["objective"] if row["n"] else 0, row["job"])
-    )
+
+    def rank(row: Mapping[str, Any]) -> tuple[bool, bool, bool, float, int]:
+        known = bool(row["n"]) and math.isfinite(row["objective"])
+        return (not row["n"], not known, row["n"] < row["of"], sign * row["objective"] if known else 0.0, row["job"])
+
+    return sorted(rows, key=rank)
 
 
 def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from ockham.core.statistics import t_interval  # late: SciPy is no part of planning
+
     finished = [result for result in results if result["state"] == "finished"]
     row: dict[str, Any] = {"job": results[0]["job"]}
     row |= {key: results[0][key] for key in plan.swept if key not in ("seed", "cv", "fold")}
@@ -40,4 +55,41 @@ def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         row[name] = statistics.fmean(values) if values else ""
         row[f"{name} low"] = "" if math.isnan(low) else low
         row[f"{name} high"] = "" if math.isnan(high) else high
+    row["jobs"] = " ".join(str(result["job"]) for result in results)
     return row
+
+
+def sweep_result(folder: Path, *, objective: str) -> str:
+    """The best configurations on validation; of the first of them the test result, and the command that repeats it."""
+    rows = [row for row in _read(folder / "summary.csv") if int(row["n"])][:MOST_PRINTED]
+    if not rows:
+        return f"  no job is finished; see {shown_path(folder)}"
+    best = rows[0]
+    swept = list(best)[1 : list(best).index("n")]
+    table = [["job", *swept, "n", objective, "95% interval"]]
+    for row in rows:
+        low, high = row["objective low"], row["objective high"]
+        interval = f"{float(low):.4f} - {float(high):.4f}" if low else ""
+        table.append([row["job"], *(row[key] for key in swept), row["n"], f"{float(row['objective']):.4f}", interval])
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    repeats = [
+        row for row in _read(folder / "results.csv") if row["job"] in best["jobs"].split() and row["state"] == "finished"
+    ]
+    accuracy, loss = (statistics.fmean(float(row[name]) for row in repeats) for name in ("test/acc", "test/loss"))
+    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    overrides = next(job["overrides"] for job in jobs if str(job["number"]) == repeats[0]["job"])
+    return "\n".join(
+        [
+            *(f"  {line}" for line in lines),
+            "",
+            f"  best     {repeating_command(overrides)}",
+            f"  test     accuracy {accuracy:.4f}, loss {loss:.4f}: of the best on validation",
+            f"  tables   {shown_path(folder)}/*.csv",
+        ]
+    )
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))

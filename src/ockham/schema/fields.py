@@ -1,16 +1,12 @@
-"""Whether a configuration makes sense, checked before torch is imported. Every error names the override to change."""
+"""What each setting must be by itself."""
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from ockham.core.shapes import check_halvings, image_shape
 from ockham.errors import UserError
-from ockham.optim.rules import rule_of
+from ockham.schema.content import Content
 
 OBJECTIVES = ("val/acc", "val/loss")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
@@ -54,7 +50,7 @@ def choice(*options: Any) -> Check:
 
 def either(*checks: Check) -> Check:
     def check(value: Any) -> str | None:
-        meanings = [own(value) for own in checks]
+        meanings = [each(value) for each in checks]
         return None if None in meanings else " or ".join(str(meaning) for meaning in meanings)
 
     return check
@@ -102,9 +98,10 @@ FIELDS: dict[str, Check] = {
     "retries": integer(0),
     "on_failure": choice("continue", "stop"),
     "max_failures": either(absent, integer(0)),
-    "search.sampler": choice("grid", "random", "qmc", "tpe", "gp", "cmaes"),
+    "search.sampler": text,
     "search.trials": integer(1),
     "search.seed": integer(0),
+    "search.batch": either(absent, integer(1)),
     "prune.rule": choice("none", "asha", "median"),
     "prune.min_epochs": integer(1),
     "prune.reduction": integer(2),
@@ -154,7 +151,7 @@ FIELDS: dict[str, Check] = {
     "optimizer.line_search_fn": either(absent, choice("strong_wolfe")),
     "optimizer.*": either(number(), flag, text, absent, listed(number())),
     "schedule.warmup_steps": integer(0),
-    "schedule.every": number(above=0, high=1),
+    "schedule.every": number(above=0, below=1),
     "schedule.gamma": number(above=0, high=1),
     "schedule.milestones": listed(number(above=0, below=1)),
     "schedule.final": number(0, 1),
@@ -207,9 +204,11 @@ SWEEP_SETTINGS = (
 #: Groups that make an object: a class of the user's own may have settings that are not in FIELDS.
 OPEN_GROUPS = ("data", "augment", "model", "optimizer", "schedule", "reg")
 
+#: Groups that every run has.
+GROUPS = (*OPEN_GROUPS, "trainer", "logger")
 
-#: In a yaml: what a search samples where the command gives no range. No setting of a run.
-RANGES = "ranges"
+#: So much of a value is shown.
+SHOWN_CHARACTERS = 80
 
 
 def field_of(path: str) -> str:
@@ -221,138 +220,42 @@ def field_of(path: str) -> str:
     return "optimizer.*" if group == "optimizer" and path not in FIELDS and "." not in rest else path
 
 
-Content = Mapping[str, Any]
-"""A configuration, or a part of one, in plain containers."""
+def shown(value: Any) -> str:
+    """The value as a command line would say it, cut where it is long."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
-def container(config: DictConfig) -> dict[str, Any]:
-    """The settings in plain nested containers. Raises UserError for an interpolation that leads nowhere."""
-    return without_ranges(resolved(config))
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The same with the ranges that options declare."""
-    try:
-        content = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key} cannot be resolved: {str(error).splitlines()[0]}") from error
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def without_ranges(content: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        str(key): without_ranges(value) if isinstance(value, Mapping) else value
-        for key, value in content.items()
-        if key != RANGES
-    }
-
-
-def leaves(content: Content, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All settings as (dotted path, value); a list counts as a value."""
+def check_fields(content: Content) -> None:
+    """Raises UserError for a setting that does not exist, or has a value that it cannot have."""
+    for group in GROUPS:
+        if not isinstance(content.get(group), Mapping):
+            none = f", or {group}=none" if group in ("augment", "reg") else ""
+            raise UserError(f"{group}={shown(content.get(group))} is not possible: choose an option of conf/{group}{none}")
     for key, value in content.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and key not in FIELDS:
+            _check_nested(value, f"{key}.")
         else:
-            yield f"{prefix}{key}", value
+            _check_field(key, value)
 
 
-def check(content: Content) -> list[str]:
-    """Raises UserError for a setting that cannot be right; returns warnings about those that probably are not."""
-    for path, value in leaves(content):
-        own = FIELDS.get(field_of(path))
-        if own is None and path.partition(".")[0] not in OPEN_GROUPS:
-            near = difflib.get_close_matches(path, FIELDS, n=1)
-            raise UserError(f"{path} is no setting of Ockham" + (f": did you mean {near[0]}?" if near else ""))
-        meaning = own(value) if own else None
-        if meaning is not None:
-            raise UserError(f"{path}={_shown(value)} is not possible: it must be {meaning}")
-    _check_length(content)
-    _check_fold(content)
-    _check_full_batch(content)
-    _check_hidden(content)
-    _check_input(content)
-    _check_activation(content)
-    return [*_decay_warnings(content), *_proximal_warnings(content)]
+def _check_nested(content: Content, prefix: str) -> None:
+    for key, value in content.items():
+        path = f"{prefix}{key}"
+        # A class of the user's own may have nested settings; one that FIELDS knows has none.
+        if isinstance(value, Mapping) and field_of(path) not in set(FIELDS) - {"optimizer.*"}:
+            _check_nested(value, f"{path}.")
+        else:
+            _check_field(path, value)
 
 
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _target(content: Content, group: str) -> str:
-    """The last part of a group's _target_: the name of the class."""
-    return str(content[group].get("_target_", "")).rpartition(".")[2]
-
-
-def _check_length(content: Content) -> None:
-    if content["trainer"]["max_epochs"] is None and content["trainer"]["max_steps"] is None:
-        raise UserError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
-
-
-def _check_fold(content: Content) -> None:
-    fold, cv = content["fold"], content["cv"]
-    if fold is not None and (cv is None or fold >= cv):
-        raise UserError(f"fold={fold} is one of cv folds, but cv={_shown(cv)}: set cv above {fold}")
-
-
-def _check_full_batch(content: Content) -> None:
-    batch_size = content["data"]["batch_size"]
-    if _target(content, "optimizer") == "LBFGS" and batch_size != "full":
-        raise UserError(
-            f"optimizer=lbfgs needs the whole training split in every step, but data.batch_size={batch_size}: "
-            f"set data.batch_size=full, or optimizer=adam"
-        )
-
-
-def _check_hidden(content: Content) -> None:
-    if _target(content, "optimizer") != "Muon":
-        return
-    model = _target(content, "model")
-    if model == "Linear" or (model == "MLP" and not content["model"]["hidden"]):
-        raise UserError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
-
-
-def _check_input(content: Content) -> None:
-    shape = content["data"].get("shape")
-    if shape is None:
-        return
-    model = _target(content, "model")
-    if model in ("CNN", "LeNet", "ResNet"):
-        image_shape(shape, model.lower())
-    if model == "CNN":
-        check_halvings(shape, content["model"]["channels"])
-    if len(shape) != 3 and "_target_" in content["augment"]:
-        raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
-
-
-def _check_activation(content: Content) -> None:
-    if "kl_sparsity" in content["reg"] and content["model"].get("activation") != "sigmoid":
-        raise UserError(
-            "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
-            "model.activation=sigmoid (with model=mlp, cnn or lenet)"
-        )
-
-
-def _decay_warnings(content: Content) -> Iterator[str]:
-    decays = [f"reg={name}" for name in ("l2", "elastic_net", "weight_decay") if name in content["reg"]]
-    if content["optimizer"].get("weight_decay"):
-        decays.append(f"optimizer.weight_decay={content['optimizer']['weight_decay']}")
-    if len(decays) > 1:
-        yield f"{' and '.join(decays)} shrink the same weights: their effects add up, keep one of them to study it"
-
-
-def _proximal_warnings(content: Content) -> Iterator[str]:
-    target = str(content["optimizer"].get("_target_"))
-    try:
-        rule, _ = rule_of(target, {name: value for name, value in content["optimizer"].items() if name != "_target_"})
-        reason = "" if rule.response is not None else f"steps of {_target(content, 'optimizer')} have one length"
-    except ValueError as error:
-        reason = str(error)
-    for name in ("l1", "elastic_net", "group_lasso"):
-        if reason and name in content["reg"] and content["reg"][name].get("method") != "subgradient":
-            instead = "" if name == "group_lasso" else f", or reg.{name}.method=subgradient"
-            yield (
-                f"{reason}: reg={name} shrinks weights by lr times its strength after each step, and what is minimised is not "
-                f"the penalised loss. Set optimizer=adam{instead} where it has to be"
-            )
+def _check_field(path: str, value: Any) -> None:
+    field = FIELDS.get(field_of(path))
+    if field is None:
+        if path.partition(".")[0] in OPEN_GROUPS:
+            return
+        near = difflib.get_close_matches(path, FIELDS, n=1)
+        raise UserError(f"{path} is no setting of Ockham" + (f": did you mean {near[0]}?" if near else ""))
+    meaning = field(value)
+    if meaning is not None:
+        raise UserError(f"{path}={shown(value)} is not possible: it must be {meaning}")

@@ -8,16 +8,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from ockham.record.folder import FINAL
-from ockham.sweep.executors import Done, Executor, Inline
+from ockham.sweep.executors import Executor, Inline
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
+from ockham.sweep.jobs import Job, Plan
+from ockham.sweep.outcome import Failure, Outcome
 from ockham.sweep.progress import Counts, Progress, better
-from ockham.sweep.space import Job, Plan
 
 log = logging.getLogger("ockham")
 
@@ -34,7 +33,15 @@ class Policy:
     retries: int
 
 
-class Sweep:
+@dataclass
+class Attempts:
+    """How often a task was begun, and how many epochs its jobs had before; epochs that it gained give back an attempt."""
+
+    number: int = 0
+    epochs: int = 0
+
+
+class Execution:
     """The execution of a plan in its folder. `payload_of` makes what an executor runs for a task."""
 
     def __init__(
@@ -54,7 +61,7 @@ class Sweep:
         self.running: dict[int, Task] = {}
         self.returned: dict[int, JobReturn] = {}
         self.failures: dict[int, str] = {}
-        self.attempts: dict[int, int] = {}
+        self.attempts: dict[tuple[int, ...], Attempts] = {}
         self.elsewhere: list[Task] = []
         self.last_tables = time.monotonic()
         self.progress = Progress(folder, objective=objective, swept=plan.swept, slots=executor.slots)
@@ -62,7 +69,7 @@ class Sweep:
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
-        present = sum(self._is_final(job) for job in self.plan.jobs)
+        present = sum(self.folder.is_final(job) for job in self.plan.jobs)
         if present:
             log.info("%d of %d jobs are finished already", present, self.plan.total)
         try:
@@ -83,15 +90,14 @@ class Sweep:
             self.executor.close()
             self._tables()
 
-    def _is_final(self, job: Job) -> bool:
-        return self.folder.run(job).state in FINAL
+    # -- what runs next --------------------------------------------------------------------------------------------------
 
     def _take(self, jobs: Sequence[Job]) -> None:
         """Queue what is missing. A group comes back whole, since its last bits may depend on its size."""
         for task in [task for batch in self.plan.batches(jobs) for task in self.fusion.tasks(batch)]:
-            missing = [job for job in task if not self._is_final(job)]
+            missing = [job for job in task if not self.folder.is_final(job)]
             begun_alone = not self.folder.group_checkpoints(task[0]).exists() and any(
-                self.folder.run(job).last_checkpoint.exists() for job in missing
+                self.folder.run(job).has_begun for job in missing
             )
             if len(task) > 1 and begun_alone:
                 self.waiting.extend((job,) for job in missing)
@@ -100,20 +106,32 @@ class Sweep:
 
     def _fill(self) -> None:
         while len(self.running) < self.executor.slots:
-            while not self.waiting and not self.stopped and (more := self.plan.more()):
+            while not self.waiting and self._may_ask() and (more := self.plan.more(slots=self.executor.slots)):
                 self._take(more)
             if not self.waiting:
                 return
             task = self.waiting.popleft()
             if not self._claim(task):
                 self.elsewhere.append(task)
-            elif all(self._is_final(job) for job in task):  # another process was faster
+            elif all(self.folder.is_final(job) for job in task):  # another process was faster
                 self._release(task)
             else:
-                number = task[0].number
-                self.running[number] = task
-                self.attempts[number] = self.attempts.get(number, 0) + 1
-                self.executor.submit([job.number for job in task], self.payload_of(task))
+                self._submit(task)
+
+    def _may_ask(self) -> bool:
+        """Whether the plan is asked for more: one that learns, when all results are there, whichever came first."""
+        return not self.stopped and not (self.plan.waits_for_results and (self.running or self.elsewhere))
+
+    def _submit(self, task: Task) -> None:
+        numbers = [job.number for job in task]
+        attempts = self.attempts.setdefault(tuple(numbers), Attempts(epochs=self._epochs(task)))
+        attempts.number += 1
+        self.running[numbers[0]] = task
+        self.executor.submit(numbers, self.payload_of(task))
+
+    def _epochs(self, task: Task) -> int:
+        """How many epochs the jobs have written; those of a single job do not matter."""
+        return sum(len(self.folder.epochs(job)) for job in task) if len(task) > 1 else 0
 
     def _claim(self, task: Task) -> bool:
         """All jobs of the task, or none."""
@@ -129,88 +147,115 @@ class Sweep:
 
     def _taken_over(self) -> bool:
         """Whether tasks that another process had claimed are left; those that it did not finish wait here again."""
-        left = [task for task in self.elsewhere if not all(self._is_final(job) for job in task)]
-        self.elsewhere.clear()
+        claimed, self.elsewhere = self.elsewhere, []
+        left = [task for task in claimed if not all(self.folder.is_final(job) for job in task)]
         if left:
             time.sleep(0.5)
             self.waiting.extend(left)
-        return bool(left)
+        return bool(claimed)
+
+    # -- what came of it -------------------------------------------------------------------------------------------------
 
     def _collect(self, seconds: float) -> None:
         for done in self.executor.wait(seconds):
             task = self.running.pop(done.number)
             self._release(task)
-            self._judge(task, done)
+            if len(task) > 1:
+                self._judge_group(task, done.outcome)
+            else:
+                self._judge_job(task[0], done.outcome)
             if time.monotonic() - self.last_tables > SECONDS_BETWEEN_TABLES:
                 self._tables()
 
-    def _judge(self, task: Task, done: Done) -> None:
-        outcome = done.outcome
-        error = None if isinstance(outcome, JobReturn) and outcome.status == JobStatus.COMPLETED else outcome
-        if isinstance(error, JobReturn):
-            error = error._return_value
-        if len(task) > 1:
-            self._judge_group(task, error)
-            return
-        (job,) = task
+    def _judge_job(self, job: Job, outcome: Outcome) -> None:
         if isinstance(outcome, JobReturn):
             self.returned[job.number] = outcome
-        if error is None:
-            self._tell(job)
+            self._show(job)
             return
-        reason = self._failed(job, error)
-        log.error("#%d failed: %s\n  %s\n  log: %s", job.number, reason, " ".join(job.overrides), self.folder.run(job).log_file)
-        if self.attempts[job.number] <= self.policy.retries:
+        self._mark_failed(job, outcome)
+        log_file = self.folder.run(job).log_file
+        log.error("#%d failed: %s\n  %s\n  log: %s", job.number, outcome.reason, " ".join(job.overrides), log_file)
+        if self.attempts[job.number,].number <= self.policy.retries:
             log.info("#%d is tried again", job.number)
-            self.waiting.append(task)
+            self.waiting.append((job,))
             return
-        self.failures[job.number] = reason
+        self.failures[job.number] = outcome.reason
         limit = self.policy.max_failures
         if self.policy.on_failure == "stop" or (limit is not None and len(self.failures) > limit):
             log.error("the sweep stops: %d failed", len(self.failures))
             self.waiting.clear()
             self.stopped = True
 
-    def _judge_group(self, task: Task, error: Any) -> None:
-        """What a failed group leaves unfinished runs again one by one, so that one job cannot take others with it."""
+    def _judge_group(self, task: Task, outcome: Outcome) -> None:
+        """What a group leaves unfinished goes on as a group where that helps; otherwise its jobs run one by one.
+
+        So one job cannot take others with it: one that failed by itself, while the group went on, runs alone.
+        """
         for job in task:
-            if self._is_final(job):
-                value = self.folder.run(job).metrics().get("objective", math.nan)
+            if self.folder.is_final(job):
+                value = self.folder.metrics(job).get("objective", math.nan)
                 self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
-                self._tell(job)
-        if error is None:
+                self._show(job)
+        left = [job for job in task if not self.folder.is_final(job)]
+        if not left:
             return
-        left = [job for job in task if not self._is_final(job)]
-        reasons = {self._failed(job, error) for job in left}
-        log.error("a group of %d failed, its jobs run one by one: %s", len(task), "; ".join(reasons))
+        if isinstance(outcome, JobReturn):
+            reasons = {self.folder.reason(job) for job in left}
+            log.error("%d of a group of %d failed, they run one by one: %s", len(left), len(task), "; ".join(reasons))
+        elif self._goes_on(task, outcome):
+            log.error("a group of %d ended: %s; it is tried again, from its checkpoint", len(task), outcome.reason)
+            self.waiting.append(task)
+            return
+        else:
+            for job in left:
+                self._mark_failed(job, outcome)
+            log.error("a group of %d failed, its jobs run one by one: %s", len(task), outcome.reason)
         shutil.rmtree(self.folder.group_checkpoints(task[0]), ignore_errors=True)
-        self.attempts[task[0].number] = 0
         self.waiting.extend((job,) for job in left)
 
-    def _failed(self, job: Job, error: Any) -> str:
-        """The last line of the error, which the run folder has too, also where the process died before it could say so."""
+    def _goes_on(self, task: Task, failure: Failure) -> bool:
+        """Whether a group is tried again: `retries` times, and whenever it was interrupted after more epochs than before."""
+        attempts = self.attempts[tuple(job.number for job in task)]
+        epochs = self._epochs(task)
+        if failure.interrupted and epochs > attempts.epochs:
+            attempts.number -= 1
+            attempts.epochs = epochs
+            return True
+        return attempts.number <= self.policy.retries
+
+    def _mark_failed(self, job: Job, failure: Failure) -> None:
+        """Say in the run folder how the job ended where its process died before it could, or could not begin."""
         run = self.folder.run(job)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        if run.state == "running":
-            run.end("failed", error=reason, overrides=job.overrides)
-        return reason
+        if self.folder.state(job) not in (None, "running"):
+            return
+        run.end("failed", error=failure.message or failure.kind, kind=failure.kind, overrides=job.overrides)
+        if failure.traceback:
+            with run.log_file.open("a") as file:
+                file.write(failure.traceback)
+
+    # -- what is shown ---------------------------------------------------------------------------------------------------
 
     def _counts(self) -> Counts:
-        waiting = sum(map(len, (*self.waiting, *self.elsewhere)))
         running = list(self.running.values())
-        return Counts(self.plan.total, running, waiting, len(self.failures), self.best, self.best_overrides)
+        return Counts(self.plan.total, running, self._ended(), len(self.failures), self.best, self.best_overrides)
 
-    def _tell(self, job: Job) -> None:
-        run = self.folder.run(job)
-        value = run.metrics().get("objective")
+    def _ended(self) -> int:
+        """Of the jobs that there are: those that neither wait nor run, here or elsewhere."""
+        tasks = [*self.waiting, *self.elsewhere, *self.running.values()]
+        return len(self.plan.jobs) - sum(map(len, tasks))
+
+    def _show(self, job: Job) -> None:
+        """A line for a job that has ended."""
+        value = self.folder.metrics(job).get("objective")
         if value is not None and better(value, self.best, objective=self.objective):
             self.best, self.best_overrides = value, " ".join(job.overrides)
-        shown = f"{self.objective} {value:.4f}" if value is not None else run.state or "done"
+        shown = f"{self.objective} {value:.4f}" if value is not None else self.folder.state(job) or "done"
         varied = [override for override in job.overrides if override.lstrip("+").partition("=")[0] in self.plan.swept]
         log.info("#%d %s  (%d of %d)  %s", job.number, shown, self._ended(), self.plan.total, " ".join(varied))
 
-    def _ended(self) -> int:
-        return len(self.plan.jobs) - sum(map(len, self.waiting)) - sum(map(len, self.running.values()))
+    def _tables(self) -> None:
+        self.folder.write_tables(self.plan, objective=self.objective)
+        self.last_tables = time.monotonic()
 
     def _stop(self) -> None:
         """After Ctrl-C running jobs write their state; a second one ends them at once."""
@@ -224,10 +269,6 @@ class Sweep:
                     self._release(self.running.pop(done.number))
         except KeyboardInterrupt:
             return
-
-    def _tables(self) -> None:
-        self.folder.write_tables(self.plan, objective=self.objective)
-        self.last_tables = time.monotonic()
 
 
 def report_failures(failures: dict[int, str], jobs: Sequence[Job]) -> str:

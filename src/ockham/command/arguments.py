@@ -1,0 +1,190 @@
+"""The words of a command by themselves and against each other, before anything is composed.
+
+What is checked here cannot be seen in the configuration: that a setting was given at all, or how it was written.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from ockham.command.options import groups, options, unknown_option
+from ockham.errors import UserError
+from ockham.schema import SWEEP_SETTINGS
+
+#: Flags and settings with which options may come from folders other than conf/.
+OTHER_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")
+
+#: Settings that a sweep has one value of.
+ONE_VALUE = (*SWEEP_SETTINGS, "cv", "objective", "resume", "trust")
+
+#: Settings that only Ockham's own launcher knows.
+OF_LAUNCHER = ("executor", "fuse", "retries", "on_failure", "max_failures")
+
+#: Values that switch a setting off.
+OFF = ("null", "false", "none")
+
+#: File names of most systems have room for 255 bytes.
+LONGEST_NAME = 200
+
+
+def check_arguments(arguments: Sequence[str], *, multirun: bool) -> None:
+    """Raises UserError for a word that cannot be read, an option that is not there, or settings that exclude each other."""
+    only_conf = not any(argument.partition("=")[0].lstrip("+") in OTHER_FOLDERS for argument in arguments)
+    overrides = _check_overrides([word for word in arguments if "=" in word or word.startswith("~")], only_conf=only_conf)
+    given = {override.key_or_group: override for override in overrides}
+    if multirun:
+        _check_sweep(given, only_conf=only_conf)
+    else:
+        _check_single(given)
+    if _is_set(given, "cv") and _is_set(given, "data.val_samples"):
+        raise UserError("data.val_samples changes nothing with cv: a fold is the validation split; leave one of them out")
+
+
+# -- word by word ------------------------------------------------------------------------------------------------------------
+
+
+def _check_overrides(words: Iterable[str], *, only_conf: bool) -> list[Override]:
+    overrides = [parse(word) for word in words if not word.startswith("-")]
+    keys = {override.key_or_group for override in overrides}
+    for override in overrides:
+        if len(override.key_or_group) > LONGEST_NAME:  # Hydra looks for a folder of that name
+            raise UserError(f"{override.key_or_group} is no setting of this configuration")
+        if override.is_delete():
+            _check_deletion(override.key_or_group, keys)
+        elif override.package is None and override.key_or_group in groups():
+            _check_option(override, only_conf=only_conf)
+    return overrides
+
+
+def parse(word: str) -> Override:
+    """Raises UserError for what is no override, and says why."""
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        raise UserError(f"{word} cannot be read: {_syntax_error(word, str(error).splitlines()[0])}") from error
+
+
+def _syntax_error(word: str, message: str) -> str:
+    value = word.partition("=")[2]
+    plain = re.sub(r"'[^']*'|\"[^\"]*\"", "", value)  # without what stands in quotes
+    foreign = next((letter for letter in re.sub(r"'[^']*'|\"[^\"]*\"", "", word) if not letter.isascii()), None)
+    if foreign is not None:
+        name = unicodedata.name(foreign, "not ASCII")
+        return f"'{foreign}' is {name}; write names in Latin letters, and put a text with others into quotes"
+    if any(plain.count(opening) != plain.count(closing) for opening, closing in ("[]", "{}", "()")):
+        return "its brackets do not match; put the word into quotes where the shell takes them for its own"
+    if "'" in plain or '"' in plain:
+        return "a quote is not closed"
+    if "=" in plain:
+        return 'a value that holds = stands in quotes, as in \'grids=[["optimizer=adam","optimizer.lr=1,2"]]\''
+    return message
+
+
+def _check_deletion(key: str, keys: set[str]) -> None:
+    """A class of the user's own may lack a setting; one of Ockham's would silently take the default of its constructor."""
+    group, _, setting = key.partition(".")
+    if group == "hydra" or group.startswith("hydra/"):
+        return
+    owner = ".".join(key.split(".")[:2]) if group == "reg" else group
+    if not setting:
+        none = f" ({group}=none for nothing)" if "none" in options(group) else ""
+        raise UserError(f"~{key} is not possible: choose an option with {group}=...{none}")
+    if f"{owner}._target_" not in keys:
+        raise UserError(f"~{key} is not possible: set {key}=... to another value, or choose another option of {group}")
+
+
+def _check_option(override: Override, *, only_conf: bool) -> None:
+    group = override.key_or_group
+    for chosen in _values(override):
+        if isinstance(chosen, list) and group not in ("reg", "experiment"):
+            raise UserError(f"{group}={_text(chosen)} is not possible: choose one option of {', '.join(options(group))}")
+        for option in chosen if isinstance(chosen, list) else [chosen]:
+            if option is None or isinstance(option, dict):
+                raise UserError(f"{group}={_text(chosen)} is not possible: choose an option of {', '.join(options(group))}")
+            outside = not re.fullmatch(r"[\w-]+(/[\w-]+)*", str(option))
+            if outside or (only_conf and str(option) not in options(group)):
+                raise UserError(unknown_option(group, str(option)))
+
+
+def _values(override: Override) -> list[Any]:
+    """Every value that the override names; none for a glob, which takes what is there."""
+    if not override.is_sweep_override():
+        return [override.value()]
+    if not override.is_choice_sweep():
+        return []
+    return [parse(f"_={text}").value() for text in override.sweep_string_iterator()]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "null"
+    return f"[{','.join(_text(entry) for entry in value)}]" if isinstance(value, list) else str(value)
+
+
+# -- against each other ------------------------------------------------------------------------------------------------------
+
+
+def _is_set(given: Mapping[str, Override], key: str) -> bool:
+    return key in given and _value_text(given[key]) not in OFF
+
+
+def _value_text(override: Override) -> str:
+    return str(override.input_line).partition("=")[2]
+
+
+def _of(given: Mapping[str, Override], names: Sequence[str]) -> list[str]:
+    """The words that set something of these groups and settings."""
+    return [str(override.input_line) for key, override in given.items() if re.split(r"[./]", key)[0] in names]
+
+
+def _check_single(given: Mapping[str, Override]) -> None:
+    """A run by itself has no settings of a sweep, and one value of each setting."""
+    for override in given.values():
+        if override.is_sweep_override():
+            raise UserError(
+                f"{override.input_line} names several values: add -m to run each of them, or write [...] for a list"
+            )
+    for_sweeps = [word for word in _of(given, SWEEP_SETTINGS) if word.partition("=")[2] not in OFF or word == "report=false"]
+    if _is_set(given, "cv") and not _is_set(given, "fold"):
+        for_sweeps.append(str(given["cv"].input_line))
+    for_sweeps += [word for word in _of(given, ["hydra"]) if word.lstrip("+").startswith(("hydra.sweep.", "hydra/sweeper="))]
+    if for_sweeps and not _is_set(given, "resume"):  # a run that continues names what it may change
+        raise UserError(f"{for_sweeps[0]} is for sweeps: add -m")
+
+
+def _check_sweep(given: Mapping[str, Override], *, only_conf: bool) -> None:
+    for key, override in given.items():
+        if key.partition(".")[0] in ONE_VALUE and override.is_sweep_override():
+            raise UserError(f"{override.input_line} names several values, but a sweep has one of {key}: start a sweep for each")
+    for one, other, reason in (
+        ("seeds", "seed", "each configuration runs under every one of seeds"),
+        ("cv", "fold", "a sweep runs all folds"),
+        ("hydra.sweep.dir", "sweep", "the folder has been given"),
+    ):
+        if _is_set(given, one) and _is_set(given, other):
+            raise UserError(f"{other} changes nothing with {one}: {reason}; leave one of them out")
+    if "hydra.run.dir" in given:
+        raise UserError("hydra.run.dir is for a single run: name a sweep with sweep=<name>, or its folder with hydra.sweep.dir")
+    if _is_set(given, "sweep"):
+        _check_name(_value_text(given["sweep"]))
+    for group, known_by in (("hydra/sweeper", (*SWEEP_SETTINGS, "cv")), ("hydra/launcher", OF_LAUNCHER)):
+        unused = _of(given, known_by)
+        if unused and group in given and _value_text(given[group]) != "ockham":
+            raise UserError(f"{unused[0]} changes nothing with {given[group].input_line}: leave one of them out")
+    if "grids" in given:
+        grids: Any = given["grids"].value()
+        words = [word for grid in grids or [] if isinstance(grid, list) for word in grid if isinstance(word, str)]
+        _check_overrides(words, only_conf=only_conf)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*", name) or len(name) > LONGEST_NAME:
+        raise UserError(
+            f"sweep={name} is not possible: a name of up to {LONGEST_NAME} letters, digits, '.', '_' and '-' that begins with "
+            f"a letter or digit"
+        )

@@ -1,0 +1,286 @@
+"""Settings against each other: what contradicts something else, or changes nothing and so cannot be what was meant."""
+
+from collections.abc import Iterator
+from math import ceil, prod
+
+from ockham.core.datasets import KNOWN, Sizes, check_folds, check_train_samples, drawn_for_validation
+from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
+from ockham.errors import UserError
+from ockham.optim.rules import rule_of
+from ockham.schema.content import Content
+from ockham.schema.fields import shown
+
+#: Settings of executor=processes that one job after the other has no use for, as they are where nobody set them.
+UNUSED_INLINE = {"slots": None, "threads": None, "gpus": "auto", "jobs_per_gpu": 1, "timeout": None}
+
+
+def check_consistency(content: Content) -> None:
+    """Raises UserError for settings that contradict each other, or that act on nothing."""
+    _check_data(content)
+    _check_fold(content)
+    _check_full_batch(content)
+    _check_length(content)
+    _check_optimizer(content)
+    _check_model(content)
+    _check_augment(content)
+    _check_regularizers(content)
+    _check_sweep(content)
+
+
+def warnings(content: Content) -> Iterator[str]:
+    """What is probably not meant."""
+    yield from _decay_warnings(content)
+    yield from _proximal_warnings(content)
+    yield from _noise_warnings(content)
+    yield from _patience_warnings(content)
+    yield from _size_warnings(content)
+
+
+def class_name(content: Content, group: str) -> str:
+    """The last part of a group's _target_."""
+    return str(content[group].get("_target_", "")).rpartition(".")[2]
+
+
+# -- what is known of the data -----------------------------------------------------------------------------------------------
+
+
+def _sizes(content: Content) -> Sizes | None:
+    return KNOWN.get(str(content["data"].get("_target_")))
+
+
+def training_images(content: Content) -> int | None:
+    """The images that the run trains on; None where only the data can tell. Of folds the smaller number."""
+    data, sizes = content["data"], _sizes(content)
+    if data["train_samples"] is not None:
+        return int(data["train_samples"])
+    return None if sizes is None else _available(content, sizes)
+
+
+def _available(content: Content, sizes: Sizes) -> int:
+    """The images of the training split before data.train_samples are drawn from it."""
+    if content["cv"] is not None:
+        whole = sizes.train + (sizes.val or 0)
+        return whole - ceil(whole / content["cv"])
+    if sizes.val is not None or content["data"]["val_samples"] is None:
+        return sizes.train
+    val_samples = content["data"]["val_samples"]
+    return sizes.train - drawn_for_validation(val_samples, train=sizes.train, num_classes=sizes.num_classes)
+
+
+def steps_per_epoch(content: Content) -> int | None:
+    """Optimizer steps of an epoch; None where only the data can tell."""
+    images, batch_size = training_images(content), content["data"]["batch_size"]
+    if batch_size == "full":
+        return 1
+    if images is None:
+        return None
+    return ceil(images / (min(batch_size, images) * content["trainer"]["accumulate_grad_batches"]))
+
+
+def most_steps(content: Content) -> int | None:
+    """Optimizer steps of the run at most; None where only the data can tell."""
+    trainer, steps = content["trainer"], steps_per_epoch(content)
+    limits = [] if trainer["max_steps"] is None else [int(trainer["max_steps"])]
+    if trainer["max_epochs"] is not None and steps is not None:
+        limits.append(int(trainer["max_epochs"] * steps))
+    return min(limits, default=None)
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------------
+
+
+def _check_data(content: Content) -> None:
+    data, sizes = content["data"], _sizes(content)
+    if class_name(content, "data") == "ImageFolder" and data["root"] is None:
+        raise UserError("data=image_folder reads the images below data.root: set data.root=<folder>")
+    if sizes is None:
+        return
+    name = class_name(content, "data")
+    if data["num_classes"] is not None and data["num_classes"] != sizes.num_classes:
+        raise UserError(f"data.num_classes={data['num_classes']}, but {name} has {sizes.num_classes} classes: leave it out")
+    if sizes.val is not None and data["val_samples"] is not None:
+        raise UserError(
+            f"data.val_samples={data['val_samples']} changes nothing: {name} has a validation split of its own; leave it out"
+        )
+    if data["shape"] is not None and prod(data["shape"]) != prod(sizes.shape):
+        raise UserError(
+            f"data.shape={list(data['shape'])} does not hold the {prod(sizes.shape)} numbers of an image {sizes.shape}"
+        )
+    if content["cv"] is not None:
+        check_folds(content["cv"], sizes.smallest_class)
+    available = _available(content, sizes)
+    if data["train_samples"] is not None:
+        check_train_samples(data["train_samples"], train=available, num_classes=sizes.num_classes)
+
+
+def _check_fold(content: Content) -> None:
+    fold, cv = content["fold"], content["cv"]
+    if fold is not None and (cv is None or fold >= cv):
+        raise UserError(f"fold={fold} is one of cv folds, but cv={shown(cv)}: set cv above {fold}")
+
+
+def _check_full_batch(content: Content) -> None:
+    batch_size, parts = content["data"]["batch_size"], content["trainer"]["accumulate_grad_batches"]
+    names = {"LBFGS": "lbfgs", "GradientDescent": "gd"}
+    name = names.get(class_name(content, "optimizer"))
+    if name and batch_size != "full":
+        instead = "adam" if name == "lbfgs" else "sgd"
+        raise UserError(
+            f"optimizer={name} needs the whole training split in every step, but data.batch_size={batch_size}: "
+            f"set data.batch_size=full, or optimizer={instead}"
+        )
+    if batch_size == "full" and parts > 1:
+        raise UserError(
+            f"trainer.accumulate_grad_batches={parts} has no batches to accumulate: data.batch_size=full is one; leave it out"
+        )
+
+
+def _check_length(content: Content) -> None:
+    trainer, warmup = content["trainer"], content["schedule"].get("warmup_steps", 0)
+    if trainer["max_epochs"] is None and trainer["max_steps"] is None:
+        raise UserError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
+    most = most_steps(content)
+    if most is not None:
+        check_warmup(warmup, most)
+
+
+def check_warmup(warmup_steps: int, total_steps: int) -> None:
+    """Raises UserError where the run ends before the learning rate has risen to what was set."""
+    if warmup_steps and warmup_steps >= total_steps:
+        raise UserError(
+            f"schedule.warmup_steps={warmup_steps} does not end before the run, which has {total_steps} steps: set it lower, "
+            f"or trainer.max_epochs higher"
+        )
+
+
+def _check_optimizer(content: Content) -> None:
+    trainer, name, model = content["trainer"], class_name(content, "optimizer"), class_name(content, "model")
+    if name == "Muon" and (model == "Linear" or (model == "MLP" and not content["model"]["hidden"])):
+        raise UserError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
+    if trainer["gradient_clip_val"] is None and trainer["gradient_clip_algorithm"] != "norm":
+        raise UserError(
+            f"trainer.gradient_clip_algorithm={trainer['gradient_clip_algorithm']} clips nothing: set "
+            f"trainer.gradient_clip_val too"
+        )
+    if name == "LBFGS" and trainer["gradient_clip_val"] is not None:
+        raise UserError(
+            "optimizer=lbfgs compares gradients along a line, which trainer.gradient_clip_val would make those of another "
+            "function: leave it out"
+        )
+
+
+def _check_model(content: Content) -> None:
+    model, shape = class_name(content, "model"), content["data"].get("shape")
+    settings = content["model"]
+    if model == "ResNet":
+        check_depth(settings["depth"])
+    if model == "MLP" and not settings["hidden"] and settings["batch_norm"]:
+        raise UserError("model.batch_norm=true acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
+    if shape is None:
+        return
+    if model in ("CNN", "LeNet", "ResNet"):
+        image_shape(shape, model.lower())
+    if model == "CNN":
+        check_halvings(shape, settings["channels"])
+    if model == "LeNet":
+        check_lenet(shape)
+
+
+def _check_augment(content: Content) -> None:
+    shape = content["data"].get("shape")
+    if shape is not None and len(shape) != 3 and "_target_" in content["augment"]:
+        raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
+
+
+def _has_one_layer(content: Content) -> bool:
+    model = class_name(content, "model")
+    return model == "Linear" or (model == "MLP" and not content["model"]["hidden"])
+
+
+def _check_regularizers(content: Content) -> None:
+    if "kl_sparsity" in content["reg"] and content["model"].get("activation") != "sigmoid":
+        raise UserError(
+            "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
+            "model.activation=sigmoid (with model=mlp, cnn or lenet)"
+        )
+    for name in ("dropout", "gaussian_dropout"):
+        settings = content["reg"].get(name, {})
+        if settings.get("rate") and not settings.get("input_rate") and _has_one_layer(content):
+            raise UserError(
+                f"reg={name} changes nothing: reg.{name}.rate acts on the inputs of layers after the first, and this model has "
+                f"none; set reg.{name}.input_rate, or model=mlp"
+            )
+
+
+def _check_sweep(content: Content) -> None:
+    executor, prune, max_epochs = content.get("executor", {}), content.get("prune", {}), content["trainer"]["max_epochs"]
+    if content.get("max_failures") is not None and content["on_failure"] == "stop":
+        raise UserError(f"max_failures={content['max_failures']} changes nothing: on_failure=stop ends at the first failure")
+    if executor.get("name") == "inline":
+        for key, default in UNUSED_INLINE.items():
+            if executor.get(key, default) != default:
+                raise UserError(
+                    f"executor.{key}={shown(executor[key])} changes nothing: executor=inline runs one job after the other in "
+                    f"this process; set executor=processes"
+                )
+    if max_epochs is not None and prune.get("min_epochs", 0) >= max_epochs:
+        raise UserError(
+            f"prune.min_epochs={prune['min_epochs']} ends no run before its last epoch, {max_epochs}: set prune.min_epochs "
+            f"lower, or prune=none"
+        )
+
+
+# -- warnings ----------------------------------------------------------------------------------------------------------------
+
+
+def _decay_warnings(content: Content) -> Iterator[str]:
+    decays = [f"reg={name}" for name in ("l2", "elastic_net", "weight_decay") if name in content["reg"]]
+    if content["optimizer"].get("weight_decay"):
+        decays.append(f"optimizer.weight_decay={content['optimizer']['weight_decay']}")
+    if len(decays) > 1:
+        yield f"{' and '.join(decays)} shrink the same weights: their effects add up, keep one of them to study it"
+
+
+def _proximal_warnings(content: Content) -> Iterator[str]:
+    target = str(content["optimizer"].get("_target_"))
+    try:
+        rule, _ = rule_of(target, {name: value for name, value in content["optimizer"].items() if name != "_target_"})
+        reason = "" if rule.response is not None else f"steps of {class_name(content, 'optimizer')} have one length"
+    except ValueError as error:
+        reason = str(error)
+    for name in ("l1", "elastic_net", "group_lasso"):
+        if reason and name in content["reg"] and content["reg"][name].get("method") != "subgradient":
+            instead = "" if name == "group_lasso" else f", or reg.{name}.method=subgradient"
+            yield (
+                f"{reason}: reg={name} shrinks weights by lr times its strength after each step, and what is minimised is not "
+                f"the penalised loss. Set optimizer=adam{instead} where it has to be"
+            )
+
+
+def _noise_warnings(content: Content) -> Iterator[str]:
+    for name in ("dropout", "gaussian_dropout"):
+        if content["reg"].get(name, {}).get("rate") and _has_one_layer(content):
+            yield f"reg.{name}.rate acts on nothing: this model has a single layer, whose input has reg.{name}.input_rate"
+
+
+def _patience_warnings(content: Content) -> Iterator[str]:
+    """The first epoch always is an improvement, and what follows the last one changes nothing."""
+    max_epochs, schedule = content["trainer"]["max_epochs"], content["schedule"]
+    patience = content["reg"].get("early_stopping", {}).get("patience", 0)
+    if max_epochs is not None and patience and patience + 1 >= max_epochs:
+        yield f"reg.early_stopping.patience={patience} cannot end a run of {max_epochs} epochs early"
+    if max_epochs is not None and class_name(content, "schedule") == "Plateau" and schedule["patience"] + 2 >= max_epochs:
+        yield f"schedule.patience={schedule['patience']} cannot lower the learning rate in a run of {max_epochs} epochs"
+
+
+def _size_warnings(content: Content) -> Iterator[str]:
+    images, batch_size = training_images(content), content["data"]["batch_size"]
+    if images is not None and batch_size != "full" and batch_size > images:
+        yield f"data.batch_size={batch_size} is beyond the {images} training images: every step takes all of them"
+    max_epochs, max_steps = content["trainer"]["max_epochs"], content["trainer"]["max_steps"]
+    steps = steps_per_epoch(content)
+    if None not in (max_epochs, max_steps, steps) and max_steps > max_epochs * steps:
+        yield (
+            f"trainer.max_steps={max_steps} is beyond the {max_epochs * steps} steps of trainer.max_epochs={max_epochs}, which "
+            f"end the run: set trainer.max_epochs=null to train that long"
+        )

@@ -1,0 +1,107 @@
+"""From the arguments of -m to the plan of a sweep. No job is run here, and nothing is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf
+
+from ockham import schema
+from ockham.errors import UserError
+from ockham.sweep.axes import Axis, parse_axes
+from ockham.sweep.command_line import CommandLine
+from ockham.sweep.folder import SweepFolder
+from ockham.sweep.grid import grid
+from ockham.sweep.jobs import Plan, replicates
+from ockham.sweep.slots import check_devices
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The overrides of a command as axes, by what they are for: the sweep as a whole, or its jobs."""
+
+    of_sweep: tuple[Axis, ...]
+    of_jobs: tuple[Axis, ...]
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], config_loader: ConfigLoader) -> "Arguments":
+        axes = parse_axes(arguments, config_loader)
+        of_sweep = tuple(axis for axis in axes if axis.group in schema.SWEEP_SETTINGS)
+        return cls(of_sweep, tuple(axis for axis in axes if axis not in of_sweep))
+
+    @property
+    def stored(self) -> list[str]:
+        """The arguments as sweep.json keeps them: with them the sweep continues."""
+        return [axis.argument for axis in (*self.of_jobs, *self.of_sweep)]
+
+    @property
+    def for_settings(self) -> list[str]:
+        """The overrides behind the settings of the sweep as a whole.
+
+        An experiment may set the sweep too, and the objective is no setting of the sweep alone. Settings of options stay out:
+        the default options may not have them.
+        """
+        plain = [axis for axis in self.of_jobs if "." not in axis.name and not axis.is_swept]
+        return [axis.argument for axis in (*self.of_sweep, *plain)]
+
+    @property
+    def for_every_job(self) -> list[str]:
+        """Settings of the sweep that its jobs have too, as overrides: each asks by itself whether it is pruned."""
+        return [axis.argument for axis in self.of_sweep if axis.group == "prune"]
+
+
+def task_settings(config: DictConfig) -> DictConfig:
+    """The configuration without Hydra's own part."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def command_lines(
+    axes: Sequence[Axis], settings: DictConfig, *, config: DictConfig, config_loader: ConfigLoader
+) -> list[CommandLine]:
+    """A command line for each of the grids beside `axes`, a single one where none are set.
+
+    Raises UserError for what both set, and for whatever no job can have.
+    """
+    grids = [parse_axes(list(overrides), config_loader) for overrides in settings.grids or [[]]]
+    names = {axis.name for axis in axes}
+    for axis in [axis for of_grid in grids for axis in of_grid]:
+        if axis.name in names:
+            raise UserError(f"{axis.name} is set by grids already: leave it out, or say grids=null")
+    lines = [command_line([*axes, *of_grid], config=config, config_loader=config_loader, check=True) for of_grid in grids]
+    check_devices([devices for line in lines for devices in line.values("trainer.devices")], settings.executor)
+    return lines
+
+
+def command_line(axes: Sequence[Axis], *, config: DictConfig, config_loader: ConfigLoader, check: bool) -> CommandLine:
+    """The axes with what Hydra composes for them; `check` where the settings are those of Ockham."""
+    return CommandLine.of(
+        axes,
+        is_group=lambda key: bool(config_loader.get_group_options(key.partition("@")[0])),
+        compose=lambda overrides: task_settings(config_loader.load_sweep_config(config, list(overrides))),
+        check=schema.check if check else None,
+    )
+
+
+def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder) -> Plan:
+    """The grid of all lines, or the search on one, that the settings of the sweep ask for."""
+    repeats = replicates(settings.seeds, settings.cv)
+    search = settings.search
+    if search.sampler == "grid":
+        return grid(lines, repeats)
+    if len(lines) > 1:
+        raise UserError(f"search={search.sampler} searches one space: leave grids out, or search=grid")
+    (line,) = lines
+    from ockham.sweep.search import Search  # late: SciPy and Optuna are no part of a grid
+    from ockham.sweep.searchspace import SearchSpace
+
+    return Search(
+        SearchSpace.of(line, schema.check),
+        folder,
+        sampler=search.sampler,
+        trials=search.trials,
+        seed=search.seed,
+        replicates=repeats,
+        objective=settings.objective,
+        batch=search.get("batch"),
+        prunes=settings.prune.rule != "none",
+    )

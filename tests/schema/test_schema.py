@@ -1,0 +1,113 @@
+"""Settings that cannot be right, or that would be taken and change nothing. Compositions alone: nothing is built or trained."""
+
+import pytest
+import torch
+
+from conftest import compose
+from ockham import schema
+from ockham.core.datasets import KNOWN
+from ockham.data import Mnist5k
+from ockham.errors import UserError
+
+#: Overrides -> what the mistake must say: the setting, then what to do.
+CONTRADICTIONS = {
+    "optimizer=gd data.batch_size=32": ["optimizer=gd", "data.batch_size=32", "set data.batch_size=full, or optimizer=sgd"],
+    "optimizer=lbfgs data.batch_size=64": ["optimizer=lbfgs", "set data.batch_size=full, or optimizer=adam"],
+    "optimizer=gd trainer.accumulate_grad_batches=2": [
+        "trainer.accumulate_grad_batches=2",
+        "data.batch_size=full",
+        "leave it out",
+    ],
+    "optimizer=lbfgs trainer.accumulate_grad_batches=2": ["trainer.accumulate_grad_batches=2"],
+    "data.batch_size=full trainer.accumulate_grad_batches=2": ["trainer.accumulate_grad_batches=2"],
+    "optimizer=lbfgs trainer.gradient_clip_val=1": ["trainer.gradient_clip_val", "leave it out"],
+    "trainer.gradient_clip_algorithm=value": ["trainer.gradient_clip_algorithm=value", "set trainer.gradient_clip_val too"],
+    "data.val_samples=400": ["data.val_samples=400 changes nothing", "leave it out"],
+    "data.num_classes=3": ["data.num_classes=3", "10 classes"],
+    "data=cifar100 data.num_classes=10": ["data.num_classes=10", "100 classes"],
+    "data.shape=[700]": ["data.shape=[700]", "784 numbers"],
+    "data.train_samples=5": ["data.train_samples=5", "between 10 (one image per class) and 3500"],
+    "data.train_samples=3501": ["data.train_samples=3501", "and 3500"],
+    "data=mnist data.val_samples=59995": ["data.val_samples=59995", "set it between 10 and 59990"],
+    "cv=5 fold=0 data.train_samples=3201": ["data.train_samples=3201", "and 3200"],
+    "cv=401": ["cv=401", "smallest class has 400"],
+    "data=cifar100 cv=501": ["cv=501", "smallest class has 500"],
+    "data=image_folder": ["data=image_folder", "set data.root"],
+    "schedule.warmup_steps=2200": ["schedule.warmup_steps=2200", "2200 steps"],
+    "data=image_folder data.root=x trainer.max_steps=50 schedule.warmup_steps=50": ["schedule.warmup_steps=50", "50 steps"],
+    "schedule=step schedule.every=1": ["schedule.every=1 is not possible", "below 1"],
+    "model=linear reg=dropout": ["reg.dropout.rate", "set reg.dropout.input_rate"],
+    "model.hidden=[] reg=gaussian_dropout": ["reg.gaussian_dropout.rate", "set reg.gaussian_dropout.input_rate"],
+    "model.hidden=[] model.batch_norm=true": ["model.batch_norm=true", "model.hidden=[]"],
+    "model=linear optimizer=muon": ["optimizer=muon", "set optimizer=adam"],
+    "model=resnet model.depth=9": ["model.depth=9", "6 n + 2"],
+    "model=lenet data=image_folder data.root=x data.shape=[1,10,10]": ["model=lenet", "12 x 12", "model=mlp"],
+    "on_failure=stop max_failures=2": ["max_failures=2 changes nothing", "on_failure=stop"],
+    "executor=inline executor.slots=4": ["executor.slots=4 changes nothing", "set executor=processes"],
+    "executor=inline executor.timeout=60": ["executor.timeout=60 changes nothing"],
+    "prune=median prune.min_epochs=20": ["prune.min_epochs=20", "set prune.min_epochs lower"],
+    "optimizer.lr={a:1}": ["optimizer.lr={'a': 1} is not possible", "a number above 0"],
+    "seed={a:1}": ["seed={'a': 1} is not possible", "a whole number"],
+    "~optimizer": ["optimizer=null is not possible", "an option of conf/optimizer"],
+    f"objective={'x' * 5000}": ["objective=xxx", "... is not possible"],
+}
+
+#: Overrides -> the warning, for what is harmless.
+WARNINGS = {
+    "data.batch_size=4000": "data.batch_size=4000 is beyond the 3500 training images",
+    "trainer.max_steps=5000": "trainer.max_steps=5000 is beyond the 2200 steps of trainer.max_epochs=20",
+    "reg=early_stopping reg.early_stopping.patience=19": "reg.early_stopping.patience=19 cannot end a run of 20 epochs early",
+    "schedule=plateau schedule.patience=18": "schedule.patience=18 cannot lower the learning rate in a run of 20 epochs",
+    "model=linear reg=dropout reg.dropout.input_rate=0.2": "reg.dropout.rate acts on nothing",
+    "reg=l2 optimizer=adamw": "shrink the same weights",
+}
+
+#: Close to the above, and right.
+POSSIBLE = [
+    "schedule.warmup_steps=2199",
+    "cv=400 fold=0",
+    "data.train_samples=3500",
+    "data.train_samples=10 data.batch_size=10",
+    "data.num_classes=10",
+    "data.shape=[784]",
+    "trainer.gradient_clip_val=1 trainer.gradient_clip_algorithm=value",
+    "model=linear reg=dropout reg.dropout.rate=0 reg.dropout.input_rate=0.2",
+    "reg=early_stopping reg.early_stopping.patience=18",
+    "schedule=plateau schedule.patience=17",
+    "prune=median prune.min_epochs=19",
+    "executor=inline on_failure=stop",
+    "optimizer._target_=mine.Own +optimizer.inner.scale=2",
+    "trainer=smoke optimizer=gd",
+]
+
+
+def check(words: str) -> list[str]:
+    return schema.check(schema.container(compose(*words.split(" "))))
+
+
+@pytest.mark.parametrize("words", CONTRADICTIONS)
+def test_what_contradicts_or_changes_nothing_is_a_mistake(words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check(words)
+    assert len(str(caught.value)) < 500
+    for part in CONTRADICTIONS[words]:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("words", WARNINGS)
+def test_what_is_harmless_is_warned_of(words: str) -> None:
+    (warning,) = check(words)
+    assert WARNINGS[words] in warning
+
+
+@pytest.mark.parametrize("words", POSSIBLE)
+def test_what_is_possible_passes_without_a_word(words: str) -> None:
+    assert check(words) == []
+
+
+def test_the_sizes_that_are_known_before_reading_are_those_of_the_data() -> None:
+    source, sizes = Mnist5k().load(), KNOWN["ockham.data.Mnist5k"]
+    assert source.val is not None
+    labels = torch.cat([source.train.labels, source.val.labels])
+    assert (len(source.train), len(source.val), len(source.classes)) == (sizes.train, sizes.val, sizes.num_classes)
+    assert (int(torch.bincount(labels).min()), source.train.images.shape[1:]) == (sizes.smallest_class, sizes.shape)

@@ -1,0 +1,69 @@
+"""Worker processes: their devices, and what happens when they die, hang or fail."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import cloudpickle
+from hydra.core.utils import JobReturn, JobStatus
+
+from ockham.sweep.executors import Processes
+from ockham.sweep.outcome import Done, Failure
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module, and torch with it
+
+
+def returned(value: object) -> JobReturn:
+    return JobReturn(_return_value=value, status=JobStatus.COMPLETED)
+
+
+def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dict[int, Done]:
+    waiting, running, ended = list(enumerate(jobs))[::-1], 0, {}
+    try:
+        while waiting or running:
+            while waiting and running < executor.slots:
+                number, job = waiting.pop()
+                executor.submit([number], cloudpickle.dumps(job))
+                running += 1
+            for done in executor.wait(1.0):
+                running -= 1
+                ended[done.number] = done
+    finally:
+        executor.close()
+    return ended
+
+
+def environment() -> JobReturn:
+    time.sleep(0.3)
+    return returned((os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"], os.getpid()))
+
+
+def test_each_slot_has_its_device_and_is_reused(tmp_path: Path) -> None:
+    places = [{"CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": "3"} for gpu in (5, 7)]
+    ended = execute(Processes(places, logs=tmp_path), [environment] * 6)
+    seen = [done.outcome.return_value for done in ended.values()]
+    assert {(gpu, threads) for gpu, threads, _ in seen} == {("5", "3"), ("7", "3")}
+    assert len({pid for *_, pid in seen}) == 2
+    assert "5" not in (os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"))
+
+
+def fail() -> JobReturn:
+    raise RuntimeError("no")
+
+
+def test_a_worker_that_dies_or_hangs_fails_its_job_only(tmp_path: Path) -> None:
+    jobs = [partial(os._exit, 9), partial(returned, 1), partial(time.sleep, 60), fail, partial(returned, 2)]
+    ended = execute(Processes([{}], logs=tmp_path, timeout=15.0), jobs)
+    died, late, failed = (ended[number].outcome for number in (0, 2, 3))
+    assert isinstance(died, Failure)
+    assert isinstance(late, Failure)
+    assert isinstance(failed, Failure)
+    assert (died.kind, died.interrupted) == ("WorkerDiedError", True)
+    assert "exit code 9" in died.reason
+    assert (late.kind, late.interrupted) == ("TimeoutError", True)
+    assert (failed.kind, failed.reason, failed.interrupted) == ("RuntimeError", "no", False)
+    assert "raise RuntimeError" in failed.traceback
+    assert [ended[number].outcome.return_value for number in (1, 4)] == [1, 2]
