@@ -90,8 +90,10 @@ def over_members(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 class Fork(torch.autograd.Function):
-    """x (members, ...) for the members of a mask, and for the others. Each gets the gradient of its way only: the other may
-    hold no number.
+    """x (members, ...) twice: for the hook of the members in a mask (members,), and for the others, who go around it.
+
+    Each member gets the gradient of its own way. What the hook would have been to it may be no number: where all weights are 0,
+    a norm to divide by.
     """
 
     @staticmethod
@@ -100,17 +102,20 @@ class Fork(torch.autograd.Function):
         return x.view_as(x), x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, on_way: Tensor, on_other: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, through: Tensor, around: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
-        return torch.where(column(mask, on_way), on_way, on_other), None
+        return torch.where(column(mask, through), through, around), None
 
 
 class Join(torch.autograd.Function):
-    """What has gone the way of the mask, and what has not; the gradient goes back both ways, for `Fork` to choose from."""
+    """What comes out of the hook for the members in a mask, and what went around it for the others.
+
+    The gradient goes back both ways, for `Fork` to choose from.
+    """
 
     @staticmethod
-    def forward(ctx: Any, way: Tensor, other: Tensor, mask: Tensor) -> Tensor:
-        return torch.where(column(mask, way), way, other)
+    def forward(ctx: Any, through: Tensor, around: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(column(mask, through), through, around)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -132,7 +137,7 @@ class Regularization:
         self.layers = list(layers)
         self.count, self.device = len(models), like.device
         self.numbers = {str(index): regularizer.numbers(self.count, like) for index, regularizer in enumerate(self.stacked)}
-        #: By index of a regularizer, and a layer: which members have it there. Absent where all do.
+        #: Which members have a regularizer, by its index; and which have it on a layer, by both. Absent where all do.
         self.masks: dict[str, Tensor] = {}
         #: The rows that a regularizer acts in on a layer, by index and layer; absent where there are none.
         self.rows: dict[tuple[int, str], list[int]] = {}
@@ -172,14 +177,14 @@ class Regularization:
         if not x.requires_grad:
             after = over_members(function, numbers, x, *further)
             return torch.where(column(mask, after), after, x)
-        way, other = Fork.apply(x, mask)
-        return Join.apply(over_members(function, numbers, way, *further), other, mask)
+        through, around = Fork.apply(x, mask)
+        return Join.apply(over_members(function, numbers, through, *further), around, mask)
 
     def penalty(self, index: int, hook: str, inputs: Inputs, x: Tensor) -> Tensor:
         """What a hook takes from each member for x (members, ...): (members,), 0 for those without the regularizer."""
         mask = inputs["masks"].get(str(index))
-        way = x if mask is None else Fork.apply(x, mask)[0]
-        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], way)
+        through = x if mask is None else Fork.apply(x, mask)[0]
+        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], through)
         return values if mask is None else torch.where(mask, values, 0.0)
 
     def penalty_and_gradient(self, index: int, inputs: Inputs, weight: Tensor) -> tuple[Tensor, Tensor]:
