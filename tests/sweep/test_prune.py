@@ -39,18 +39,18 @@ def test_the_median_rule_is_optunas() -> None:
         reference = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
         _, expected = study_of(curves, reference)
         peers = partial(list, curves[:-1])
-        own = [median(curves[-1][:epoch], peers, min_epochs=2, min_peers=4) for epoch in range(1, 9)]
-        assert own[1:] == expected[1:]
-        pruned += any(own)
+        decisions = [median(curves[-1][:epoch], peers, min_epochs=2, min_peers=4) for epoch in range(1, 9)]
+        assert decisions[1:] == expected[1:]
+        pruned += any(decisions)
     assert 5 < pruned < 45
 
 
 def test_successive_halving_keeps_the_best_third_at_each_rung() -> None:
     peers = [[float(rank)] * 9 for rank in range(8)]
     for rank in range(9):
-        own = [rank - 0.5] * 9
-        kept = not asha(own, lambda: peers, min_epochs=9, reduction=3)
-        assert kept == (sum(peer[0] < own[0] for peer in peers) < 3)
+        costs = [rank - 0.5] * 9
+        kept = not asha(costs, lambda: peers, min_epochs=9, reduction=3)
+        assert kept == (sum(peer[0] < costs[0] for peer in peers) < 3)
     assert not asha([9.0] * 2, lambda: peers, min_epochs=1, reduction=3)  # between rungs
     assert not asha([9.0], list, min_epochs=1, reduction=3)  # the first of all
     assert asha([9.0], lambda: peers[:1], min_epochs=1, reduction=3)
@@ -63,6 +63,8 @@ def test_a_run_asks_those_of_the_same_seed(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"jobs": jobs}))
     ahead = RunFolder(tmp_path / "0")
     ahead.path.mkdir()
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "metrics.csv").write_text("epoch,step,val/acc\n1,1,?\n")  # damaged: nobody is compared with it
     for epoch in range(1, 10):
         ahead.append_epoch(epoch, epoch, {**dict.fromkeys(EPOCH_SCALARS, 0.0), "val/acc": 1.0})
     overrides = ("prune=asha", "trainer.max_epochs=3", "data.train_samples=200", "model.hidden=[8]", "logger=csv")

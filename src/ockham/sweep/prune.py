@@ -75,8 +75,16 @@ def _peers(plan: Path, folder: RunFolder, objective: str) -> list[list[float]]:
     replicate = next((job["replicate"] for job in jobs if str(job["number"]) == folder.path.name), None)
     names = [str(job["number"]) for job in jobs if job["replicate"] == replicate]
     sign = -1.0 if maximised(objective) else 1.0
-    curves = [RunFolder(plan.parent / name).epochs() for name in names if name != folder.path.name]
-    return [[_cost(sign * row[objective]) for row in rows] for rows in curves if rows]
+    curves = [_curve(RunFolder(plan.parent / name), objective) for name in names if name != folder.path.name]
+    return [[_cost(sign * value) for value in curve] for curve in curves if curve]
+
+
+def _curve(peer: RunFolder, objective: str) -> list[float]:
+    """The objective of each epoch; none where its record is damaged, which does not concern this run."""
+    try:
+        return [row[objective] for row in peer.epochs()]
+    except (ValueError, TypeError, KeyError):
+        return []
 
 
 def _cost(value: float) -> float:
