@@ -180,7 +180,8 @@ def _with_resume(arguments: list[str]) -> list[str]:
 def _with_sweep_folder(arguments: list[str]) -> list[str]:
     """A sweep with a name lies in a folder of that name. Raises UserError for a folder that cannot be made."""
     settings = dict(argument.split("=", 1) for argument in arguments if "=" in argument and not argument.startswith("-"))
-    arguments = [_for_jobs_only(argument) for argument in arguments]
+    if settings.get("hydra/sweeper", "ockham") == "ockham":  # others would run the jobs twice
+        arguments = [_for_jobs_only(argument) for argument in arguments]
     if "hydra.sweep.dir" in settings:
         check_folder("hydra.sweep.dir", Path(settings["hydra.sweep.dir"].strip("'\"")))
     elif settings.get("sweep", "null") != "null":

@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import compose
+from ockham.cli import _with_sweep_folder
 from ockham.errors import UserError
 from ockham.sweep.axes import Axis, listed_twice, parse_axes
 
@@ -66,3 +67,9 @@ def test_the_last_of_two_overrides_of_a_setting_counts() -> None:
 def test_an_interval_without_sense_is_a_mistake() -> None:
     with pytest.raises(UserError, match="the ends of an interval rise"):
         axis("optimizer.lr=interval(1,0.1)")
+
+
+def test_only_ockhams_sweeper_sees_plain_settings_listed_twice() -> None:
+    arguments = ["-m", "optimizer.lr=0.1", "seed=0,1", "reg=l2"]
+    assert _with_sweep_folder(arguments) == ["-m", "optimizer.lr=0.1,0.1", "seed=0,1", "reg=l2"]
+    assert _with_sweep_folder([*arguments, "hydra/sweeper=basic"]) == [*arguments, "hydra/sweeper=basic"]

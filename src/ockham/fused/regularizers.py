@@ -89,9 +89,32 @@ def over_members(function: Callable[..., Any], *arguments: Any) -> Any:
     return torch.vmap(function, in_dims=axes)(*pytree.tree_map(lambda leaf: leaf if len(leaf) == count else leaf[0], arguments))
 
 
-def _gated(mask: Tensor, x: Tensor) -> Tensor:
-    """x, through which gradients flow to the members of the mask only: what another has may be no number there."""
-    return torch.where(column(mask, x), x, x.detach()) if x.requires_grad else x
+class Fork(torch.autograd.Function):
+    """x (members, ...) for the members of a mask, and for the others. Each gets the gradient of its way only: the other may
+    hold no number.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(mask)
+        return x.view_as(x), x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, on_way: Tensor, on_other: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return torch.where(column(mask, on_way), on_way, on_other), None
+
+
+class Join(torch.autograd.Function):
+    """What has gone the way of the mask, and what has not; the gradient goes back both ways, for `Fork` to choose from."""
+
+    @staticmethod
+    def forward(ctx: Any, way: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(column(mask, way), way, other)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        return grad, grad, None
 
 
 class Regularization:
@@ -143,15 +166,20 @@ class Regularization:
         `further` are the hook's other tensors, alike, and `settings` what is no tensor.
         """
         mask = inputs["masks"].get(str(index) if layer is None else f"{index}/{layer}")
-        before = x if mask is None else _gated(mask, x)
-        after = over_members(self._hook(index, hook, settings), inputs["numbers"][str(index)], before, *further)
-        return after if mask is None else torch.where(column(mask, after), after, x)
+        function, numbers = self._hook(index, hook, settings), inputs["numbers"][str(index)]
+        if mask is None:
+            return over_members(function, numbers, x, *further)
+        if not x.requires_grad:
+            after = over_members(function, numbers, x, *further)
+            return torch.where(column(mask, after), after, x)
+        way, other = Fork.apply(x, mask)
+        return Join.apply(over_members(function, numbers, way, *further), other, mask)
 
     def penalty(self, index: int, hook: str, inputs: Inputs, x: Tensor) -> Tensor:
         """What a hook takes from each member for x (members, ...): (members,), 0 for those without the regularizer."""
         mask = inputs["masks"].get(str(index))
-        before = x if mask is None else _gated(mask, x)
-        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], before)
+        way = x if mask is None else Fork.apply(x, mask)[0]
+        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], way)
         return values if mask is None else torch.where(mask, values, 0.0)
 
     def penalty_and_gradient(self, index: int, inputs: Inputs, weight: Tensor) -> tuple[Tensor, Tensor]:
