@@ -157,13 +157,13 @@ PLATEAU = ["schedule=plateau", "schedule.patience=0", "schedule.min_delta=10"]
 MIXED = [
     ["optimizer=momentum", "reg=l2", "seed=1", "schedule=one_cycle"],
     ["optimizer=adam", "reg=[dropout,l1]", "seed=0"],
-    ["optimizer=rmsprop", "reg=none", "seed=1", "schedule=step", "schedule.warmup_steps=4"],
+    ["optimizer=rmsprop", "reg=none", "seed=1", "schedule=step", "schedule.warmup_steps=2"],
     ["optimizer=adam", "reg=none", "seed=2", "optimizer.lr=0.01"],
     ["optimizer=sgd", "reg=[gaussian_dropout,input_noise]", "seed=1", "schedule=constant"],
     ["optimizer=momentum", "reg=label_smoothing", "seed=0"],
     ["optimizer=muon", "reg=l2", "seed=1"],
     ["optimizer=sgd", "reg=none", "seed=1", *PLATEAU],
-    ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=9"],
+    ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=2"],
     ["optimizer=momentum", "reg=[dropconnect,spectral_norm]", "seed=1"],
     ["optimizer=adam", "reg=l1", "reg.l1.strength=30", "seed=2"],  # weights of 0, which a neighbour's norm would divide by
 ]
