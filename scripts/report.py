@@ -4,6 +4,7 @@
     python scripts/report.py outputs --output report                        over many sweeps and runs
     python scripts/report.py <folder> --compare reg=l2 reg=dropout          two configurations, paired over their seeds
     python scripts/report.py <folder> --export epochs.csv                   a row for every epoch of every run
+    python scripts/report.py <folder> --test                                with test results of all, not of the selected alone
 
 Each side of --compare names a configuration by its options and overrides, joined by commas (optimizer=adam,reg=l2); where
 several have them, the best on validation is taken.
@@ -29,7 +30,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="where the report goes; the first of the folders by default")
     parser.add_argument("--compare", nargs=2, metavar="CONFIGURATION", help="print a paired comparison, and write nothing")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write all epochs of all runs as csv, and no report")
-    parser.add_argument("--test", action="store_true", help="show test results of all configurations")
+    parser.add_argument(
+        "--test", action="store_true", help="show test results of all configurations, not only of the selected one"
+    )
     arguments = parser.parse_args()
     try:
         if arguments.compare:

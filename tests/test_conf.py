@@ -1,6 +1,7 @@
 """The configuration files, against the tables that must name them."""
 
 import re
+from functools import cache
 
 import pytest
 from omegaconf import OmegaConf
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from cases import CASES
 from conftest import ROOT, compose
 from ockham import schema
+from ockham.fused.partition import why_alone
 
 README = (ROOT / "README.md").read_text()
 
@@ -16,11 +18,62 @@ def options(group: str) -> set[str]:
     return {file.stem for file in (ROOT / "conf" / group).glob("*.yaml")}
 
 
+@cache
+def content(group: str, option: str) -> schema.Content:
+    """What the option composes to under the overrides of its row in the cases."""
+    return schema.container(compose(f"{group}={option}", *CASES[group][option]))
+
+
+def readme_rows(group: str) -> dict[str, str]:
+    """The table of the group in the README: option -> what it says."""
+    section = re.search(rf"^### {group}\n(.*?)(?=^##)", README, re.MULTILINE | re.DOTALL)
+    assert section, f"README.md has no section for {group}"
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section[1], re.MULTILINE))
+
+
+def default_of(group: str) -> str:
+    """The option of conf/train.yaml."""
+    defaults = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "train.yaml"))["defaults"]
+    (option,) = [entry[group] for entry in defaults if isinstance(entry, dict) and group in entry]
+    return option[0] if isinstance(option, list) else option
+
+
 @pytest.mark.parametrize("group", CASES)
 def test_every_yaml_has_a_row_in_the_cases_and_in_the_readme(group: str) -> None:
     assert set(CASES[group]) == options(group)
-    missing = [option for option in options(group) if not re.search(rf"^\| `{option}` \|", README, re.MULTILINE)]
-    assert not missing, f"README.md has no row for {group}: {missing}"
+    rows = readme_rows(group)
+    assert set(rows) == options(group), f"README.md and conf/{group} differ"
+    assert [option for option, text in rows.items() if "the default" in text] == [default_of(group)]
+
+
+def test_the_readme_has_a_table_for_every_group_and_no_other() -> None:
+    section = README.partition("## Options")[2].partition("## The run folder")[0]
+    assert set(re.findall(r"^### (\w+)", section, re.MULTILINE)) == set(CASES)
+
+
+def test_settings_that_the_readme_names_exist() -> None:
+    """`group.key` for the options of a group, `reg.<name>.key` for regularizers; with a + they are new."""
+    groups = "|".join(CASES)
+    named = set(re.findall(rf"(?<![\w/.`+])`?((?:{groups})\.[a-z_0-9]+(?:\.[a-z_0-9]+)?)(?==|`| \(| |,)", README))
+    known = {path for group in CASES for option in options(group) for path, _ in schema.leaves(content(group, option))}
+    assert len(named) > 20
+    assert not named - known, "README.md names settings that no option has"
+
+
+def test_what_is_not_fused_is_what_its_table_says() -> None:
+    section = (ROOT / "docs" / "fused.md").read_text().partition("## What is not fused")[2]
+    named: set[str] = set()
+    for cell in re.findall(r"^\| ([^|]*`\w+=\w+`[^|]*) \|", section, re.MULTILINE):
+        group = re.search(r"`(\w+)=", cell)
+        assert group
+        named |= {f"{group[1]}={option.partition('=')[2] or option}" for option in re.findall(r"`([\w=]+)`", cell)}
+    alone = {
+        f"{group}={option}"
+        for group in ("model", "optimizer", "schedule", "reg")
+        for option in options(group)
+        if why_alone(content(group, option)) is not None
+    }
+    assert named == alone
 
 
 def test_no_group_is_without_cases() -> None:
@@ -31,14 +84,14 @@ def test_no_group_is_without_cases() -> None:
 @pytest.mark.parametrize("group", CASES)
 def test_every_setting_is_checked_by_the_schema(group: str) -> None:
     for option in options(group):
-        settings = [path for path, _ in schema.leaves(schema.container(compose(f"{group}={option}"))) if "_target_" not in path]
+        settings = [path for path, _ in schema.leaves(content(group, option)) if "_target_" not in path]
         unchecked = [path for path in settings if schema.field_of(path) not in schema.FIELDS]
         assert not unchecked, f"{group}={option} has settings that schema.FIELDS does not know: {unchecked}"
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group, rows in CASES.items() for option in rows])
 def test_defaults_pass_the_schema(group: str, option: str) -> None:
-    schema.check(schema.container(compose(f"{group}={option}", *CASES[group][option])))
+    schema.check(content(group, option))
 
 
 @pytest.mark.parametrize("experiment", sorted(options("experiment")))

@@ -22,7 +22,7 @@ DOUBLE = "trainer.precision=64-true"
 #: Optimizers with and without a state, noise drawn on the device, a proximal step, schedules that do and do not see results.
 MEMBERS = [
     ["optimizer=adam", "reg=dropout", "seed=0"],
-    ["optimizer=momentum", "reg=l1", "seed=1", "schedule=plateau", "schedule.patience=0", "schedule.min_delta=0.3"],
+    ["optimizer=momentum", "reg=l1", "seed=1", "schedule=plateau", "schedule.patience=0", "schedule.min_delta=10"],
     ["optimizer=sgd", "reg=label_smoothing", "seed=0", "schedule=one_cycle"],
 ]
 

@@ -12,10 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
-from ockham.data import Augment, DataSet, Normalize, Source, Splits, divide
+from ockham.data import Augment, DataSet, InputSpec, Normalize, Source, Splits, divide
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
-from ockham.record.checkpoint import InputSpec
 from ockham.reg import Context, Regularizer
 from ockham.reg.single import attach
 from ockham.rng import Streams
@@ -131,7 +130,13 @@ def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[
     ]
     if missing:
         raise UserError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it; set +{path}.{missing[0]}=...")
-    return cls(**extra, **own)
+    numbers = {key: float(value) for key, value in own.items() if type(value) is int and _takes_float(accepted.get(key))}
+    return cls(**extra, **{**own, **numbers})
+
+
+def _takes_float(parameter: inspect.Parameter | None) -> bool:
+    """Whether 1 means 1.0: regularizers tell their numbers from what is fixed by the type."""
+    return parameter is not None and parameter.annotation in (float, "float")
 
 
 def _target_of(config: DictConfig, path: str) -> str:

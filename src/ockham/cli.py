@@ -166,7 +166,7 @@ def _with_resume(arguments: list[str]) -> list[str]:
     if not paths or paths[-1] in ("", "null"):
         return arguments
     path = Path(paths[-1].strip("'\""))
-    if (path / "sweep.json").exists():
+    if os.path.exists(path / "sweep.json"):  # which takes a name that no file can have for one that is not there
         from ockham.sweep.folder import SweepFolder  # late, as --help and mistakes do without it
 
         others = [argument for argument in arguments if not argument.startswith("resume=")]

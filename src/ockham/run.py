@@ -9,9 +9,8 @@ from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
 from ockham.core.selection import Outcome, cost, maximised
-from ockham.data import Augment, Normalize, Splits
+from ockham.data import Augment, InputSpec, Normalize, Splits
 from ockham.data.batches import order, steps_per_epoch
-from ockham.record.checkpoint import InputSpec
 from ockham.reg import Regularizer
 from ockham.reg.base import has_hook
 from ockham.rng import Streams

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import run_all
 from conftest import make_job
 from ockham.build import optimizer_of
 from ockham.errors import UserError
@@ -57,3 +58,23 @@ def test_a_foreign_run_cannot_widen_the_allowlist(tmp_path: Path) -> None:
     assert config.trust == []
     with pytest.raises(UserError, match=r"evil\.Evil is outside the packages"):
         optimizer_of(config)
+
+
+HOSTILE = {
+    "launcher": "hydra/launcher=basic",
+    "callback": "+hydra.callbacks.x._target_=os.system",
+    "environment": "data.root=${oc.env:HOME}",
+    "flag": "--config-dir=/tmp",
+    "grids": 'grids=[["trust=[evil]","optimizer._target_=evil.Evil"]]',
+}
+
+
+def test_a_hostile_sweep_folder_is_refused_at_the_command_line(tmp_path: Path) -> None:
+    for name, argument in HOSTILE.items():
+        (tmp_path / f"sweep-{name}").mkdir()
+        plan = {"format": FORMAT, "arguments": ["seed=0,1", argument], "swept": [], "jobs": []}
+        (tmp_path / f"sweep-{name}" / "sweep.json").write_text(json.dumps(plan))
+    for name, left in run_all({name: [f"resume={tmp_path}/sweep-{name}"] for name in HOSTILE}, tmp_path).items():
+        assert left.code == 2, name
+        assert "which is not taken from a folder" in left.errors, name
+        assert left.files == [], name

@@ -246,7 +246,9 @@ def test_a_full_disk_is_one_screen_and_the_run_continues_when_there_is_room(tmp_
     refused = train(f"hydra.run.dir={run.path}", preexec_fn=little_room)
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
-    assert "File too large" in refused.stderr
+    assert refused.stderr.startswith("error: OSError: [Errno 27] File too large")
+    assert "with room to write the same command, or resume=<the folder>, continues" in refused.stderr
+    assert len(refused.stderr.splitlines()) <= 3
     assert run.status()["state"] == "failed"
     assert not list(run.path.rglob("*.partial"))
     assert train(f"hydra.run.dir={run.path}").returncode == 0

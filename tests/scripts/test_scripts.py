@@ -1,6 +1,5 @@
 """The scripts, run as a user runs them; folders from elsewhere run nothing."""
 
-import json
 import pickle
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from PIL import Image
 from conftest import ROOT
 from ockham.data import Mnist5k
 from ockham.record.folder import RunFolder
-from ockham.sweep.folder import SweepFolder
 
 RunSmall = Callable[..., RunFolder]
 
@@ -82,25 +80,6 @@ def test_a_hostile_configuration_runs_nothing(small_run: RunSmall, setting: str,
     assert result.returncode == 2, result.stderr
     assert f"{setting}={target}" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    "argument",
-    ["hydra/launcher=basic", "+hydra.callbacks.x._target_=os.system", "data.root=${oc.env:HOME}", "--config-dir=/tmp"],
-)
-def test_a_hostile_sweep_folder_is_refused(tmp_path: Path, argument: str) -> None:
-    plan = {"format": 2, "arguments": ["seed=0,1", argument], "swept": [], "jobs": []}
-    (tmp_path / "sweep.json").write_text(json.dumps(plan))
-    command = [sys.executable, "train.py", f"resume={tmp_path}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "which is not taken from a folder" in result.stderr
-
-
-def test_a_sweep_folder_does_not_widen_the_allowlist(tmp_path: Path) -> None:
-    plan = {"format": 2, "arguments": ["trust=[os]", "+trust=[os]", "seed=0"], "swept": [], "jobs": []}
-    (tmp_path / "sweep.json").write_text(json.dumps(plan))
-    assert SweepFolder(tmp_path).arguments() == ["seed=0"]
 
 
 class Payload:

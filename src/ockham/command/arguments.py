@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 from ockham.command.options import groups, options, unknown_option
@@ -115,7 +115,7 @@ def _values(override: Override) -> list[Any]:
     """Every value that the override names; none for a glob, which takes what is there."""
     if not override.is_sweep_override():
         return [override.value()]
-    if not override.is_choice_sweep():
+    if override.value_type not in (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP):
         return []
     return [parse(f"_={text}").value() for text in override.sweep_string_iterator()]
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ockham.errors import UserError
@@ -54,10 +55,11 @@ def check_folder(setting: str, path: Path) -> None:
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            folder.rmdir()
-        if not missing and not os.access(path, os.W_OK):
+        if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "no permission to write into it")
+        with suppress(OSError):  # another process of the sweep is at work in it already
+            for folder in missing:
+                folder.rmdir()
     except OSError as error:
         if error.errno in OF_MACHINE:
             raise

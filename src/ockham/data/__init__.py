@@ -3,7 +3,7 @@
 from ockham.data.augment import Augment, Cutout, FlipCrop, Mixup, Shift
 from ockham.data.image_folder import ImageFolder
 from ockham.data.sources import Cifar10, Cifar100, DataSet, FashionMnist, Mnist, Mnist5k
-from ockham.data.splits import Normalize, Source, Split, Splits, divide
+from ockham.data.splits import InputSpec, Normalize, Source, Split, Splits, divide
 
 __all__ = [
     "Augment",
@@ -14,6 +14,7 @@ __all__ = [
     "FashionMnist",
     "FlipCrop",
     "ImageFolder",
+    "InputSpec",
     "Mixup",
     "Mnist",
     "Mnist5k",

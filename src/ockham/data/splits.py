@@ -202,6 +202,16 @@ def divide(
     return Splits(train=train, val=val, test=source.test, classes=source.classes)
 
 
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model takes and says: the shape of an input, mean and std per channel, the names of the classes."""
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+
+
 class Normalize:
     """uint8 images (N, C, H, W) -> what the model takes: (x / 255 - mean) / std per channel, shaped (N, *shape).
 

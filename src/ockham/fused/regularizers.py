@@ -89,9 +89,37 @@ def over_members(function: Callable[..., Any], *arguments: Any) -> Any:
     return torch.vmap(function, in_dims=axes)(*pytree.tree_map(lambda leaf: leaf if len(leaf) == count else leaf[0], arguments))
 
 
-def _gated(mask: Tensor, x: Tensor) -> Tensor:
-    """x, through which gradients flow to the members of the mask only: what another has may be no number there."""
-    return torch.where(column(mask, x), x, x.detach()) if x.requires_grad else x
+class Fork(torch.autograd.Function):
+    """x (members, ...) twice: for the hook of the members in a mask (members,), and for the others, who go around it.
+
+    Each member gets the gradient of its own way. What the hook would have been to it may be no number: where all weights are 0,
+    a norm to divide by.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(mask)
+        return x.view_as(x), x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, through: Tensor, around: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return torch.where(column(mask, through), through, around), None
+
+
+class Join(torch.autograd.Function):
+    """What comes out of the hook for the members in a mask, and what went around it for the others.
+
+    The gradient goes back both ways, for `Fork` to choose from.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, through: Tensor, around: Tensor, mask: Tensor) -> Tensor:
+        return torch.where(column(mask, through), through, around)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        return grad, grad, None
 
 
 class Regularization:
@@ -109,7 +137,7 @@ class Regularization:
         self.layers = list(layers)
         self.count, self.device = len(models), like.device
         self.numbers = {str(index): regularizer.numbers(self.count, like) for index, regularizer in enumerate(self.stacked)}
-        #: By index of a regularizer, and a layer: which members have it there. Absent where all do.
+        #: Which members have a regularizer, by its index; and which have it on a layer, by both. Absent where all do.
         self.masks: dict[str, Tensor] = {}
         #: The rows that a regularizer acts in on a layer, by index and layer; absent where there are none.
         self.rows: dict[tuple[int, str], list[int]] = {}
@@ -143,15 +171,20 @@ class Regularization:
         `further` are the hook's other tensors, alike, and `settings` what is no tensor.
         """
         mask = inputs["masks"].get(str(index) if layer is None else f"{index}/{layer}")
-        before = x if mask is None else _gated(mask, x)
-        after = over_members(self._hook(index, hook, settings), inputs["numbers"][str(index)], before, *further)
-        return after if mask is None else torch.where(column(mask, after), after, x)
+        function, numbers = self._hook(index, hook, settings), inputs["numbers"][str(index)]
+        if mask is None:
+            return over_members(function, numbers, x, *further)
+        if not x.requires_grad:
+            after = over_members(function, numbers, x, *further)
+            return torch.where(column(mask, after), after, x)
+        through, around = Fork.apply(x, mask)
+        return Join.apply(over_members(function, numbers, through, *further), around, mask)
 
     def penalty(self, index: int, hook: str, inputs: Inputs, x: Tensor) -> Tensor:
         """What a hook takes from each member for x (members, ...): (members,), 0 for those without the regularizer."""
         mask = inputs["masks"].get(str(index))
-        before = x if mask is None else _gated(mask, x)
-        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], before)
+        through = x if mask is None else Fork.apply(x, mask)[0]
+        values: Tensor = over_members(self._hook(index, hook), inputs["numbers"][str(index)], through)
         return values if mask is None else torch.where(mask, values, 0.0)
 
     def penalty_and_gradient(self, index: int, inputs: Inputs, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,20 +16,11 @@ from torch import Tensor
 
 from ockham.core import tensorfile
 from ockham.core.files import DamagedFileError
+from ockham.data import InputSpec
 from ockham.errors import UserError
 from ockham.record.folder import EPOCH_SCALARS
 
 FORMAT = 2
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a model takes and says: the shape of an input, mean and std per channel, the names of the classes."""
-
-    shape: tuple[int, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

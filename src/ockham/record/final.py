@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ockham.core.metrics import Scores, logits_of, scores
-from ockham.data import Split
-from ockham.record.checkpoint import InputSpec
+from ockham.data import InputSpec, Split
 from ockham.record.cost import flops_per_sample
 from ockham.record.folder import FINAL_METRICS, gaps
 from ockham.record.measure import weight_scalars

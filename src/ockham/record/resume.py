@@ -5,6 +5,7 @@ goes through. It never widens the allowlist of classes, and no setting of Hydra 
 """
 
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,8 +35,8 @@ REGARDLESS_OF_LENGTH = tuple(f"ockham.schedules.{name}" for name in ("Constant",
 def run_folder(path: str) -> RunFolder:
     """The folder of a run that can be read. Raises UserError, with the runs nearby, where it is none."""
     folder = RunFolder(path)
-    if not folder.config_file.exists():
-        what = "is no run folder: it has no .hydra/config.yaml" if folder.path.is_dir() else "does not exist"
+    if not os.path.exists(folder.config_file):  # false for a name that no file can have, unlike Path.exists
+        what = "is no run folder: it has no .hydra/config.yaml" if os.path.isdir(folder.path) else "does not exist"
         nearby = sorted(found.parent.parent for found in _parents(folder.path).glob("**/.hydra/config.yaml"))[-3:]
         known = "".join(f"\n  {found}" for found in nearby)
         raise UserError(f"{path} {what}" + (f"; the newest runs near it:{known}" if known else ""))
@@ -101,7 +102,7 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
         try:
             override = parser.parse_override(text)
         except HydraException as error:
-            raise UserError(f"{file} holds {text}, which is no override") from error
+            raise UserError(f"{file} holds {text}, which is not taken from a folder: it is no setting") from error
         key, value = override.key_or_group, text.partition("=")[2]
         outside = "." not in key and key != "grids" and OTHER_PLACES.search(value)
         if "${" in text or "@" in text.partition("=")[0] or key.startswith("hydra") or outside:

@@ -238,12 +238,12 @@ def verdict(comparison: Comparison, *, maximise: bool) -> str:
         return "one pair only: says nothing about chance"
     if not comparison.spread_is_known:
         return f"the same in all {comparison.n} pairs: no spread to judge by, more seeds are needed"
-    family = f" for {comparison.comparisons} comparisons" if comparison.comparisons > 1 else ""
     if comparison.distinguishable:
         better = (comparison.mean > 0) == maximise
-        return f"{'better' if better else 'worse'}: p {comparison.p:.2g}" + (f", corrected{family}" if family else "")
+        correction = f", corrected for {comparison.comparisons} comparisons" if comparison.comparisons > 1 else ""
+        return f"{'better' if better else 'worse'}: p {comparison.p:.2g}{correction}"
     needed = comparison.pairs_needed
-    seeds = f"; about {needed} seeds would be needed{family}" if needed is not None else ""
+    seeds = f"; about {needed} seeds would be needed" if needed is not None else ""
     return f"not distinguishable at n = {comparison.n}{seeds}"
 
 

@@ -170,12 +170,13 @@ def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, ma
     """How many of the others are behind the best one beyond chance, and which are not."""
     if not any(comparison.spread_is_known for _, comparison in compared):
         return "Whether the others are behind it beyond chance cannot be said: it takes more seeds."
-    behind = [other for other, comparison in compared if comparison.distinguishable and (comparison.mean > 0) == maximise]
-    close = [other.label for other, _ in compared if other not in behind]
+    close = [
+        other.label for other, comparison in compared if not comparison.distinguishable or (comparison.mean > 0) != maximise
+    ]
     named = "; ".join(close[:MOST_NAMED]) + (f"; and {len(close) - MOST_NAMED} more" if len(close) > MOST_NAMED else "")
     return (
-        f"Behind it beyond chance: {len(behind)} of {len(compared)} others (paired t test, p < {LEVEL:g} after Holm's "
-        "correction for all of them)" + (f". Not told apart from the best: {named}." if close else ".")
+        f"Behind it beyond chance: {len(compared) - len(close)} of {len(compared)} others (paired t test, p < {LEVEL:g} after "
+        "Holm's correction for all of them)" + (f". Not told apart from the best: {named}." if close else ".")
     )
 
 
