@@ -61,7 +61,7 @@ def test_values_that_the_user_repeats_are_several() -> None:
 
 def test_the_last_of_two_overrides_of_a_setting_counts() -> None:
     axes = parse_axes(["seed=1,2", "cv=5", "seed=3"])
-    assert [(axis.name, axis.values) for axis in axes] == [("seed", (3,)), ("cv", (5,))]
+    assert [(axis.name, axis.values) for axis in axes] == [("cv", (5,)), ("seed", (3,))]
 
 
 def test_an_interval_without_sense_is_a_mistake() -> None:

@@ -71,12 +71,16 @@ class Axis:
 
 
 def parse_axes(arguments: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Axis]:
-    """One axis a setting, in the order of the command line; of several overrides of one setting the last counts.
+    """One axis a setting, in the order of the command line; of several overrides of one setting the last counts, in its place.
 
     The config loader says which options a glob(...) stands for.
     """
     parsed = OverridesParser.create(config_loader).parse_overrides(list(arguments))
-    return [Axis.of(override) for override in {override.key_or_group: override for override in parsed}.values()]
+    last: dict[str, Override] = {}
+    for override in parsed:
+        last.pop(override.key_or_group, None)
+        last[override.key_or_group] = override
+    return [Axis.of(override) for override in last.values()]
 
 
 def listed_twice(argument: str) -> str:
