@@ -39,6 +39,15 @@ def test_a_stream_does_not_depend_on_the_others() -> None:
     assert torch.equal(alone.stream("own").uniform_like(x), together.stream("own").uniform_like(x))
 
 
+def test_a_stream_that_is_asked_for_late_is_in_the_current_epoch() -> None:
+    """As in a run that continues: what draws in its first batch has drawn since epoch 0 in the uninterrupted one."""
+    early, late, x = Streams(0), Streams(0), torch.empty(5)
+    early.stream("noise")
+    for streams in (early, late):
+        streams.begin(3)
+    assert torch.equal(early.stream("noise").uniform_like(x), late.stream("noise").uniform_like(x))
+
+
 def test_ranks_draw_differently() -> None:
     x = torch.empty(5)
     assert not torch.equal(Streams(0).stream("a").uniform_like(x), Streams(0, rank=1).stream("a").uniform_like(x))

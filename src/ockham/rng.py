@@ -74,16 +74,20 @@ class Streams:
         self.seed = seed
         self.rank = rank
         self._streams: dict[str, Noise] = {}
+        self._epoch = 0
 
     def stream(self, purpose: str) -> Noise:
+        """The stream of that purpose, at the start of the current epoch where it is asked for for the first time."""
         if purpose not in self._streams:
             suffix = f"@{self.rank}" if self.rank else ""
             self._streams[purpose] = Noise(self.seed, purpose + suffix)
+            self._streams[purpose].begin(self._epoch)
         return self._streams[purpose]
 
     def begin(self, epoch: int) -> None:
-        for own in self._streams.values():
-            own.begin(epoch)
+        self._epoch = epoch
+        for stream in self._streams.values():
+            stream.begin(epoch)
 
     def global_seed(self, purpose: str) -> AbstractContextManager[None]:
         """`global_seed` with this run's seed, the same on every rank."""

@@ -21,6 +21,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 MEMBERS, STEPS = 3, 25
 
 
+def class_of(target: str) -> type[torch.optim.Optimizer]:
+    """torch's class: gd is its SGD by another name."""
+    name = target.rpartition(".")[2]
+    return torch.optim.SGD if name == "GradientDescent" else getattr(torch.optim, name)
+
+
 def settings_of(target: str, further: dict[str, Any], member: int) -> dict[str, Any]:
     """What torch's class is constructed with: each number of the rule, different for every member."""
     _, hyper = rule_of(target, further)
@@ -38,7 +44,7 @@ def settings_of(target: str, further: dict[str, Any], member: int) -> dict[str, 
 )
 def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[str, Any]) -> None:
     """Weights, state and counters after steps with gradients that change; what a step needs of those before is carried."""
-    cls = getattr(torch.optim, target.rpartition(".")[2])
+    cls = class_of(target)
     settings = [settings_of(target, further, member) for member in range(MEMBERS)]
     rules = [rule_of(target, chosen) for chosen in settings]
     rule = rules[0][0]
@@ -70,7 +76,7 @@ def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[st
 
 @pytest.mark.parametrize("target", [target for target in RULES if target.startswith("torch.")])
 def test_defaults_are_those_of_torch(target: str) -> None:
-    signature = inspect.signature(getattr(torch.optim, target.rpartition(".")[2])).parameters
+    signature = inspect.signature(class_of(target)).parameters
     defaults = {name: parameter.default for name, parameter in signature.items()}
     if "betas" in defaults:
         defaults["beta1"], defaults["beta2"] = defaults["betas"]
