@@ -32,8 +32,8 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("train", list(overrides))
 
 
-def make_job(folder: Path, *overrides: str) -> RunSpec:
-    """The job of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
+def make_spec(folder: Path, *overrides: str) -> RunSpec:
+    """The run of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("train", list(overrides), return_hydra_config=True)
     choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
@@ -48,9 +48,9 @@ def small_run(tmp_path: Path) -> Callable[..., RunFolder]:
     """Executes SMALL with further overrides in a folder of its own; returns that folder."""
 
     def run(*overrides: str, name: str = "run") -> RunFolder:
-        job = make_job(tmp_path / name, *SMALL, *overrides)
-        execute(job)
-        return job.folder
+        spec = make_spec(tmp_path / name, *SMALL, *overrides)
+        execute(spec)
+        return spec.folder
 
     return run
 
