@@ -46,8 +46,8 @@ class Noise:
 
     def begin(self, epoch: int) -> None:
         self._epoch = epoch
-        for own in self._generators.values():
-            own.manual_seed(derive(self.seed, self.purpose, epoch))
+        for generator in self._generators.values():
+            generator.manual_seed(derive(self.seed, self.purpose, epoch))
 
     def on(self, device: torch.device) -> torch.Generator:
         """The generator of the current epoch on `device`."""
@@ -82,8 +82,8 @@ class Streams:
         return self._streams[purpose]
 
     def begin(self, epoch: int) -> None:
-        for own in self._streams.values():
-            own.begin(epoch)
+        for stream in self._streams.values():
+            stream.begin(epoch)
 
     def global_seed(self, purpose: str) -> AbstractContextManager[None]:
         """`global_seed` with this run's seed, the same on every rank."""

@@ -65,13 +65,13 @@ def measure(run: Run, weights: Mapping[str, Tensor], evaluated: Mapping[str, Sco
     return Figures(run, model, evaluated, logits["test"])
 
 
-def final_pictures(model: nn.Module, spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
+def final_pictures(model: nn.Module, input_spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
     """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham.record import pictures  # late: Matplotlib is no part of training
 
     drawn = {
-        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, spec.classes),
-        "test/confidently_wrong": pictures.confidently_wrong(logits, test, spec.classes),
+        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, input_spec.classes),
+        "test/confidently_wrong": pictures.confidently_wrong(logits, test, input_spec.classes),
     }
-    filters = pictures.first_filters(model, spec.shape)
+    filters = pictures.first_filters(model, input_spec.shape)
     return drawn if filters is None else {**drawn, "model/first_layer": filters}

@@ -19,7 +19,7 @@ from torch import Tensor
 from ockham import schema
 from ockham.core.files import write_atomic
 from ockham.core.metrics import Scores
-from ockham.core.selection import Outcome, best_epoch
+from ockham.core.selection import Criterion, best_epoch
 from ockham.identity import run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
@@ -109,7 +109,7 @@ class Ledger:
         self.shared = shared
         self.writes = writes
         self.rows: list[Row] = []
-        self.history: list[Outcome] = []
+        self.history: list[Criterion] = []
         self.best_epoch = 0
         self.best: dict[str, Tensor] = {}
         self.verdict: Verdict = "continue"
@@ -158,7 +158,7 @@ class Ledger:
     def start(self, run: Run) -> None:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
-        self.history = [run.outcome(row.scalars) for row in self.rows]
+        self.history = [run.criterion(row.scalars) for row in self.rows]
         self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
         reset_peak_memory(run.device)
         if not self.writes:
@@ -207,7 +207,7 @@ class Ledger:
     def record(self, result: EpochResult, state: TrainingState) -> None:
         """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
-        self.history.append(self.run.outcome(result.scalars))
+        self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
         epoch = len(self.rows)
         if self.writes:
@@ -262,9 +262,9 @@ class Ledger:
         epoch = len(self.rows)
         best = self.best_epoch
         weights = {name: value.detach().clone() for name, value in state.weights().items()}
-        spec = self.run.input
-        Checkpoint(best, self.rows[:best], self.best, None, None, spec).save(self.folder.best_checkpoint)
-        last = Checkpoint(epoch, self.rows, weights, None if best == epoch else self.best, state.optimizer_state(), spec)
+        input_spec = self.run.input
+        Checkpoint(best, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
+        last = Checkpoint(epoch, self.rows, weights, None if best == epoch else self.best, state.optimizer_state(), input_spec)
         save_generation(self.folder.last_checkpoint, last.content())
         self.last_checkpoint = time.monotonic()
 
