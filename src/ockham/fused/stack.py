@@ -109,7 +109,7 @@ class Stack:
         """
         models = [self.models[row] for row in rows]
         if weights is not None:
-            states = [_by_stacked_name(model, own) for model, own in zip(models, weights, strict=True)]
+            states = [_by_stacked_name(model, tensors) for model, tensors in zip(models, weights, strict=True)]
             state = {name: value.to(self.like.device) for name, value in _stacked(states).items()}
         else:
             state = self.state if list(rows) == list(range(len(self))) else {n: v[list(rows)] for n, v in self.state.items()}
