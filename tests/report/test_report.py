@@ -70,7 +70,7 @@ def run(values: dict[str, str], objective: float, *, seed: int = 0, state: str =
         state=state,
         values=values,
         overrides=tuple(f"{key}={text}" for key, text in values.items()),
-        configuration=json.dumps(values),
+        configuration_key=json.dumps(values),
         replicate=(seed, None),
         objective="val/acc",
         metrics=numbers,
@@ -563,7 +563,7 @@ def alone_and_fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_configuration_alone_and_in_a_group_is_one(alone_and_fused: Path, tmp_path: Path) -> None:
     off, on = (read([alone_and_fused / fuse]) for fuse in ("off", "on"))
-    assert [one.configuration for one in off.runs] == [one.configuration for one in on.runs]
+    assert [one.configuration_key for one in off.runs] == [one.configuration_key for one in on.runs]
     assert [one.values for one in off.runs] == [one.values for one in on.runs]
     both = analyse([*off.runs, *on.runs])
     assert (len(both.configurations), both.repeated) == (2, 2)

@@ -151,14 +151,14 @@ def analyse(runs: Sequence[RecordedRun]) -> Results:
     comparable = [run for run in runs if run.objective == objective]
     by_key: dict[str, dict[tuple[object, object], RecordedRun]] = {}
     for run in comparable:
-        members = by_key.setdefault(run.configuration, {})
+        members = by_key.setdefault(run.configuration_key, {})
         if run.replicate not in members or (run.state == "finished" and members[run.replicate].state != "finished"):
             members[run.replicate] = run
     swept = _swept(comparable)
     configurations = []
     for by_replicate in by_key.values():
-        repeats = tuple(by_replicate.values())
-        configurations.append(Configuration(repeats, {key: repeats[0].values.get(key, ABSENT) for key in swept}))
+        replicates = tuple(by_replicate.values())
+        configurations.append(Configuration(replicates, {key: replicates[0].values.get(key, ABSENT) for key in swept}))
     sign = -1 if maximised(objective) else 1
 
     def rank(configuration: Configuration) -> tuple[bool, bool, bool, float]:

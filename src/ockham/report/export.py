@@ -20,7 +20,7 @@ def export_epochs(recorded: RecordedRuns, path: Path) -> int:
     head = ["folder", "configuration", "state", "seed", "fold", *keys, "epoch", "step", *EPOCH_SCALARS]
     rows = []
     for run in recorded.runs:
-        facts = [str(run.path), run.configuration, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
+        facts = [str(run.path), run.configuration_key, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
         for epoch in run.epochs:
             rows.append([*facts, int(epoch["epoch"]), int(epoch["step"]), *(epoch[name] for name in EPOCH_SCALARS)])
     write_atomic(path, csv_table(head, rows))

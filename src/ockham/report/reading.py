@@ -32,7 +32,7 @@ class RecordedRun:
     state: str
     values: Mapping[str, str]
     overrides: tuple[str, ...]
-    configuration: str
+    configuration_key: str
     replicate: tuple[Any, Any]
     """Its seed and its fold: runs of two configurations with the same ones belong together."""
     objective: str
@@ -115,7 +115,7 @@ def _read_run(path: Path) -> RecordedRun | None:
         state=str(status["state"]),
         values=_values(config, hydra["runtime"]["choices"], overrides),
         overrides=overrides,
-        configuration=configuration_key(config),
+        configuration_key=configuration_key(config),
         replicate=(config.get("seed"), config.get("fold")),
         objective=str(config["objective"]),
         metrics={key: float(value) for key, value in metrics.items()},

@@ -97,7 +97,7 @@ class Execution:
         for task in [task for batch in self.plan.batches(jobs) for task in self.fusion.tasks(batch)]:
             missing = [job for job in task if not self.folder.is_final(job)]
             begun_alone = not self.folder.group_checkpoints(task[0]).exists() and any(
-                self.folder.run(job).has_begun for job in missing
+                self.folder.run_folder(job).has_begun for job in missing
             )
             if len(task) > 1 and begun_alone:
                 self.waiting.extend((job,) for job in missing)
@@ -157,13 +157,13 @@ class Execution:
     # -- what came of it -------------------------------------------------------------------------------------------------
 
     def _collect(self, seconds: float) -> None:
-        for done in self.executor.wait(seconds):
-            task = self.running.pop(done.number)
+        for ended in self.executor.wait(seconds):
+            task = self.running.pop(ended.number)
             self._release(task)
             if len(task) > 1:
-                self._judge_group(task, done.outcome)
+                self._judge_group(task, ended.outcome)
             else:
-                self._judge_job(task[0], done.outcome)
+                self._judge_job(task[0], ended.outcome)
             if time.monotonic() - self.last_tables > SECONDS_BETWEEN_TABLES:
                 self._tables()
 
@@ -173,7 +173,7 @@ class Execution:
             self._show(job)
             return
         self._mark_failed(job, outcome)
-        log_file = self.folder.run(job).log_file
+        log_file = self.folder.run_folder(job).log_file
         log.error("#%d failed: %s\n  %s\n  log: %s", job.number, outcome.reason, " ".join(job.overrides), log_file)
         if self.attempts[job.number,].number <= self.policy.retries:
             log.info("#%d is tried again", job.number)
@@ -225,12 +225,12 @@ class Execution:
 
     def _mark_failed(self, job: Job, failure: Failure) -> None:
         """Say in the run folder how the job ended where its process died before it could, or could not begin."""
-        run = self.folder.run(job)
+        run_folder = self.folder.run_folder(job)
         if self.folder.state(job) not in (None, "running"):
             return
-        run.end("failed", error=failure.message or failure.kind, kind=failure.kind, overrides=job.overrides)
+        run_folder.end("failed", error=failure.message or failure.kind, kind=failure.kind, overrides=job.overrides)
         if failure.traceback:
-            with run.log_file.open("a") as file:
+            with run_folder.log_file.open("a") as file:
                 file.write(failure.traceback)
 
     # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -265,8 +265,8 @@ class Execution:
         deadline = time.monotonic() + SECONDS_TO_STOP
         try:
             while self.running and time.monotonic() < deadline:
-                for done in self.executor.wait(0.5):
-                    self._release(self.running.pop(done.number))
+                for ended in self.executor.wait(0.5):
+                    self._release(self.running.pop(ended.number))
         except KeyboardInterrupt:
             return
 
