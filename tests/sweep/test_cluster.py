@@ -90,9 +90,7 @@ def test_without_a_shared_folder_run_folders_travel(tmp_path: Path) -> None:
         return JobReturn(status=JobStatus.COMPLETED)
 
     files = _packed(here, ["sweep.json", "3", "4"])
-    outcome, returned = _run_on_node(
-        cloudpickle.dumps(job), str(ROOT), 1, [3, 4], str(there), str(tmp_path / "unseen"), files
-    )
+    outcome, returned = _run_on_node(cloudpickle.dumps(job), str(ROOT), 1, [3, 4], str(there), str(tmp_path / "unseen"), files)
     assert cloudpickle.loads(outcome).status == JobStatus.COMPLETED
     assert returned is not None
     (here / "sweep.json").write_text("grown")
