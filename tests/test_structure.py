@@ -27,7 +27,7 @@ ALLOWED = {
     "fused": {"core", "rng", "data", "reg", "optim", "run", "record", "build"},
     "report": {"core", "record", "schema", "identity"},
     "schema": {"core", "optim"},
-    "identity": {"schema"},
+    "identity": {"core", "schema"},
     "build": {"core", "rng", "data", "models", "optim", "reg", "run", "schedules", "schema"},
     # A run asks by itself whether its sweep prunes it; a sweep starts runs.
     "execute": {"core", "data", "fused", "lit", "record", "run", "schema", "build", "sweep"},

@@ -465,8 +465,15 @@ def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None
 # -- from the command line -----------------------------------------------------------------------------------------------
 
 
-def test_fused_and_single_sweeps_leave_the_same_files(tmp_path: Path) -> None:
-    settings = ("optimizer=sgd,adam", "reg=none,dropout", "logger=tensorboard")
+def test_fused_and_single_sweeps_leave_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for byte for byte, and Hydra's callbacks see the same jobs."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    settings = (
+        "optimizer=sgd,adam",
+        "reg=[none],[dropout,l2]",
+        "logger=tensorboard",
+        "+hydra.callbacks.seen._target_=callbacks.Seen",
+    )
     for mode in ("on", "off"):
         code, _, errors = sweep(tmp_path / mode, *settings, f"fuse={mode}")
         assert (code, errors) == (0, "")
@@ -482,7 +489,16 @@ def test_fused_and_single_sweeps_leave_the_same_files(tmp_path: Path) -> None:
         assert {tag: [step for step, _ in values] for tag, values in one.items()} == {
             tag: [step for step, _ in values] for tag, values in other.items()
         }
-        assert OmegaConf.load(folders[0].config_file).keys() == OmegaConf.load(folders[1].config_file).keys()
+        for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
+            one, other = (
+                (tmp_path / mode / str(number) / ".hydra" / name).read_text().replace(str(tmp_path / mode), "sweep")
+                for mode in ("on", "off")
+            )
+            assert one == other, name
+    jobs = [sorted((tmp_path / mode / "seen.txt").read_text().splitlines()) for mode in ("on", "off")]
+    assert jobs[0] == jobs[1]
+    assert jobs[0][0] == "end 0 COMPLETED float"
+    assert len(jobs[0]) == 8
 
 
 def test_fuse_on_refuses_with_the_reason(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How large the data sets are, and what can be drawn from one. Plain Python, so that the command line can ask before torch."""
 
+import math
 from dataclasses import dataclass
 
 from ockham.errors import UserError
@@ -7,25 +8,35 @@ from ockham.errors import UserError
 
 @dataclass(frozen=True)
 class Sizes:
-    """Images of train and of a validation split of its own, None where it is drawn from train; classes; images (C, H, W).
+    """Images of train, of a validation split of its own, None where it is drawn from train, and of test; classes; (C, H, W).
 
     `smallest_class` counts the images that train and validation together hold of the rarest class.
     """
 
     train: int
     val: int | None
+    test: int
     num_classes: int
     smallest_class: int
     shape: tuple[int, int, int]
 
+    @property
+    def images(self) -> int:
+        return self.train + (self.val or 0) + self.test
+
+    @property
+    def pixels(self) -> int:
+        """Numbers of an image."""
+        return math.prod(self.shape)
+
 
 #: The data sets that are the same everywhere, by class.
-KNOWN = {
-    "ockham.data.Mnist5k": Sizes(3500, 500, 10, 400, (1, 28, 28)),
-    "ockham.data.Mnist": Sizes(60_000, None, 10, 5421, (1, 28, 28)),
-    "ockham.data.FashionMnist": Sizes(60_000, None, 10, 6000, (1, 28, 28)),
-    "ockham.data.Cifar10": Sizes(50_000, None, 10, 5000, (3, 32, 32)),
-    "ockham.data.Cifar100": Sizes(50_000, None, 100, 500, (3, 32, 32)),
+SIZES = {
+    "ockham.data.Mnist5k": Sizes(3500, 500, 1000, 10, 400, (1, 28, 28)),
+    "ockham.data.Mnist": Sizes(60_000, None, 10_000, 10, 5421, (1, 28, 28)),
+    "ockham.data.FashionMnist": Sizes(60_000, None, 10_000, 10, 6000, (1, 28, 28)),
+    "ockham.data.Cifar10": Sizes(50_000, None, 10_000, 10, 5000, (3, 32, 32)),
+    "ockham.data.Cifar100": Sizes(50_000, None, 10_000, 100, 500, (3, 32, 32)),
 }
 
 

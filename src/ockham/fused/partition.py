@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
+from ockham.core.datasets import SIZES, Sizes
 from ockham.optim.rules import rule_of
 
 Content = Mapping[str, Any]
@@ -39,23 +40,6 @@ NUMBERS_A_PARAMETER = 5
 NUMBERS_A_UNIT = 6
 #: Samples of which members are evaluated at once, which keeps two numbers a unit.
 EVALUATED_AT_ONCE = 1024
-
-
-class Size(NamedTuple):
-    """How many training images a data set has, how many in all, and numbers of an image."""
-
-    train: int
-    whole: int
-    pixels: int
-
-
-SIZES = {
-    "Mnist5k": Size(3_500, 5_000, 784),
-    "Mnist": Size(60_000, 70_000, 784),
-    "FashionMnist": Size(60_000, 70_000, 784),
-    "Cifar10": Size(50_000, 60_000, 3072),
-    "Cifar100": Size(50_000, 60_000, 3072),
-}
 
 
 @dataclass(frozen=True)
@@ -137,21 +121,23 @@ def _name(target: Any) -> str:
     return str(target).rpartition(".")[2]
 
 
-def size_of(content: Content) -> Size:
-    """The size of the job's data set; of one that is not known by name a guess, since nothing is read before the plan."""
+def sizes_of(content: Content) -> Sizes:
+    """The sizes of the job's data set; of one that is not known by name a guess, since nothing is read before the plan."""
     data = content["data"]
-    return SIZES.get(_name(data["_target_"]), Size(50_000, 60_000, 3 * data.get("size", 32) ** 2))
+    side = data.get("size", 32)
+    guess = Sizes(50_000, None, 10_000, data.get("num_classes") or 10, 1, (3, side, side))
+    return SIZES.get(str(data["_target_"]), guess)
 
 
 def member_bytes(content: Content) -> int:
     """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
-    size, trainer = size_of(content), content["trainer"]
-    samples = content["data"].get("train_samples") or size.train
+    sizes, trainer = sizes_of(content), content["trainer"]
+    samples = content["data"].get("train_samples") or sizes.train
     wanted = content["data"]["batch_size"]
     batch = samples if wanted == "full" else min(wanted, samples)
-    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * size.pixels
+    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * sizes.pixels
     hidden = content["model"].get("hidden", [])
-    widths = [size.pixels, *hidden, content["data"].get("num_classes") or 10]
+    widths = [sizes.pixels, *hidden, sizes.num_classes]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
@@ -165,5 +151,5 @@ def cap(content: Content, *, memory: int | None = None) -> int:
     members = max(min(GROUP_BYTES // bytes_each, LARGEST_CAP), SMALLEST_CAP)
     if memory is None:
         return members
-    size = size_of(content)
-    return min(members, max(memory - PROCESS_BYTES - size.whole * size.pixels, 0) // bytes_each)
+    sizes = sizes_of(content)
+    return min(members, max(memory - PROCESS_BYTES - sizes.images * sizes.pixels, 0) // bytes_each)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import ceil, prod
 
-from ockham.core.datasets import KNOWN, Sizes, check_folds, check_train_samples, drawn_for_validation
+from ockham.core.datasets import SIZES, Sizes, check_folds, check_train_samples, drawn_for_validation
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.optim.rules import rule_of
@@ -45,7 +45,7 @@ def class_name(content: Content, group: str) -> str:
 
 
 def _sizes(content: Content) -> Sizes | None:
-    return KNOWN.get(str(content["data"].get("_target_")))
+    return SIZES.get(str(content["data"].get("_target_")))
 
 
 def training_images(content: Content) -> int | None:
