@@ -48,8 +48,8 @@ def main() -> None:
         sys.exit("the sweep itself fails")
     chance = random.Random(0)
     for number in range(arguments.kills):
-        told = kill_at_random(broken, arguments.overrides, arguments.seconds, chance)
-        print(f"kill {number + 1}: {told}", flush=True)
+        progress = kill_at_random(broken, arguments.overrides, arguments.seconds, chance)
+        print(f"kill {number + 1}: {progress}", flush=True)
     if start(broken, arguments.overrides).wait():
         sys.exit("the continued sweep fails")
     names = ["results.csv", "summary.csv"]
