@@ -173,15 +173,15 @@ def _source(config: DictConfig) -> Source:
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = splits.train.image_shape
+    image_shape = splits.train.image_shape
     if config.data.shape is None:
-        return stored
-    wanted = tuple(config.data.shape)
-    if torch.Size(wanted).numel() != torch.Size(stored).numel():
+        return image_shape
+    shape = tuple(config.data.shape)
+    if torch.Size(shape).numel() != torch.Size(image_shape).numel():
         raise UserError(
-            f"data.shape={list(wanted)} does not hold the {torch.Size(stored).numel()} numbers of an image {stored}"
+            f"data.shape={list(shape)} does not hold the {torch.Size(image_shape).numel()} numbers of an image {image_shape}"
         )
-    return wanted
+    return shape
 
 
 def model_of(config: DictConfig, shape: Sequence[int], num_classes: int, streams: Streams) -> nn.Module:
@@ -249,28 +249,28 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     )
 
 
-def _accelerator(wanted: str) -> str:
+def _accelerator(setting: str) -> str:
     """cuda or cpu; Apple's GPUs lack float64, in which metrics are summed, and are not used."""
     available = torch.cuda.is_available()
-    if wanted == "gpu" and not available:
+    if setting == "gpu" and not available:
         raise UserError("trainer.accelerator=gpu, but torch sees no CUDA GPU here: set trainer=cpu or trainer=auto")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    return "cuda" if available and setting != "cpu" else "cpu"
 
 
-def _devices(wanted: int | str, accelerator: str) -> int:
+def _devices(setting: int | str, accelerator: str) -> int:
     present = torch.cuda.device_count() if accelerator == "cuda" else None
-    if wanted == "auto":
+    if setting == "auto":
         return present or 2
-    assert isinstance(wanted, int)
-    if present is not None and wanted > present:
-        raise UserError(f"trainer.devices={wanted}, but torch sees {present} GPUs: set trainer.devices={present}")
-    return wanted
+    assert isinstance(setting, int)
+    if present is not None and setting > present:
+        raise UserError(f"trainer.devices={setting}, but torch sees {present} GPUs: set trainer.devices={present}")
+    return setting
 
 
 def _check_num_classes(config: DictConfig, splits: Splits) -> None:
-    stated, present = config.data.num_classes, len(splits.classes)
-    if stated is not None and stated != present:
-        raise UserError(f"data.num_classes={stated}, but the data have {present} classes: leave it out")
+    configured, present = config.data.num_classes, len(splits.classes)
+    if configured is not None and configured != present:
+        raise UserError(f"data.num_classes={configured}, but the data have {present} classes: leave it out")
 
 
 def _check_batch_norm(built: Run) -> None:

@@ -74,8 +74,8 @@ class Split:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The images (n, C, H, W) and classes (n,) at `index` (n,)."""
-        chosen = index if self.index is None else self.index.index_select(0, index)
-        return self.pool.images.index_select(0, chosen), self.pool.labels.index_select(0, chosen)
+        pool_index = index if self.index is None else self.index.index_select(0, index)
+        return self.pool.images.index_select(0, pool_index), self.pool.labels.index_select(0, pool_index)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in parts of up to `size`, as Tensor.split."""

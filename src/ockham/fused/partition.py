@@ -133,8 +133,8 @@ def member_bytes(content: Content) -> int:
     """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
     sizes, trainer = sizes_of(content), content["trainer"]
     samples = content["data"].get("train_samples") or sizes.train
-    wanted = content["data"]["batch_size"]
-    batch = samples if wanted == "full" else min(wanted, samples)
+    batch_size = content["data"]["batch_size"]
+    batch = samples if batch_size == "full" else min(batch_size, samples)
     inputs = min(batch * trainer["accumulate_grad_batches"], samples) * sizes.pixels
     hidden = content["model"].get("hidden", [])
     widths = [sizes.pixels, *hidden, sizes.num_classes]

@@ -116,13 +116,13 @@ class Stack:
         names = [layer.name for layer in self.layers]
         regularization = Regularization([self.regularizers[row] for row in rows], models, names, self.like)
         inputs = {"numbers": regularization.numbers, "masks": regularization.masks}
-        used = {
+        layer_weights = {
             name: regularization.weight(name, state[f"{name}.weight"], state, inputs, training=False) for name in names
         }  # fmt: skip
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
-            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), weights=used, training=False)
+            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), weights=layer_weights, training=False)
 
         return logits
 

@@ -69,9 +69,9 @@ def final_pictures(model: nn.Module, input_spec: InputSpec, test: Split, logits:
     """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham.record import pictures  # late: Matplotlib is no part of training
 
-    drawn = {
+    figures = {
         "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, input_spec.classes),
         "test/confidently_wrong": pictures.confidently_wrong(logits, test, input_spec.classes),
     }
     filters = pictures.first_filters(model, input_spec.shape)
-    return drawn if filters is None else {**drawn, "model/first_layer": filters}
+    return figures if filters is None else {**figures, "model/first_layer": filters}

@@ -293,8 +293,8 @@ class Ledger:
         last = self.rows[-1]
         metrics = figures.metrics(best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
         if self.events is not None:
-            shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
+            tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items()})
             for tag, figure in (figures.pictures() if pictures else {}).items():
                 self.events.picture(tag, figure, last.step)
             self.events.finish()

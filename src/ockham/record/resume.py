@@ -97,7 +97,7 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
     Raises UserError for those that Ockham would not have stored: settings of Hydra, which name classes that nobody checks,
     options outside conf/, interpolations, and `trust` within grids.
     """
-    parser, kept = OverridesParser.create(), []
+    parser, accepted = OverridesParser.create(), []
     for text in map(str, overrides):
         try:
             override = parser.parse_override(text)
@@ -111,8 +111,8 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
             continue
         if key == "grids" and value != "null":
             _check_grids(override.value(), file)
-        kept.append(text)
-    return kept
+        accepted.append(text)
+    return accepted
 
 
 def _check_grids(grids: Any, file: Path) -> None:

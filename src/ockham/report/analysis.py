@@ -64,11 +64,11 @@ class Configuration:
             return math.nan
         return statistics.fmean(cost["train_seconds"] for cost in costs)
 
-    def curves(self, most: int) -> list[list[Mapping[str, float]]]:
+    def curves(self, max_points: int) -> list[list[Mapping[str, float]]]:
         """The epochs that every finished run has, each as the rows of all runs; at most about `most`, the last among them."""
         histories = [run.epochs for run in self.finished]
         length = min((len(epochs) for epochs in histories), default=0)
-        step = max(-(-length // most), 1)
+        step = max(-(-length // max_points), 1)
         positions = [position for position in range(length) if (length - 1 - position) % step == 0]
         return [[epochs[position] for epochs in histories] for position in positions]
 

@@ -143,12 +143,12 @@ def _matrix_rows(results: Results) -> Rows:
     """A row a cell; its `shade` is its mean where it can be told from that of the best cell, otherwise that of the best."""
     cells = {pair: results.best(members) for pair, members in results.by("optimizer", "reg").items()}
     best = results.best(list(cells.values()))
-    apart = [cell for cell, comparison in behind_best(results, list(cells.values())) if comparison.distinguishable]
+    distinguishable = [cell for cell, comparison in behind_best(results, list(cells.values())) if comparison.distinguishable]
     rows: Rows = []
     for (optimizer, reg), cell in cells.items():
         mean, (low, high) = cell.mean("objective"), cell.interval("objective")
         half = f"\u00b1 {(high - low) / 2:.4f}" if math.isfinite(low) else f"n = {cell.n}"
-        shade = mean if any(cell is other for other in apart) else best.mean("objective")
+        shade = mean if any(cell is other for other in distinguishable) else best.mean("objective")
         row = {"optimizer": optimizer, "reg": reg, "text": f"{mean:.4f}", "half": half, "best": cell.label, "shade": shade}
         rows.append(row)
     return rows

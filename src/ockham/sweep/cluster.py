@@ -50,8 +50,8 @@ class Ray:
         self._timeout = timeout
         self._threads = threads
         self._remote_run = ray.remote(_run_on_node).options(num_cpus=threads, num_gpus=gpus_per_job, max_retries=NODE_FAILURES)
-        present = ray.cluster_resources()
-        room = present.get("GPU", 0) / gpus_per_job if gpus_per_job else present.get("CPU", 1) / threads
+        resources = ray.cluster_resources()
+        room = resources.get("GPU", 0) / gpus_per_job if gpus_per_job else resources.get("CPU", 1) / threads
         self.slots = slots or max(int(room), 1)
         self._running: dict[Any, tuple[int, float]] = {}
         self.busy_seconds = 0.0

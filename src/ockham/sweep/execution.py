@@ -69,9 +69,9 @@ class Execution:
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
-        present = sum(self.folder.is_final(job) for job in self.plan.jobs)
-        if present:
-            log.info("%d of %d jobs are finished already", present, self.plan.total)
+        num_finished = sum(self.folder.is_final(job) for job in self.plan.jobs)
+        if num_finished:
+            log.info("%d of %d jobs are finished already", num_finished, self.plan.total)
         try:
             self._take(self.plan.jobs)
             # Inline jobs have the terminal for themselves.
@@ -148,10 +148,10 @@ class Execution:
     def _taken_over(self) -> bool:
         """Whether tasks that another process had claimed are left; those that it did not finish wait here again."""
         claimed, self.elsewhere = self.elsewhere, []
-        left = [task for task in claimed if not all(self.folder.is_final(job) for job in task)]
-        if left:
+        unfinished = [task for task in claimed if not all(self.folder.is_final(job) for job in task)]
+        if unfinished:
             time.sleep(0.5)
-            self.waiting.extend(left)
+            self.waiting.extend(unfinished)
         return bool(claimed)
 
     # -- what came of it -------------------------------------------------------------------------------------------------
@@ -196,22 +196,22 @@ class Execution:
                 value = self.folder.metrics(job).get("objective", math.nan)
                 self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
                 self._show(job)
-        left = [job for job in task if not self.folder.is_final(job)]
-        if not left:
+        unfinished = [job for job in task if not self.folder.is_final(job)]
+        if not unfinished:
             return
         if isinstance(outcome, JobReturn):
-            reasons = {self.folder.reason(job) for job in left}
-            log.error("%d of a group of %d failed, they run one by one: %s", len(left), len(task), "; ".join(reasons))
+            reasons = {self.folder.reason(job) for job in unfinished}
+            log.error("%d of a group of %d failed, they run one by one: %s", len(unfinished), len(task), "; ".join(reasons))
         elif self._goes_on(task, outcome):
             log.error("a group of %d ended: %s; it is tried again, from its checkpoint", len(task), outcome.reason)
             self.waiting.append(task)
             return
         else:
-            for job in left:
+            for job in unfinished:
                 self._mark_failed(job, outcome)
             log.error("a group of %d failed, its jobs run one by one: %s", len(task), outcome.reason)
         shutil.rmtree(self.folder.group_checkpoints(task[0]), ignore_errors=True)
-        self.waiting.extend((job,) for job in left)
+        self.waiting.extend((job,) for job in unfinished)
 
     def _goes_on(self, task: Task, failure: Failure) -> bool:
         """Whether a group is tried again: `retries` times, and whenever it was interrupted after more epochs than before."""

@@ -45,8 +45,8 @@ def median(costs: Costs, peers: Peers, *, min_epochs: int, min_peers: int) -> bo
     epoch = len(costs)
     if epoch < min_epochs:
         return False
-    reached = [peer[epoch - 1] for peer in peers() if len(peer) >= epoch]
-    return len(reached) >= min_peers and min(costs) > statistics.median(reached)
+    peer_costs = [peer[epoch - 1] for peer in peers() if len(peer) >= epoch]
+    return len(peer_costs) >= min_peers and min(costs) > statistics.median(peer_costs)
 
 
 RULES: dict[str, Callable[..., bool]] = {"asha": asha, "median": median}

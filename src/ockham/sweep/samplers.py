@@ -138,8 +138,8 @@ def _cmaes(space: SearchSpace, seed: int, observations: Sequence[Observation]) -
     while len(ended) >= strategy.population_size:
         generation, ended = ended[: strategy.population_size], ended[strategy.population_size :]
         strategy.tell(generation)
-    chance = np.random.default_rng(seed)
-    units = dict(zip(space.union, chance.random(len(space.union)), strict=True))
+    generator = np.random.default_rng(seed)
+    units = dict(zip(space.union, generator.random(len(space.union)), strict=True))
     units |= dict(zip(numeric, strategy.ask(), strict=True))
     return {name: space.union[name].at(float(unit)) for name, unit in units.items()}
 
