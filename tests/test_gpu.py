@@ -28,7 +28,7 @@ MEMBERS = [
 
 
 def specs(folder: Path, *common: str) -> list[RunSpec]:
-    return [make_spec(folder / str(n), *SMALL, "trainer=gpu", *own, *common) for n, own in enumerate(MEMBERS)]
+    return [make_spec(folder / str(n), *SMALL, "trainer=gpu", *overrides, *common) for n, overrides in enumerate(MEMBERS)]
 
 
 def assert_close(first: RunSpec, second: RunSpec, *, rtol: float) -> None:

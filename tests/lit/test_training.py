@@ -30,14 +30,14 @@ def weights_of(folder: RunFolder) -> dict[str, Tensor]:
 
 
 def assert_same_weights(first: RunFolder, second: RunFolder, *, relative: float) -> None:
-    for (name, own), (other_name, other) in zip(weights_of(first).items(), weights_of(second).items(), strict=True):
+    for (name, one), (other_name, other) in zip(weights_of(first).items(), weights_of(second).items(), strict=True):
         assert name == other_name
-        torch.testing.assert_close(own, other, rtol=relative, atol=relative * 1e-2)
+        torch.testing.assert_close(one, other, rtol=relative, atol=relative * 1e-2)
 
 
 def differ(first: RunFolder, second: RunFolder) -> bool:
     pairs = zip(weights_of(first).values(), weights_of(second).values(), strict=True)
-    return any(not torch.allclose(own, other, rtol=1e-4) for own, other in pairs)
+    return any(not torch.allclose(one, other, rtol=1e-4) for one, other in pairs)
 
 
 def by_hand(run: Run, optimizer: torch.optim.Optimizer, penalty: Callable[[], Tensor] | None = None) -> None:
@@ -142,9 +142,9 @@ def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
     )
     last = weights_of(spec.folder)
     logits = test @ last["output.weight"].numpy().T + last["output.bias"].numpy()
-    own = np.exp(logits - logits.max(axis=1, keepdims=True))
-    own /= own.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(own, reference.predict_proba(test), atol=2e-4)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, reference.predict_proba(test), atol=2e-4)
     np.testing.assert_allclose(last["output.weight"].numpy(), reference.coef_, atol=2e-4)
 
 
@@ -223,8 +223,8 @@ def test_two_devices_train_as_one(small_run: RunSmall) -> None:
     one = small_run(*settings, name="one")
     two = small_run(*settings, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=2", name="two")
     assert_same_weights(one, two, relative=1e-9)
-    for own, other in zip(one.epochs(), two.epochs(), strict=True):
-        assert own == pytest.approx(other, rel=1e-9)
+    for row, other_row in zip(one.epochs(), two.epochs(), strict=True):
+        assert row == pytest.approx(other_row, rel=1e-9)
     assert two.status()["state"] == "finished"
 
 

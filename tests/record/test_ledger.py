@@ -177,7 +177,8 @@ def test_a_run_that_cannot_be_built_has_a_status(tmp_path: Path) -> None:
 def test_a_member_that_cannot_be_built_fails_by_itself(tmp_path: Path) -> None:
     wrong = ["optimizer=muon", "model.hidden=[]"]
     specs = [
-        make_spec(tmp_path / str(n), *SMALL, *own) for n, own in enumerate((["model.hidden=[]"], wrong, ["seed=1", wrong[1]]))
+        make_spec(tmp_path / str(n), *SMALL, *overrides)
+        for n, overrides in enumerate((["model.hidden=[]"], wrong, ["seed=1", wrong[1]]))
     ]
     execute_group(specs, tmp_path / "group")
     assert [spec.folder.state for spec in specs] == ["finished", "failed", "finished"]
