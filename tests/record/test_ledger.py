@@ -14,7 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-import ockham.execute.single
+import ockham.lit
 from comparison import assert_same_run
 from conftest import ROOT, SMALL, make_spec
 from ockham import build
@@ -49,7 +49,7 @@ def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ru
     def crash(name: str, *overrides: str) -> RunSpec:
         spec = make_spec(tmp_path / name, *SMALL, *overrides)
         with monkeypatch.context() as crashing:
-            crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[CrashAfter(3)]))
+            crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[CrashAfter(3)]))
             with pytest.raises(MemoryError):
                 execute(spec)
         return spec

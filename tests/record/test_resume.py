@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
-import ockham.execute.single
+import ockham.lit
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, SMALL, make_spec
@@ -51,7 +51,7 @@ def test_a_continued_run_is_the_uninterrupted_one(
     whole, broken = (make_spec(tmp_path / name, *overrides) for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(broken)
     assert broken.folder.status()["state"] == "failed"
@@ -71,7 +71,7 @@ def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path:
     whole, broken = (make_spec(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(broken)
     assert not broken.folder.last_checkpoint.exists()
@@ -87,7 +87,7 @@ def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monk
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     spec = make_spec(tmp_path / "run", *BASE, "model.hidden=[16]")
     with monkeypatch.context() as crashing:
-        crashing.setattr(ockham.execute.single, "fit", partial(fit, callbacks=[Crash()]))
+        crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
             execute(spec)
     execute(spec)

@@ -11,7 +11,6 @@ from ockham import build, schema
 from ockham.core.selection import maximised
 from ockham.errors import UserError
 from ockham.execute.devices import on_devices
-from ockham.lit import fit
 from ockham.record.folder import RunFolder
 from ockham.record.ledger import Ledger, RunSpec, opened
 from ockham.record.resume import stored_choices, stored_config
@@ -71,6 +70,8 @@ def train(spec: RunSpec, pictures: bool, *, ledger: Ledger | None = None, rank: 
     """
     if ledger is None:
         ledger = Ledger(spec, prune=pruner(spec.config.prune, spec.folder, spec.config.objective), writes=rank == 0)
+    from ockham.lit import fit  # late: a worker that trains groups does without Lightning, which takes seconds
+
     run = build.run(spec.config, rank=rank)
     checkpoint = ledger.recover()
     ledger.start(run)

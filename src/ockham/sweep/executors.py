@@ -7,13 +7,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
 from ockham.sweep.outcome import EndedTask, Failure, Outcome, packed, run_payload, unpacked
+
+#: How workers start: a process that forks others has imported for all of them.
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+#: What every worker needs. Lightning is not: groups do without it.
+PRELOADED = ["ockham.execute"]
 
 
 class WorkerDiedError(RuntimeError):
@@ -81,8 +89,10 @@ class Slot:
 
 
 class Processes:
-    """Spawned workers, one a slot, each reused for many jobs so that imports are paid once. There is no batch barrier.
+    """Worker processes, one a slot, each reused for many jobs so that imports are paid once. There is no batch barrier.
 
+    They are forked from a process that has imported what all of them need (see `prepare`) and done nothing else: no thread
+    runs in it, and no GPU was looked at. Where there is no such thing (Windows) each is spawned and imports by itself.
     A worker that dies or runs into the timeout fails its task only; another takes its place.
     """
 
@@ -91,7 +101,7 @@ class Processes:
         self.slots = len(self._slots)
         self._logs = logs
         self._timeout = timeout
-        self._context = multiprocessing.get_context("spawn")
+        self._context: Any = multiprocessing.get_context(START_METHOD)
 
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         slot = next(slot for slot in self._slots if slot.number is None)
@@ -102,18 +112,13 @@ class Processes:
         slot.connection.send_bytes(payload)
 
     def _start(self, slot: Slot) -> None:
-        """A worker inherits the environment at its start: threads and devices are set before it imports torch."""
-        before = dict(os.environ)
-        os.environ.update(slot.environment)
-        try:
-            slot.connection, other = self._context.Pipe()
-            log = self._logs / f"{slot.name}.log"
-            slot.process = self._context.Process(target=_work, args=(other, str(log)), daemon=False)
+        prepare(slot.environment)
+        slot.connection, other = self._context.Pipe()
+        log = self._logs / f"{slot.name}.log"
+        with _environment(slot.environment):  # for what is spawned; what is forked sets it by itself
+            slot.process = self._context.Process(target=_work, args=(other, str(log), dict(slot.environment)), daemon=False)
             slot.process.start()
-            other.close()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        other.close()
 
     def wait(self, seconds: float) -> list[EndedTask]:
         busy = {slot.connection: slot for slot in self._slots if slot.number is not None}
@@ -163,6 +168,26 @@ class Processes:
                 slot.process.join()
 
 
+def prepare(environment: Mapping[str, str]) -> None:
+    """Begin to import what workers need, in the process that they are forked from, while this one goes on."""
+    if START_METHOD == "forkserver":
+        multiprocessing.get_context(START_METHOD).set_forkserver_preload(PRELOADED)
+        with _environment({**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}):
+            forkserver.ensure_running()  # does nothing where it is running
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block processes start in a changed environment."""
+    before = dict(os.environ)
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _end(process: Any) -> None:
     process.terminate()
     process.join(5)
@@ -178,8 +203,11 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _work(connection: Connection, log: str) -> None:
+def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> None:
     """The life of a worker: jobs from the connection until it is closed. What they print goes into a file."""
+    os.environ.update(environment)  # CUDA reads it when it is first used
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end writes its state
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     Path(log).parent.mkdir(parents=True, exist_ok=True)

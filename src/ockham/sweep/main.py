@@ -19,7 +19,7 @@ from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
-from ockham.sweep.slots import make_executor
+from ockham.sweep.slots import make_executor, prepare_workers
 from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import group_payload, payload
 
@@ -45,7 +45,10 @@ def sweep(
     schema.check(schema.container(settings))
     folder = SweepFolder(str(config.hydra.sweep.dir))
     started = time.monotonic()
-    plan = make_plan(command_lines(parsed.of_jobs, settings, config=config, config_loader=loader), settings, folder)
+    lines = command_lines(parsed.of_jobs, settings, config=config, config_loader=loader)
+    if launch_batch is None and not settings.dry_run:
+        prepare_workers(settings.executor)  # most mistakes would have been seen by now, and the plan takes its time
+    plan = make_plan(lines, settings, folder)
     seconds = time.monotonic() - started
     log.info(
         "%d jobs (%d duplicates dropped), planned in %.1f s: %s", plan.total, plan.duplicates, seconds, folder.path

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ockham.errors import UserError
-from ockham.sweep.executors import Executor, Inline, Processes
+from ockham.sweep.executors import Executor, Inline, Processes, prepare
 
 NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
 
@@ -24,6 +24,12 @@ def make_executor(settings: DictConfig, folder: Path) -> Executor:
 
     options = {str(key): value for key, value in settings.items() if key != "name"}
     return Ray(**options, folder=folder) if settings.name == "ray" else Slurm(**options, folder=folder)
+
+
+def prepare_workers(settings: DictConfig) -> None:
+    """Let worker processes of this machine begin with their imports."""
+    if settings.name == "processes":
+        prepare(slot_environments(settings)[0])
 
 
 def slot_environments(settings: DictConfig) -> list[dict[str, str]]:
