@@ -37,10 +37,10 @@ def make_spec(folder: Path, *overrides: str) -> RunSpec:
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("train", list(overrides), return_hydra_config=True)
     choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
-    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    run_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(task, folder / ".hydra" / "config.yaml")
-    return RunSpec(task, choices, overrides, RunFolder(folder))
+    OmegaConf.save(run_config, folder / ".hydra" / "config.yaml")
+    return RunSpec(run_config, choices, overrides, RunFolder(folder))
 
 
 @pytest.fixture

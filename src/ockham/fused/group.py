@@ -207,16 +207,16 @@ class Group:
 
     def _measure(self) -> list[dict[str, float]]:
         """The scalars of metrics.csv for every member."""
-        evaluated: dict[str, list[tuple[float, float]]] = {}
+        scores_of_members: dict[str, list[tuple[float, float]]] = {}
         for name in ("train", "val"):
-            evaluated[name] = [(math.nan, math.nan)] * len(self.members)
+            scores_of_members[name] = [(math.nan, math.nan)] * len(self.members)
             for cohort, data in enumerate(self.data):
                 rows = [row for row, cohort_of_row in enumerate(self.cohort_of) if cohort_of_row == cohort]
                 forward = self.stack.evaluation(rows)
                 split = self.probes[cohort] if name == "train" else data.val
                 for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
-                    evaluated[name][row] = scores(logits, split.labels)
-        return [self._scalars(position, evaluated) for position in range(len(self.members))]
+                    scores_of_members[name][row] = scores(logits, split.labels)
+        return [self._scalars(position, scores_of_members) for position in range(len(self.members))]
 
     def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
@@ -224,12 +224,12 @@ class Group:
         size = evaluation_batch(leader.model, self.device)
         return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
-    def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    def _scalars(self, position: int, scores_of_members: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         run = self.members[position].run
         leader = self.leaders[self.cohort_of[position]]
         scalars: dict[str, float] = {}
         for name in ("train", "val"):
-            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), evaluated[name][position], strict=True))
+            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), scores_of_members[name][position], strict=True))
         probe = self.probes[self.cohort_of[position]]
         return {
             **scalars,
@@ -249,8 +249,8 @@ class Group:
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
             logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
             for position, row in enumerate(of_cohort):
-                evaluated = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
-                self.members[row].ledger.finish(evaluated=evaluated)
+                scores_by_split = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
+                self.members[row].ledger.finish(scores_by_split=scores_by_split)
 
     @property
     def _samples(self) -> int:

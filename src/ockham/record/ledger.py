@@ -282,21 +282,23 @@ class Ledger:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, *, evaluated: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
+    def finish(self, *, scores_by_split: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
         """The selected weights on all splits, the test set for the first and only time; the run is then finished.
 
-        `evaluated` are their scores on train, val and test where they are known. The weights go into the run's model.
+        `scores_by_split` are their scores on train, val and test where they are known. The weights go into the run's model.
         """
         if not self.writes:
             return
-        figures = final.measure(self.run, self.best, evaluated)
+        evaluation = final.evaluate(self.run, self.best, scores_by_split)
         last = self.rows[-1]
-        metrics = figures.metrics(best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
+        metrics = evaluation.metrics(
+            best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples
+        )
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
             self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items()})
-            for tag, figure in (figures.pictures() if pictures else {}).items():
-                self.events.picture(tag, figure, last.step)
+            for tag, picture in (evaluation.pictures() if pictures else {}).items():
+                self.events.picture(tag, picture, last.step)
             self.events.finish()
         self.folder.write_metrics(metrics)
         self.folder.end("finished")

@@ -17,7 +17,7 @@ from ockham.record.folder import EPOCH_SCALARS, RunFolder
 GROUPS = ("data", "augment", "model", "optimizer", "schedule")
 
 #: The final figures of a run that a report cannot do without.
-FINAL_FIGURES = (
+REQUIRED_METRICS = (
     "objective", "train/acc", "val/acc", "val/loss", "test/acc", "test/loss", "zero_fraction", "steps", "flops",
 )  # fmt: skip
 
@@ -105,7 +105,7 @@ def _read_run(path: Path) -> RecordedRun | None:
     overrides = tuple(str(text) for text in hydra["overrides"]["task"])
     metrics, cost = _mapping("metrics.json", folder.metrics()), _mapping("cost.json", folder.cost())
     if status["state"] == "finished":
-        _require("metrics.json", metrics, FINAL_FIGURES)
+        _require("metrics.json", metrics, REQUIRED_METRICS)
     epochs = folder.epochs()
     if epochs:
         _require("metrics.csv", epochs[0], ("epoch", "step", *EPOCH_SCALARS))
