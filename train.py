@@ -14,9 +14,9 @@ from ockham import cli
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float:
     """One job: what Hydra composed, to the objective."""
-    from ockham.execute import run_job  # here, so that --help and mistakes do not wait for torch
+    from ockham.execute import task_function  # here, so that --help and mistakes do not wait for torch
 
-    return cli.execute(run_job, config)
+    return cli.execute(task_function, config)
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ def copy_runs(source: Path, target: Path, number: int) -> None:
     """So many run folders without checkpoints and events, each five of one configuration with a learning rate of its own."""
     runs = sorted((folder for folder in source.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
     for index in range(number):
-        own = target / str(index)
-        (own / ".hydra").mkdir(parents=True)
+        copy = target / str(index)
+        (copy / ".hydra").mkdir(parents=True)
         run = runs[index // 5 % len(runs)]
         for name in ("status.json", "metrics.csv", "metrics.json", "cost.json"):
-            shutil.copy(run / name, own / name)
+            shutil.copy(run / name, copy / name)
         config, hydra = (
             yaml.load((run / ".hydra" / f"{name}.yaml").read_text(), yaml.CSafeLoader) for name in ("config", "hydra")
         )
@@ -62,7 +62,7 @@ def copy_runs(source: Path, target: Path, number: int) -> None:
         task = [text for text in hydra["hydra"]["overrides"]["task"] if not text.startswith("optimizer.lr=")]
         hydra["hydra"]["overrides"]["task"] = [*task, f"optimizer.lr={lr}"]
         for name, content in (("config", config), ("hydra", hydra)):
-            (own / ".hydra" / f"{name}.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
+            (copy / ".hydra" / f"{name}.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
 
 
 def main() -> None:

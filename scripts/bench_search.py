@@ -22,11 +22,11 @@ def best(folder: Path) -> float:
 
 
 def search(sampler: str, seed: int, trials: int, folder: Path, overrides: list[str]) -> float:
-    own = folder / f"{sampler}-{seed}"
+    sweep_folder = folder / f"{sampler}-{seed}"
     settings = [f"search={sampler}", f"search.seed={seed}", f"search.trials={trials}", "objective=val/loss", "logger=csv"]
-    command = [sys.executable, "train.py", "-m", *SPACE, *settings, *overrides, f"hydra.sweep.dir={own.resolve()}"]
+    command = [sys.executable, "train.py", "-m", *SPACE, *settings, *overrides, f"hydra.sweep.dir={sweep_folder.resolve()}"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return best(own)
+    return best(sweep_folder)
 
 
 def main() -> None:
@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "bench_search")
     parser.add_argument("overrides", nargs="*", default=["trainer.max_epochs=5"])
     arguments = parser.parse_args()
-    found: dict[str, list[float]] = {"random": [], "tpe": []}
+    values_by_sampler: dict[str, list[float]] = {"random": [], "tpe": []}
     for seed in range(arguments.repetitions):
-        for sampler, values in found.items():
+        for sampler, values in values_by_sampler.items():
             values.append(search(sampler, seed, arguments.trials, arguments.folder, arguments.overrides))
             print(f"{sampler:<7} seed {seed}: best val/loss {values[-1]:.4f}", flush=True)
-    for sampler, values in found.items():
+    for sampler, values in values_by_sampler.items():
         spread = f"range {min(values):.4f} to {max(values):.4f}, n = {len(values)}"
         print(f"{sampler:<7} median {statistics.median(values):.4f}, {spread}")
 

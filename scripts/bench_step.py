@@ -56,14 +56,14 @@ class Case:
         self, name: str, make_model: Callable[[], nn.Module], shape: tuple[int, int, int], num_train: int, num_val: int
     ) -> None:
         self.name, self.make_model, self.shape = name, make_model, shape
-        drawn = np.random.default_rng(0)
-        train, val, test = (self._split(drawn, count) for count in (num_train, num_val, 1000))
+        generator = np.random.default_rng(0)
+        train, val, test = (self._split(generator, count) for count in (num_train, num_val, 1000))
         self.splits = Splits(train=train, val=val, test=test, classes=tuple("0123456789"))
         self.normalize = Normalize.fit(self.splits.train.images, shape)
 
-    def _split(self, drawn: np.random.Generator, count: int) -> Split:
-        images = drawn.integers(0, 256, (count, *self.shape), dtype=np.uint8)
-        return Split(torch.from_numpy(images), torch.from_numpy(drawn.integers(0, 10, count)))
+    def _split(self, generator: np.random.Generator, count: int) -> Split:
+        images = generator.integers(0, 256, (count, *self.shape), dtype=np.uint8)
+        return Split(torch.from_numpy(images), torch.from_numpy(generator.integers(0, 10, count)))
 
     @property
     def steps(self) -> int:

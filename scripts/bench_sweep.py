@@ -60,8 +60,14 @@ class Case:
         common = [f"data.batch_size={BATCH}", f"trainer.max_epochs={self.epochs}", "report=false"]
         if self.hidden:
             return ["data=mnist", f"data.root={mnist.resolve()}", f"model.hidden={list(self.hidden)}", *common]
-        own = ["data=image_folder", f"data.train_samples={self.samples}", "data.val_samples=1000", "model=cnn", "model.dense=0"]
-        return [*own, f"data.root={images.resolve() if images else ''}", *common]
+        data_and_model = [
+            "data=image_folder",
+            f"data.train_samples={self.samples}",
+            "data.val_samples=1000",
+            "model=cnn",
+            "model.dense=0",
+        ]
+        return [*data_and_model, f"data.root={images.resolve() if images else ''}", *common]
 
 
 CASES = {
@@ -80,7 +86,7 @@ CASES = {
 }
 
 
-def own_process(side: str, name: str) -> float:
+def in_this_process(side: str, name: str) -> float:
     """What a side takes in this process: milliseconds a step, the second of two epochs; of `peak` GFLOP/s."""
     import torch
 
@@ -95,11 +101,11 @@ def own_process(side: str, name: str) -> float:
     case = CASES[name]
     if not case.hidden:
         shape = (3, 32, 32)
-        made = bench_step.Case(name, lambda: CNN(shape, 10, channels=[32, 64, 128], dense=0), shape, case.samples, 1000)
+        step_case = bench_step.Case(name, lambda: CNN(shape, 10, channels=[32, 64, 128], dense=0), shape, case.samples, 1000)
     else:
         rate = 0.2 if case.hand == "dropout" else 0.0
-        made = bench_step.Case(name, lambda: _perceptron(nn, case.hidden, rate), (1, 28, 28), case.samples, 5000)
-    return (bench_step.hand_written(made) if side == "hand" else bench_step.stock(made, 0)) / made.steps * 1000
+        step_case = bench_step.Case(name, lambda: _perceptron(nn, case.hidden, rate), (1, 28, 28), case.samples, 5000)
+    return (bench_step.hand_written(step_case) if side == "hand" else bench_step.stock(step_case, 0)) / step_case.steps * 1000
 
 
 def _perceptron(nn, hidden: tuple[int, ...], rate: float):  # type: ignore[no-untyped-def]
@@ -161,18 +167,18 @@ def sweep(case: Case, mnist: Path, images: Path | None) -> tuple[float, float]:
     return statistics.fmean(seconds) / slots / steps * 1000, wall / (case.jobs * steps) * 1000
 
 
-def sides(name: str, mnist: Path, images: Path | None) -> dict[str, Callable[[], tuple[float, ...]]]:
+def measurements_of(name: str, mnist: Path, images: Path | None) -> dict[str, Callable[[], tuple[float, ...]]]:
     """Milliseconds a run and step of each side of a case."""
     case = CASES[name]
-    found: dict[str, Callable[[], tuple[float, ...]]] = {}
+    measurements: dict[str, Callable[[], tuple[float, ...]]] = {}
     if case.hand:
-        found["hand-written loop, two processes"] = lambda: (max(processes("hand", name, 2, 1)) / 2,)
+        measurements["hand-written loop, two processes"] = lambda: (max(processes("hand", name, 2, 1)) / 2,)
     if case.stock and case.hidden:
-        found["stock Lightning, in turn"] = lambda: (max(processes("stock", name, 1, 2)),)
+        measurements["stock Lightning, in turn"] = lambda: (max(processes("stock", name, 1, 2)),)
     if case.stock:
-        found["stock Lightning, two at a time"] = lambda: (max(processes("stock", name, 2, 1)) / 2,)
-    found["Ockham"] = lambda: sweep(case, mnist, images)
-    return found
+        measurements["stock Lightning, two at a time"] = lambda: (max(processes("stock", name, 2, 1)) / 2,)
+    measurements["Ockham"] = lambda: sweep(case, mnist, images)
+    return measurements
 
 
 def sizes(epochs: int) -> None:
@@ -232,16 +238,16 @@ def table(name: str, figures: dict[str, list[tuple[float, ...]]], peaks: list[fl
     case = CASES[name]
     lines = [f"{case.title}: {case.jobs} runs of {case.steps} x {case.epochs} steps", ""]
     lines += ["| | steps | range | command | range | Ockham is faster by |", "|---|---|---|---|---|---|"]
-    own = [row[0] for row in figures["Ockham"]]
+    ockham = [row[0] for row in figures["Ockham"]]
     for side, rows in figures.items():
         cells = []
         for column in range(2):
             values = [row[column] for row in rows if len(row) > column]
             cells += [f"{statistics.median(values):.3f}", f"{min(values):.3f} - {max(values):.3f}"] if values else ["", ""]
-        ratio = statistics.median(row[0] / mine for row, mine in zip(rows, own, strict=True))
+        ratio = statistics.median(row[0] / milliseconds for row, milliseconds in zip(rows, ockham, strict=True))
         lines.append(f"| {side} | {' | '.join(cells)} | {'' if side == 'Ockham' else f'{ratio:.2f}'} |")
     if case.hidden:
-        shares = [case.flops / mine / 1e6 / peak for mine, peak in zip(own, peaks, strict=True)]
+        shares = [case.flops / milliseconds / 1e6 / peak for milliseconds, peak in zip(ockham, peaks, strict=True)]
         lines += ["", f"Ockham: {statistics.median(shares):.0%} of the peak ({min(shares):.0%} - {max(shares):.0%})"]
     return "\n".join(lines)
 
@@ -257,7 +263,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # Lightning's advice on the stock side
     if arguments.side:
-        print(own_process(arguments.side, arguments.case[0]))
+        print(in_this_process(arguments.side, arguments.case[0]))
         return
     if arguments.case == ["sizes"]:
         sizes(arguments.rounds)
@@ -268,19 +274,21 @@ def main() -> None:
     from bench_step import machine, versions
 
     print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
-    made = {name: sides(name, arguments.mnist, arguments.images) for name in chosen}
-    figures: dict[str, dict[str, list[tuple[float, ...]]]] = {name: {side: [] for side in own} for name, own in made.items()}
+    measurements = {name: measurements_of(name, arguments.mnist, arguments.images) for name in chosen}
+    figures: dict[str, dict[str, list[tuple[float, ...]]]] = {
+        name: {side: [] for side in by_side} for name, by_side in measurements.items()
+    }
     peaks = []
     for _ in range(arguments.rounds):
         peaks.append(sum(processes("peak", chosen[0], 2, 1)))
-        for name, own in made.items():
-            for side, run in own.items():
+        for name, by_side in measurements.items():
+            for side, run in by_side.items():
                 figures[name][side].append(run())
     print(
         f"peak of two threads {statistics.median(peaks):.0f} GFLOP/s ({min(peaks):.0f} - {max(peaks):.0f}); ms a run and step\n"
     )
-    for name, own_figures in figures.items():
-        print(table(name, own_figures, peaks) + "\n", flush=True)
+    for name, figures_by_side in figures.items():
+        print(table(name, figures_by_side, peaks) + "\n", flush=True)
     if arguments.json:
         content = {"machine": machine(), "versions": versions(), "peaks": peaks, "figures": figures}
         arguments.json.write_text(json.dumps(content, indent=2))

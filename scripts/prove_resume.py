@@ -22,14 +22,14 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def kill_at_random(folder: Path, overrides: list[str], seconds: float, chance: random.Random) -> str:
+def kill_at_random(folder: Path, overrides: list[str], seconds: float, generator: random.Random) -> str:
     """Start the sweep, end it at a moment of its work; tells how far it had come."""
     began = time.time()
     process = start(folder, overrides)
     before = len(list(folder.glob("*/metrics.json")))
     while not any(file.stat().st_mtime > began for file in folder.glob("*/status.json")) and process.poll() is None:
         time.sleep(0.05)
-    time.sleep(chance.uniform(0, seconds))
+    time.sleep(generator.uniform(0, seconds))
     process.send_signal(signal.SIGKILL)
     process.wait()
     time.sleep(0.5)  # workers end with their parent
@@ -46,10 +46,10 @@ def main() -> None:
     whole, broken = arguments.folder / "whole", arguments.folder / "broken"
     if start(whole, arguments.overrides).wait():
         sys.exit("the sweep itself fails")
-    chance = random.Random(0)
+    generator = random.Random(0)
     for number in range(arguments.kills):
-        told = kill_at_random(broken, arguments.overrides, arguments.seconds, chance)
-        print(f"kill {number + 1}: {told}", flush=True)
+        progress = kill_at_random(broken, arguments.overrides, arguments.seconds, generator)
+        print(f"kill {number + 1}: {progress}", flush=True)
     if start(broken, arguments.overrides).wait():
         sys.exit("the continued sweep fails")
     names = ["results.csv", "summary.csv"]

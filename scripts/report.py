@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from ockham.errors import UserError
 from ockham.record.screen import error_screen
-from ockham.report.analysis import results
+from ockham.report.analysis import analyse
 from ockham.report.export import export_epochs
 from ockham.report.page import comparison_lines, write_report
 from ockham.report.reading import read
@@ -51,14 +51,14 @@ def main() -> None:
 
 
 def compare(folders: list[Path], first: str, second: str) -> None:
-    found = results(read(folders).runs)
+    results = analyse(read(folders).runs)
     sides = []
     for text in (first, second):
         pairs = [part.partition("=") for part in text.split(",")]
         if not all(equals for _, equals, _ in pairs):
             raise UserError(f"--compare {text}: name options as setting=value, joined by commas")
-        sides.append(found.best(found.matching({key: value for key, _, value in pairs})))
-    print("\n".join(f"  {line}" for line in comparison_lines(found, *sides)))
+        sides.append(results.best(results.matching({key: value for key, _, value in pairs})))
+    print("\n".join(f"  {line}" for line in comparison_lines(results, *sides)))
 
 
 if __name__ == "__main__":

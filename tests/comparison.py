@@ -20,8 +20,8 @@ def assert_equal(first: Any, second: Any, place: str) -> None:
             assert_equal(first[key], second[key], f"{place}/{key}")
     elif isinstance(first, (list, tuple)):
         assert len(first) == len(second), place
-        for index, (own, other) in enumerate(zip(first, second, strict=True)):
-            assert_equal(own, other, f"{place}/{index}")
+        for index, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_equal(one, other, f"{place}/{index}")
     else:
         assert first == second, place
 
@@ -36,7 +36,7 @@ def scalars(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
 def assert_same_run(first: RunFolder, second: RunFolder, *, events: bool = True) -> None:
     for name in ("metrics.csv", "metrics.json"):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes(), name
-    for own, other in ((first.last_checkpoint, second.last_checkpoint), (first.best_checkpoint, second.best_checkpoint)):
-        assert_equal(vars(Checkpoint.load(own)), vars(Checkpoint.load(other)), own.name)
+    for one, other in ((first.last_checkpoint, second.last_checkpoint), (first.best_checkpoint, second.best_checkpoint)):
+        assert_equal(vars(Checkpoint.load(one)), vars(Checkpoint.load(other)), one.name)
     if events:
         assert scalars(first) == scalars(second)

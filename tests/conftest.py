@@ -32,15 +32,15 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("train", list(overrides))
 
 
-def make_job(folder: Path, *overrides: str) -> RunSpec:
-    """The job of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
+def make_spec(folder: Path, *overrides: str) -> RunSpec:
+    """The run of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("train", list(overrides), return_hydra_config=True)
     choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
-    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    run_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(task, folder / ".hydra" / "config.yaml")
-    return RunSpec(task, choices, overrides, RunFolder(folder))
+    OmegaConf.save(run_config, folder / ".hydra" / "config.yaml")
+    return RunSpec(run_config, choices, overrides, RunFolder(folder))
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def small_run(tmp_path: Path) -> Callable[..., RunFolder]:
     """Executes SMALL with further overrides in a folder of its own; returns that folder."""
 
     def run(*overrides: str, name: str = "run") -> RunFolder:
-        job = make_job(tmp_path / name, *SMALL, *overrides)
-        execute(job)
-        return job.folder
+        spec = make_spec(tmp_path / name, *SMALL, *overrides)
+        execute(spec)
+        return spec.folder
 
     return run
 

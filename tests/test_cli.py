@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from commands import Left, run_all
-from conftest import ROOT, SMALL, make_job
+from conftest import ROOT, SMALL, make_spec
 from data_files import write_images
 from ockham import schema
 from ockham.command.surroundings import gpu_is_absent
@@ -151,22 +151,22 @@ def test_a_mistake_is_one_screen_before_torch_is_imported(words: str, mistakes: 
 
 
 def test_a_finished_folder_is_not_written_over(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run", *SMALL)
-    execute(job)
-    before = {path: path.read_bytes() for path in sorted(job.folder.path.rglob("*")) if path.is_file()}
-    result = train("optimizer=sgd", f"hydra.run.dir={job.folder.path}")
+    spec = make_spec(tmp_path / "run", *SMALL)
+    execute(spec)
+    before = {path: path.read_bytes() for path in sorted(spec.folder.path.rglob("*")) if path.is_file()}
+    result = train("optimizer=sgd", f"hydra.run.dir={spec.folder.path}")
     assert result.returncode == 2
     assert "holds a finished run: choose another hydra.run.dir" in result.stderr
-    assert {path: path.read_bytes() for path in sorted(job.folder.path.rglob("*")) if path.is_file()} == before
+    assert {path: path.read_bytes() for path in sorted(spec.folder.path.rglob("*")) if path.is_file()} == before
 
 
 def begin(folder: Path) -> RunFolder:
     """A run of SMALL that was killed after its last epoch, before it was finished."""
-    job = make_job(folder, *SMALL)
-    execute(job)
+    spec = make_spec(folder, *SMALL)
+    execute(spec)
     (folder / "metrics.json").unlink()
-    job.folder.begin(run_key(schema.container(job.config)))
-    return job.folder
+    spec.folder.begin(run_key(schema.container(spec.config)))
+    return spec.folder
 
 
 def test_a_folder_with_another_run_begun_is_refused_with_the_differences(tmp_path: Path) -> None:
@@ -187,16 +187,16 @@ def test_the_same_command_again_finishes_what_was_begun(tmp_path: Path) -> None:
 
 
 def test_resume_lengthens_a_finished_run_and_refuses_what_would_make_it_another(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run", *SMALL)
-    execute(job)
-    commands = {word: [f"resume={job.folder.path}", word] for word in ("optimizer.lr=0.5", "seed=0", "trainer.max_epochs=2")}
+    spec = make_spec(tmp_path / "run", *SMALL)
+    execute(spec)
+    commands = {word: [f"resume={spec.folder.path}", word] for word in ("optimizer.lr=0.5", "seed=0", "trainer.max_epochs=2")}
     refused = run_all(commands, tmp_path)
     assert "optimizer.lr=0.5 would make it another run" in refused["optimizer.lr=0.5"].errors
     assert "has 4 epochs, 28 steps already" in refused["trainer.max_epochs=2"].errors
     assert {left.code for left in refused.values()} == {2}
     assert not any(left.imported_torch for left in refused.values())
-    assert train(f"resume={job.folder.path}", "trainer.max_epochs=6").returncode == 0
-    assert (job.folder.metrics()["last_epoch"], job.folder.state) == (6, "finished")
+    assert train(f"resume={spec.folder.path}", "trainer.max_epochs=6").returncode == 0
+    assert (spec.folder.metrics()["last_epoch"], spec.folder.state) == (6, "finished")
 
 
 def test_two_decays_at_once_are_warned_of(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from cases import CASES
 from comparison import assert_same_run
-from conftest import SMALL, make_job
+from conftest import SMALL, make_spec
 from ockham import build
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.record.folder import RunFolder
@@ -27,8 +27,8 @@ MEMBERS = [
 ]
 
 
-def jobs(folder: Path, *common: str) -> list[RunSpec]:
-    return [make_job(folder / str(n), *SMALL, "trainer=gpu", *own, *common) for n, own in enumerate(MEMBERS)]
+def specs(folder: Path, *common: str) -> list[RunSpec]:
+    return [make_spec(folder / str(n), *SMALL, "trainer=gpu", *overrides, *common) for n, overrides in enumerate(MEMBERS)]
 
 
 def assert_close(first: RunSpec, second: RunSpec, *, rtol: float) -> None:
@@ -41,17 +41,17 @@ def assert_close(first: RunSpec, second: RunSpec, *, rtol: float) -> None:
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_run_on_a_gpu_is_the_run_on_a_cpu(model: str, tmp_path: Path) -> None:
     settings = [*(override for override in SMALL if "hidden" not in override), f"model={model}", *CASES["model"][model]]
-    pair = [make_job(tmp_path / where, *settings, f"trainer={where}", "optimizer=adam", DOUBLE) for where in ("cpu", "gpu")]
-    for job in pair:
-        execute(job)
+    pair = [make_spec(tmp_path / where, *settings, f"trainer={where}", "optimizer=adam", DOUBLE) for where in ("cpu", "gpu")]
+    for spec in pair:
+        execute(spec)
     assert pair[1].folder.status()["device"] == torch.cuda.get_device_name(0)
     assert_close(*pair, rtol=1e-6)
 
 
 def test_a_member_on_a_gpu_is_the_single_run(tmp_path: Path) -> None:
-    alone, fused = jobs(tmp_path / "alone", DOUBLE), jobs(tmp_path / "fused", DOUBLE)
-    for job in alone:
-        execute(job)
+    alone, fused = specs(tmp_path / "alone", DOUBLE), specs(tmp_path / "fused", DOUBLE)
+    for spec in alone:
+        execute(spec)
     execute_group(fused, tmp_path / "group")
     for one, other in zip(alone, fused, strict=True):
         assert_close(one, other, rtol=1e-9)
@@ -59,10 +59,10 @@ def test_a_member_on_a_gpu_is_the_single_run(tmp_path: Path) -> None:
 
 def test_a_repetition_has_the_same_bits(tmp_path: Path) -> None:
     """Of single runs and of groups, in single precision."""
-    first, second = ([*jobs(tmp_path / name / "alone"), *jobs(tmp_path / name / "fused")] for name in "ab")
+    first, second = ([*specs(tmp_path / name / "alone"), *specs(tmp_path / name / "fused")] for name in "ab")
     for repetition in (first, second):
-        for job in repetition[: len(MEMBERS)]:
-            execute(job)
+        for spec in repetition[: len(MEMBERS)]:
+            execute(spec)
         execute_group(repetition[len(MEMBERS) :], tmp_path / "group")
     for one, other in zip(first, second, strict=True):
         assert_same_run(one.folder, other.folder, events=False)
@@ -70,7 +70,7 @@ def test_a_repetition_has_the_same_bits(tmp_path: Path) -> None:
 
 def test_the_images_are_on_a_gpu_once(tmp_path: Path) -> None:
     device = torch.device("cuda", 0)
-    splits = [build.splits_of(job.config).to(device) for job in jobs(tmp_path)]
+    splits = [build.splits_of(spec.config).to(device) for spec in specs(tmp_path)]
     assert len({split.train.pool.images.data_ptr() for split in splits}) == 1
     assert splits[0].train.pool.images.device == device
 

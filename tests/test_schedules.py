@@ -89,10 +89,10 @@ def test_plateau_reduces_as_torchs_does() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     reference = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, threshold=0.01, threshold_mode="abs")
     plateau = Plateau(gamma=0.5, patience=1, min_delta=0.01)
-    expected, found = [], []
+    expected, factors = [], []
     for epoch, value in enumerate(values, start=1):
         reference.step(value)
         expected.append(optimizer.param_groups[0]["lr"])
-        found.append(plateau(0, 1, values[:epoch]))
-    assert found == expected
+        factors.append(plateau(0, 1, values[:epoch]))
+    assert factors == expected
     assert expected[-1] < 0.2

@@ -40,14 +40,14 @@ def imported_parts(part: str) -> set[str]:
     """The parts of ockham that the code of a part imports, anywhere in it."""
     files = [SOURCE / f"{part}.py"] if (SOURCE / f"{part}.py").exists() else sorted((SOURCE / part).rglob("*.py"))
     assert files, part
-    found = set()
+    imported = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == "ockham":
-                found |= {alias.name for alias in node.names}
+                imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ockham."):
-                found.add(node.module.split(".")[1])
-    return found - {part, "errors"}
+                imported.add(node.module.split(".")[1])
+    return imported - {part, "errors"}
 
 
 @pytest.mark.parametrize("part", ALLOWED)
@@ -69,8 +69,8 @@ def test_instantiation_happens_in_one_file() -> None:
 
 def test_the_command_line_does_not_wait_for_torch() -> None:
     code = "import sys; sys.path.insert(0, 'src'); import ockham.cli, ockham.sweep.main; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "scipy", "altair", "optuna", "rich", "tensorboard"} & set(found)
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "scipy", "altair", "optuna", "rich", "tensorboard"} & set(loaded)
 
 
 def test_a_default_run_does_not_import_the_events_before_its_first_step() -> None:

@@ -13,12 +13,12 @@ class OckhamLauncher(Launcher):
     """Hands a batch of jobs to ockham.sweep.launcher.launch; Ockham's own sweeper goes to the executors directly."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.task, self.base = hydra_context, task_function, config
+        self.context, self.task_function, self.base = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ockham.sweep.launcher import launch
 
-        return launch(job_overrides, initial_job_idx, context=self.context, config=self.base, task=self.task)
+        return launch(job_overrides, initial_job_idx, context=self.context, config=self.base, task_function=self.task_function)
 
 
 ConfigStore.instance().store(

@@ -15,7 +15,7 @@ class OckhamSweeper(Sweeper):
     """Hands the overrides of `-m` to ockham.sweep.main.sweep, or where the application is not Ockham to a plain grid."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.context, self.task, self.base = hydra_context, task_function, config
+        self.context, self.task_function, self.base = hydra_context, task_function, config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -34,7 +34,7 @@ class OckhamSweeper(Sweeper):
             arguments,
             context=self.context,
             config=self.base,
-            task=self.task,
+            task_function=self.task_function,
             launch_batch=None if isinstance(self.launcher, OckhamLauncher) else launch_batch,
         )
 

@@ -103,35 +103,35 @@ def resolve(target: str, expected: type[T], *, setting: str, trust: Sequence[str
             f"if you trust it, add trust=[{module_name.partition('.')[0]}] on the command line"
         )
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        cls = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{setting}={target} cannot be found: {error}") from error
-    defined_in = str(getattr(found, "__module__", ""))
+    defined_in = str(getattr(cls, "__module__", ""))
     inside = any(defined_in == package or defined_in.startswith(f"{package}.") for package in allowed)
-    if not (inside and isinstance(found, type) and issubclass(found, expected)):
+    if not (inside and isinstance(cls, type) and issubclass(cls, expected)):
         raise UserError(f"{setting}={target} is not a {expected.__name__}, or is defined outside the allowed packages")
-    return found
+    return cls
 
 
 def _construct(config: DictConfig, path: str, expected: type[T], extra: Mapping[str, Any], drop: Sequence[str] = ()) -> T:
     """The object of the group at `path`, from its own settings and `extra`."""
     node = OmegaConf.select(config, path)
-    own = {str(key): value for key, value in container(node).items() if key != "_target_" and key not in drop}
+    settings = {str(key): value for key, value in container(node).items() if key != "_target_" and key not in drop}
     cls = resolve(_target_of(config, path), expected, setting=f"{path}._target_", trust=config.trust)
     accepted = inspect.signature(cls).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
-    unknown = [key for key in own if key not in accepted]
+    unknown = [key for key in settings if key not in accepted]
     if unknown and not takes_all:
         raise UserError(f"{path}.{unknown[0]} is no setting of {cls.__name__}: it takes {', '.join(accepted)}")
     missing = [
         key
         for key, parameter in accepted.items()
-        if parameter.default is parameter.empty and key not in own and key not in extra and parameter.kind not in (2, 4)
+        if parameter.default is parameter.empty and key not in settings and key not in extra and parameter.kind not in (2, 4)
     ]
     if missing:
         raise UserError(f"{path}.{missing[0]} is missing: {cls.__name__} needs it; set +{path}.{missing[0]}=...")
-    numbers = {key: float(value) for key, value in own.items() if type(value) is int and _takes_float(accepted.get(key))}
-    return cls(**extra, **{**own, **numbers})
+    numbers = {key: float(value) for key, value in settings.items() if type(value) is int and _takes_float(accepted.get(key))}
+    return cls(**extra, **{**settings, **numbers})
 
 
 def _takes_float(parameter: inspect.Parameter | None) -> bool:
@@ -173,15 +173,15 @@ def _source(config: DictConfig) -> Source:
 
 def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
     """The shape in which the model sees an image: data.shape where given, otherwise that of the images."""
-    stored = splits.train.image_shape
+    image_shape = splits.train.image_shape
     if config.data.shape is None:
-        return stored
-    wanted = tuple(config.data.shape)
-    if torch.Size(wanted).numel() != torch.Size(stored).numel():
+        return image_shape
+    shape = tuple(config.data.shape)
+    if torch.Size(shape).numel() != torch.Size(image_shape).numel():
         raise UserError(
-            f"data.shape={list(wanted)} does not hold the {torch.Size(stored).numel()} numbers of an image {stored}"
+            f"data.shape={list(shape)} does not hold the {torch.Size(image_shape).numel()} numbers of an image {image_shape}"
         )
-    return wanted
+    return shape
 
 
 def model_of(config: DictConfig, shape: Sequence[int], num_classes: int, streams: Streams) -> nn.Module:
@@ -201,11 +201,11 @@ def _words(config: DictConfig, group: str) -> str:
     return " ".join(f"{group}.{key}={value}" for key, value in settings.items() if key != "_target_")
 
 
-def trained_model(config: DictConfig, spec: InputSpec, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+def trained_model(config: DictConfig, input_spec: InputSpec, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     """The model of a run folder from its configuration and checkpoint alone, ready to evaluate."""
     streams = Streams(config.seed)
-    model = model_of(config, spec.shape, len(spec.classes), streams)
-    context = Context(streams=streams, num_samples=1, num_classes=len(spec.classes))
+    model = model_of(config, input_spec.shape, len(input_spec.classes), streams)
+    context = Context(streams=streams, num_samples=1, num_classes=len(input_spec.classes))
     attach(regularizers_of(config), model, context)  # they may have added parameters
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model.to(dtype=dtype, memory_format=memory_format_of(model))  # type: ignore[call-overload]
@@ -249,28 +249,28 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     )
 
 
-def _accelerator(wanted: str) -> str:
+def _accelerator(setting: str) -> str:
     """cuda or cpu; Apple's GPUs lack float64, in which metrics are summed, and are not used."""
     available = torch.cuda.is_available()
-    if wanted == "gpu" and not available:
+    if setting == "gpu" and not available:
         raise UserError("trainer.accelerator=gpu, but torch sees no CUDA GPU here: set trainer=cpu or trainer=auto")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    return "cuda" if available and setting != "cpu" else "cpu"
 
 
-def _devices(wanted: int | str, accelerator: str) -> int:
+def _devices(setting: int | str, accelerator: str) -> int:
     present = torch.cuda.device_count() if accelerator == "cuda" else None
-    if wanted == "auto":
+    if setting == "auto":
         return present or 2
-    assert isinstance(wanted, int)
-    if present is not None and wanted > present:
-        raise UserError(f"trainer.devices={wanted}, but torch sees {present} GPUs: set trainer.devices={present}")
-    return wanted
+    assert isinstance(setting, int)
+    if present is not None and setting > present:
+        raise UserError(f"trainer.devices={setting}, but torch sees {present} GPUs: set trainer.devices={present}")
+    return setting
 
 
 def _check_num_classes(config: DictConfig, splits: Splits) -> None:
-    stated, present = config.data.num_classes, len(splits.classes)
-    if stated is not None and stated != present:
-        raise UserError(f"data.num_classes={stated}, but the data have {present} classes: leave it out")
+    configured, present = config.data.num_classes, len(splits.classes)
+    if configured is not None and configured != present:
+        raise UserError(f"data.num_classes={configured}, but the data have {present} classes: leave it out")
 
 
 def _check_batch_norm(built: Run) -> None:

@@ -105,12 +105,12 @@ def _groups() -> str:
     return "\n".join(f"  {group}: {', '.join(options(group))}" for group in groups())
 
 
-def execute(run: Callable[[DictConfig], float], config: DictConfig) -> float:
+def execute(task_function: Callable[[DictConfig], float], config: DictConfig) -> float:
     """The objective of one job. Where it is the only one, an error or a divergence ends the program; a sweep goes on."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return run(config)
+        return task_function(config)
     try:
-        objective = run(config)
+        objective = task_function(config)
     except UserError as error:
         _leave(MISTAKE, str(error))
     except Exception as error:  # here, since Hydra would print a line of its own
@@ -124,19 +124,19 @@ class CheckCallback(Callback):
     """Checks a run before Hydra writes anything into its folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        run_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         overrides = config.hydra.overrides.task
         try:
             folder = RunFolder(config.hydra.run.dir)
             check_folder("hydra.run.dir", folder.path)
             if config.resume is not None:
-                task = continued_config(folder, overrides, trust=config.trust)
+                run_config = continued_config(folder, overrides, trust=config.trust)
             else:
                 check_resumable(folder)
-                _check_no_sweep(task)
+                _check_no_sweep(run_config)
                 if folder.has_begun:
-                    _check_same(folder, task)
-            content = schema.container(task)
+                    _check_same(folder, run_config)
+            content = schema.container(run_config)
             schema.check(content)
             check_surroundings(content, overrides)
             if is_readable(folder):

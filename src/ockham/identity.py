@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ockham.core.datasets import KNOWN
+from ockham.core.datasets import SIZES
 from ockham.schema import RANGES, SWEEP_SETTINGS, Content, leaves
 
 #: Settings that repeat a configuration.
@@ -23,7 +23,7 @@ def computed(content: Content) -> dict[str, Any]:
     """The settings by dotted path that decide what a run computes, seed and fold among them."""
     kept = {path: value for path, value in leaves(content) if path.partition(".")[0] not in NOT_COMPUTED}
     kept = {path: value for path, value in kept.items() if f".{RANGES}." not in path}
-    if kept.get("data._target_") in KNOWN:  # their content is fixed by checksums: the root only says where they lie
+    if kept.get("data._target_") in SIZES:  # their content is fixed by checksums: the root only says where they lie
         kept.pop("data.root", None)
     return kept
 

@@ -46,8 +46,8 @@ class Noise:
 
     def begin(self, epoch: int) -> None:
         self._epoch = epoch
-        for own in self._generators.values():
-            own.manual_seed(derive(self.seed, self.purpose, epoch))
+        for generator in self._generators.values():
+            generator.manual_seed(derive(self.seed, self.purpose, epoch))
 
     def on(self, device: torch.device) -> torch.Generator:
         """The generator of the current epoch on `device`."""

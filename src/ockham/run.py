@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
-from ockham.core.selection import Outcome, cost, maximised
+from ockham.core.selection import Criterion, cost, maximised
 from ockham.data import Augment, InputSpec, Normalize, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
@@ -91,25 +91,25 @@ class Run:
     def maximise(self) -> bool:
         return maximised(self.settings.objective)
 
-    def costs(self, history: Sequence[Outcome]) -> list[float]:
+    def costs(self, history: Sequence[Criterion]) -> list[float]:
         """The objective of every epoch as a number to be minimised."""
-        return [cost(outcome, maximise=self.maximise)[0] for outcome in history]
+        return [cost(criterion, maximise=self.maximise)[0] for criterion in history]
 
-    def outcome(self, scalars: Mapping[str, float]) -> Outcome:
+    def criterion(self, scalars: Mapping[str, float]) -> Criterion:
         """What an epoch is judged by."""
-        return Outcome(scalars[self.settings.objective], scalars["val/loss"])
+        return Criterion(scalars[self.settings.objective], scalars["val/loss"])
 
-    def is_better(self, outcome: Outcome, than: Outcome) -> bool:
+    def is_better(self, criterion: Criterion, than: Criterion) -> bool:
         """Whether an epoch is selected rather than an earlier one."""
-        return cost(outcome, maximise=self.maximise) < cost(than, maximise=self.maximise)
+        return cost(criterion, maximise=self.maximise) < cost(than, maximise=self.maximise)
 
-    def stops(self, history: Sequence[Outcome]) -> bool:
+    def stops(self, history: Sequence[Criterion]) -> bool:
         """Whether a regularizer ends the run after these epochs."""
         stopping = [regularizer for regularizer in self.regularizers if has_hook(regularizer, "stop")]
         costs = self.costs(history) if stopping else []  # of thousands of epochs they take their time
         return any(regularizer.stop(costs) for regularizer in stopping)
 
-    def seen_by_schedule(self, history: Sequence[Outcome]) -> list[float]:
+    def seen_by_schedule(self, history: Sequence[Criterion]) -> list[float]:
         """The costs of the epochs so far, where the schedule depends on them."""
         return self.costs(history) if self.schedule.depends_on_results else []
 

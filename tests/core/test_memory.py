@@ -42,6 +42,6 @@ def test_the_limit_of_a_control_group_counts(line: str, folder: str, limit: str,
 
 
 def test_this_machine_has_memory() -> None:
-    found = available_bytes()
-    assert found is not None
-    assert found > MIB
+    available = available_bytes()
+    assert available is not None
+    assert available > MIB

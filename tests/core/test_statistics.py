@@ -93,11 +93,11 @@ def test_the_number_of_pairs_has_the_power_that_it_claims() -> None:
 
 def test_a_comparison_is_paired() -> None:
     rising = [0.1, 0.5, 0.9]
-    found = compare([0.11, 0.511, 0.909], rising)
-    assert found.distinguishable
-    assert found.mean == pytest.approx(0.01)
-    assert found.p == pytest.approx(stats.ttest_rel([0.11, 0.511, 0.909], rising).pvalue)
-    assert found.sign_flip_p == 2 / 2**3
+    comparison = compare([0.11, 0.511, 0.909], rising)
+    assert comparison.distinguishable
+    assert comparison.mean == pytest.approx(0.01)
+    assert comparison.p == pytest.approx(stats.ttest_rel([0.11, 0.511, 0.909], rising).pvalue)
+    assert comparison.sign_flip_p == 2 / 2**3
     assert compare([0.3], [0.2]).distinguishable is False
     same = compare([value + 0.01 for value in rising], rising)
     assert same.distinguishable is False, "three equal differences have no spread to be judged by"
@@ -126,12 +126,15 @@ def test_what_is_not_finite_is_no_evidence(bad: float) -> None:
     assert math.isnan(paired_t_p(values))
     assert pairs_needed(values) is None
     for first, second in ((values, [0.1, 0.1, 0.1]), ([0.1, 0.1, 0.1], values), (values, values)):
-        found = compare(first, second)
-        assert not found.is_finite
-        assert not found.distinguishable
-        assert not found.spread_is_known
-        assert found.pairs_needed is None
-        assert all(math.isnan(number) for number in (found.mean, found.low, found.high, found.p, found.sign_flip_p))
+        comparison = compare(first, second)
+        assert not comparison.is_finite
+        assert not comparison.distinguishable
+        assert not comparison.spread_is_known
+        assert comparison.pairs_needed is None
+        assert all(
+            math.isnan(number)
+            for number in (comparison.mean, comparison.low, comparison.high, comparison.p, comparison.sign_flip_p)
+        )
     assert math.isnan(compare([math.inf, 1.0], [1.0, math.inf]).mean)
 
 

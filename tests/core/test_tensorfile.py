@@ -35,11 +35,11 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
     for place in range(0, len(whole), 7):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
-            found = tensorfile.load(file)
+            content = tensorfile.load(file)
         except DamagedFileError:
             noticed += 1
         else:
-            assert_equal(found, CONTENT, "content")
+            assert_equal(content, CONTENT, "content")
     assert noticed > 20
 
 

@@ -68,11 +68,11 @@ def test_mixup_mixes_images_and_labels_alike() -> None:
 
 
 def test_mixup_draws_from_beta() -> None:
-    own = draw()
+    generator = draw()
     x = torch.eye(2).view(2, 1, 1, 2)
     shares = []
     for _ in range(2000):
-        mixed, _ = Mixup(alpha=0.4)(x, torch.arange(2), generator=own, black=(0.0,), num_classes=2)
+        mixed, _ = Mixup(alpha=0.4)(x, torch.arange(2), generator=generator, black=(0.0,), num_classes=2)
         shares.append(mixed[0, 0, 0, 0])
     share = torch.stack(shares)
     # With probability 1/2 a sample is its own partner; otherwise l ~ Beta(0.4, 0.4), of variance 1 / (4 (2 alpha + 1)).

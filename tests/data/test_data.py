@@ -135,8 +135,8 @@ def test_a_selection_is_taken_in_batches_and_parts_as_its_images_are() -> None:
         assert torch.equal(chosen.images, images)
         assert torch.equal(torch.cat(list(chosen.split(7))), images)
         places = torch.tensor([3, 0, 3])
-        for found, expected in zip(chosen.batch(places), (images[places], chosen.labels[places]), strict=True):
-            assert torch.equal(found, expected)
+        for actual, expected in zip(chosen.batch(places), (images[places], chosen.labels[places]), strict=True):
+            assert torch.equal(actual, expected)
         assert torch.equal(chosen.probe(10).images, images[:: len(images) // 10])
         assert torch.equal(chosen[chosen.labels == 1].images, images[chosen.labels == 1])
         fitted, expected_fit = Normalize.fit(chosen, (1,)), Normalize.fit(images, (1,))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import ROOT, SMALL, make_job
+from conftest import ROOT, SMALL, make_spec
 from ockham.execute import execute
 from ockham.lit.module import shares
 from ockham.record.folder import RunFolder
@@ -44,7 +44,7 @@ def test_a_last_batch_that_ranks_share_unevenly_ends_and_trains_as_one(tmp_path:
     two = start(*settings, f"hydra.run.dir={tmp_path / 'two'}")
     _, errors = two.communicate(timeout=120)
     assert two.returncode == 0, errors
-    one = make_job(tmp_path / "one", *SMALL, *settings, "trainer.max_epochs=2")
+    one = make_spec(tmp_path / "one", *SMALL, *settings, "trainer.max_epochs=2")
     execute(one)
     for alone, shared in zip(one.folder.epochs(), RunFolder(tmp_path / "two").epochs(), strict=True):
         assert alone == pytest.approx(shared, rel=1e-9)

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from conftest import SMALL, make_job
+from conftest import SMALL, make_spec
 from ockham import build
 from ockham.fused import group
 from ockham.fused.determinism import deterministic
@@ -57,9 +57,9 @@ def test_a_group_trains_in_it(accelerator: str, expected: bool, tmp_path: Path, 
         raise Seen
 
     monkeypatch.setattr(group.Group, "__init__", start)
-    job = make_job(tmp_path / "run", *SMALL)
-    run = build.run(job.config)
+    spec = make_spec(tmp_path / "run", *SMALL)
+    run = build.run(spec.config)
     run = replace(run, settings=replace(run.settings, accelerator=accelerator))
     with pytest.raises(Seen):
-        group.train_group([group.Member(run, Ledger(job))], tmp_path / "group")
+        group.train_group([group.Member(run, Ledger(spec))], tmp_path / "group")
     assert seen == [expected]

@@ -16,12 +16,12 @@ from omegaconf import OmegaConf
 
 from cases import CASES
 from comparison import assert_same_run, scalars
-from conftest import ROOT, compose, make_job
+from conftest import ROOT, compose, make_spec
 from ockham import schema
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import group as group_module
 from ockham.fused import updates
-from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition
+from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition_jobs
 from ockham.optim.rules import RULES, Hyper, Rule, State, rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
@@ -78,23 +78,23 @@ def reg(name: str) -> list[str]:
     return [*([] if " " in name else [f"reg={name}"]), *REGULARIZERS[name]]
 
 
-def make_jobs(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
-    bases = [[o for o in BASE if not ("model=linear" in own and "hidden" in o)] for own in members]
-    return [make_job(folder / str(n), *base, *own) for n, (base, own) in enumerate(zip(bases, members, strict=True))]
+def make_specs(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
+    bases = [[o for o in BASE if not ("model=linear" in member and "hidden" in o)] for member in members]
+    return [make_spec(folder / str(n), *base, *member) for n, (base, member) in enumerate(zip(bases, members, strict=True))]
 
 
 def run_group(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
-    """The members as one group; their jobs."""
-    jobs = make_jobs(folder / "fused", members)
-    execute_group(jobs, folder / "group")
-    return jobs
+    """The members as one group, as they were asked for."""
+    specs = make_specs(folder / "fused", members)
+    execute_group(specs, folder / "group")
+    return specs
 
 
 def run_both(folder: Path, members: Sequence[Sequence[str]]) -> tuple[list[RunSpec], list[RunSpec]]:
-    """The members alone and as one group; the jobs of both."""
-    alone = make_jobs(folder / "alone", members)
-    for job in alone:
-        execute(job)
+    """The members alone, and as one group."""
+    alone = make_specs(folder / "alone", members)
+    for spec in alone:
+        execute(spec)
     return alone, run_group(folder, members)
 
 
@@ -122,8 +122,8 @@ def assert_close(alone: RunFolder, fused: RunFolder, *, rtol: float = 1e-9) -> N
         if one.optimizer is None or other.optimizer is None:
             assert one.optimizer is other.optimizer is None
             continue
-        for group, own in zip(one.optimizer["param_groups"], other.optimizer["param_groups"], strict=True):
-            assert own == {**group, "lr": pytest.approx(group["lr"])}
+        for expected, group in zip(one.optimizer["param_groups"], other.optimizer["param_groups"], strict=True):
+            assert group == {**expected, "lr": pytest.approx(expected["lr"])}
         for index, state in one.optimizer["state"].items():
             for key, value in state.items():
                 if value is not None:
@@ -199,9 +199,10 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path, mon
     divide by next to nothing. The form of rules rounds in other places, so that it is held to this with noise on the inputs.
     """
     base = [*common, "trainer.precision=64-true"]
-    mixed = [own for own in MIXED if not ("optimizer=muon" in own and "model=linear" in common)]  # it has no hidden weights
+    # Muon needs hidden weights.
+    mixed = [member for member in MIXED if not ("optimizer=muon" in member and "model=linear" in common)]
     common_reg = [override for override in common if override.startswith("reg=")]
-    members = [[*(o for o in own if not (o.startswith(("reg=", "reg.")) and common_reg)), *base] for own in mixed]
+    members = [[*(o for o in member if not (o.startswith(("reg=", "reg.")) and common_reg)), *base] for member in mixed]
     use("native", monkeypatch)
     alone, native = run_both(tmp_path, members)
     use("rules", monkeypatch)
@@ -225,9 +226,9 @@ def test_folds_of_unequal_size_make_a_group(tmp_path: Path) -> None:
 
 def test_folds_write_a_checkpoint_of_their_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    jobs = [make_job(tmp_path / str(fold), *BASE, "trainer.max_epochs=2", "cv=4", f"fold={fold}") for fold in range(2)]
-    execute_group(jobs, tmp_path / "group")
-    assert [job.folder.state for job in jobs] == ["finished"] * 2
+    specs = [make_spec(tmp_path / str(fold), *BASE, "trainer.max_epochs=2", "cv=4", f"fold={fold}") for fold in range(2)]
+    execute_group(specs, tmp_path / "group")
+    assert [spec.folder.state for spec in specs] == ["finished"] * 2
 
 
 def test_in_single_precision_accuracies_agree(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_a_step_compiles_to_what_it_is(
     assert None not in updates._programs.values()
     for one, other in zip(alone, fused, strict=True):
         assert_close(one.folder, other.folder)
-    broken = [make_job(tmp_path / "broken" / str(n), *BASE, *own) for n, own in enumerate(members)]
+    broken = [make_spec(tmp_path / "broken" / str(n), *BASE, *member) for n, member in enumerate(members)]
     assert kill_and_continue(broken, tmp_path / "broken-group", monkeypatch, kills=2) == 3
     assert len(updates._programs) == 2, "no other program was needed"
     for one, other in zip(fused, broken, strict=True):
@@ -281,10 +282,10 @@ def test_what_cannot_be_compiled_runs_as_it_is(caplog: pytest.LogCaptureFixture)
 
 def test_a_member_that_diverges_changes_not_a_bit_of_its_neighbours(tmp_path: Path) -> None:
     def group(name: str, lr: str) -> list[RunSpec]:
-        own = [["optimizer=sgd", f"optimizer.lr={rate}"] for rate in ("0.1", lr, "0.05", "0.02", "0.01")]
-        jobs = [make_job(tmp_path / name / str(n), *BASE, *settings) for n, settings in enumerate(own)]
-        execute_group(jobs, tmp_path / f"{name}-group")
-        return jobs
+        rates = [["optimizer=sgd", f"optimizer.lr={rate}"] for rate in ("0.1", lr, "0.05", "0.02", "0.01")]
+        specs = [make_spec(tmp_path / name / str(n), *BASE, *overrides) for n, overrides in enumerate(rates)]
+        execute_group(specs, tmp_path / f"{name}-group")
+        return specs
 
     calm, wild = group("calm", "0.1"), group("wild", "1e30")
     assert wild[1].folder.state == "diverged"
@@ -298,7 +299,7 @@ class Killed(BaseException):
     pass
 
 
-def kill_and_continue(jobs: Sequence[RunSpec], checkpoints: Path, monkeypatch: pytest.MonkeyPatch, *, kills: int) -> int:
+def kill_and_continue(specs: Sequence[RunSpec], checkpoints: Path, monkeypatch: pytest.MonkeyPatch, *, kills: int) -> int:
     """Kill the group at each of its first checkpoints, one after every epoch; returns how often it was begun."""
     save = group_module.Group._save
 
@@ -315,7 +316,7 @@ def kill_and_continue(jobs: Sequence[RunSpec], checkpoints: Path, monkeypatch: p
                 if attempts <= kills:
                     dying.setattr(group_module.Group, "_save", save_and_die)
                 with contextlib.suppress(Killed):
-                    execute_group(jobs, checkpoints)
+                    execute_group(specs, checkpoints)
     return attempts
 
 
@@ -337,14 +338,14 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
     ]
     longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, *CLIPPED)
     whole, broken = (
-        [make_job(tmp_path / name / str(n), *BASE, *longer, *own) for n, own in enumerate(members)] for name in "ab"
+        [make_spec(tmp_path / name / str(n), *BASE, *longer, *member) for n, member in enumerate(members)] for name in "ab"
     )
     execute_group(whole, tmp_path / "a-group")
     assert kill_and_continue(broken, tmp_path / "b-group", monkeypatch, kills=4) == 5
     for one, other in zip(whole, broken, strict=True):
         assert one.folder.state == other.folder.state
         for name in ("metrics.csv", "metrics.json"):
-            files = [job.folder.path / name for job in (one, other)]
+            files = [spec.folder.path / name for spec in (one, other)]
             assert files[0].exists() == files[1].exists()
             assert not files[0].exists() or files[0].read_bytes() == files[1].read_bytes()
         if one.folder.state == "finished":
@@ -353,25 +354,25 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
 
 def test_a_member_is_continued_and_evaluated_as_a_single_run(tmp_path: Path) -> None:
     """Made longer, a member goes on as the run does that was alone from the beginning."""
-    own = [[f"optimizer={optimizer}", "schedule=constant", "trainer.precision=64-true"] for optimizer in ("adam", "nadam")]
-    alone, fused = run_both(tmp_path, own)
+    members = [[f"optimizer={optimizer}", "schedule=constant", "trainer.precision=64-true"] for optimizer in ("adam", "nadam")]
+    alone, fused = run_both(tmp_path, members)
     for one, member in zip(alone, fused, strict=True):
-        for job in (one, member):
-            job.folder.end("failed", error="made longer")
-            job.config.trainer.max_epochs = 5
-            execute(job)
+        for spec in (one, member):
+            spec.folder.end("failed", error="made longer")
+            spec.config.trainer.max_epochs = 5
+            execute(spec)
         assert len(member.folder.epochs()) == 5
         assert_close(one.folder, member.folder)
     command = [sys.executable, "scripts/evaluate.py", str(fused[0].folder.path)]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert f"test/acc {fused[0].folder.metrics()['test/acc']}" in told
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"test/acc {fused[0].folder.metrics()['test/acc']}" in printed
 
 
 # -- the plan ------------------------------------------------------------------------------------------------------------
 
 
 def contents(*overrides: Sequence[str]) -> list[dict[str, Any]]:
-    return [schema.container(compose(*own)) for own in overrides]
+    return [schema.container(compose(*line)) for line in overrides]
 
 
 def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
@@ -389,13 +390,13 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
     )
     for _ in range(50):
         jobs = [{**chance.choice(kinds), "seed": chance.randrange(3)} for _ in range(chance.randrange(1, 40))]
-        made = partition(jobs, slots=chance.randrange(1, 5))
-        assert sorted([*made.alone, *(job for group in made.groups for job in group)]) == list(range(len(jobs)))
-        for group in made.groups:
+        partition = partition_jobs(jobs, slots=chance.randrange(1, 5))
+        assert sorted([*partition.alone, *(job for group in partition.groups for job in group)]) == list(range(len(jobs)))
+        for group in partition.groups:
             assert len(group) >= 2
             assert len({json.dumps([jobs[job][key] for key in COMMON]) for job in group}) == 1
             assert len(group) <= cap(jobs[group[0]])
-        assert partition(jobs, slots=2) == partition(jobs, slots=2)
+        assert partition_jobs(jobs, slots=2) == partition_jobs(jobs, slots=2)
 
 
 def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
@@ -403,10 +404,10 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     size = cap(job)
     for count in (2, size, size + 1, 3 * size, 3 * size + 1):
         jobs = [{**job, "seed": seed} for seed in range(count)]
-        groups = partition(jobs, slots=1).groups
+        groups = partition_jobs(jobs, slots=1).groups
         assert len(groups) == -(-count // size)
         assert max(map(len, groups)) - min(map(len, groups)) <= 1
-    assert [len(group) for group in partition([job] * 8, slots=2).groups] == [4, 4]
+    assert [len(group) for group in partition_jobs([job] * 8, slots=2).groups] == [4, 4]
 
 
 def test_the_memory_there_is_bounds_groups() -> None:
@@ -421,8 +422,8 @@ def test_the_memory_there_is_bounds_groups() -> None:
     assert member_bytes(accumulated) - member_bytes(wide) == 4 * 2 * 99 * 32 * 784
     jobs = [{**full, "seed": seed} for seed in range(8)]
     room = PROCESS_BYTES + 4 * 2**20 + 3 * member_bytes(full)
-    assert [len(group) for group in partition(jobs, slots=2, memory=2 * room).groups] == [2, 3, 3]
-    alone = partition(jobs, slots=1, memory=PROCESS_BYTES).alone
+    assert [len(group) for group in partition_jobs(jobs, slots=2, memory=2 * room).groups] == [2, 3, 3]
+    alone = partition_jobs(jobs, slots=1, memory=PROCESS_BYTES).alone
     assert len(alone) == 8
     assert "no room for two" in alone[0]
 
@@ -458,7 +459,7 @@ def test_seeds_without_an_order_or_noise_share_their_batches(tmp_path: Path, mon
 )
 def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None:
     (job,) = contents(overrides)
-    assert reason in partition([job, job], slots=1).alone[0]
+    assert reason in partition_jobs([job, job], slots=1).alone[0]
 
 
 # -- from the command line -----------------------------------------------------------------------------------------------
@@ -567,10 +568,10 @@ def test_what_a_file_each_adds_is_fused(tmp_path: Path, monkeypatch: pytest.Monk
     described = contents(*members)
     for content in described:
         schema.check(content)
-    assert partition(described, slots=1).alone[0] == "Adamax has no rule"
+    assert partition_jobs(described, slots=1).alone[0] == "Adamax has no rule"
     numbers = {"lr": 2e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0}
     monkeypatch.setitem(RULES, "torch.optim.Adamax", Rule(adamax, None, ("exp_avg", "exp_inf"), numbers, adamax_corrections))
-    assert partition(described, slots=1).groups == ((0, 1, 2),)
+    assert partition_jobs(described, slots=1).groups == ((0, 1, 2),)
     for form in ("native", "rules"):
         use(form, monkeypatch)
         alone, fused = run_both(tmp_path / form, members)

@@ -55,9 +55,9 @@ def test_members_that_differ_in_numbers_are_one_call() -> None:
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_hook_over_members_is_the_hook_of_each(*, shared: bool) -> None:
     x, limits = torch.randn(1 if shared else 3, 5, 4), torch.tensor([0.1, 0.7, 5.0])
-    found = over_members(lambda limit, x: MaxNorm(limit).project(x), limits, x)
+    projected = over_members(lambda limit, x: MaxNorm(limit).project(x), limits, x)
     expected = [MaxNorm(float(limit)).project(x[0 if shared else row]) for row, limit in enumerate(limits)]
-    torch.testing.assert_close(found, torch.stack(expected))
+    torch.testing.assert_close(projected, torch.stack(expected))
 
 
 def test_members_without_a_regularizer_get_nothing_of_it_even_where_it_has_no_value() -> None:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from cases import CASES
-from conftest import SMALL, compose, make_job
+from conftest import SMALL, compose, make_spec
 from ockham import build
 from ockham.core.metrics import evaluate
 from ockham.data.batches import order
@@ -30,14 +30,14 @@ def weights_of(folder: RunFolder) -> dict[str, Tensor]:
 
 
 def assert_same_weights(first: RunFolder, second: RunFolder, *, relative: float) -> None:
-    for (name, own), (other_name, other) in zip(weights_of(first).items(), weights_of(second).items(), strict=True):
+    for (name, one), (other_name, other) in zip(weights_of(first).items(), weights_of(second).items(), strict=True):
         assert name == other_name
-        torch.testing.assert_close(own, other, rtol=relative, atol=relative * 1e-2)
+        torch.testing.assert_close(one, other, rtol=relative, atol=relative * 1e-2)
 
 
 def differ(first: RunFolder, second: RunFolder) -> bool:
     pairs = zip(weights_of(first).values(), weights_of(second).values(), strict=True)
-    return any(not torch.allclose(own, other, rtol=1e-4) for own, other in pairs)
+    return any(not torch.allclose(one, other, rtol=1e-4) for one, other in pairs)
 
 
 def by_hand(run: Run, optimizer: torch.optim.Optimizer, penalty: Callable[[], Tensor] | None = None) -> None:
@@ -115,7 +115,7 @@ def test_mixed_precision_trains_nearly_as_single_precision(small_run: RunSmall) 
 
 def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
     strength, samples = 0.01, 500
-    job = make_job(
+    spec = make_spec(
         tmp_path / "run",
         *("model=linear", "optimizer=lbfgs", "reg=l2", f"reg.l2.strength={strength}", f"data.train_samples={samples}"),
         *(
@@ -129,8 +129,8 @@ def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
             DOUBLE,
         ),
     )
-    execute(job)
-    splits = build.splits_of(job.config)
+    execute(spec)
+    splits = build.splits_of(spec.config)
     torch.set_default_dtype(torch.float64)
     normalize = build.Normalize.fit(splits.train.images, (1, 28, 28))
     torch.set_default_dtype(torch.float32)
@@ -140,11 +140,11 @@ def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
     reference = LogisticRegression(C=1 / (2 * strength * samples), solver="newton-cg", tol=1e-9, max_iter=1000).fit(
         x, splits.train.labels
     )
-    last = weights_of(job.folder)
+    last = weights_of(spec.folder)
     logits = test @ last["output.weight"].numpy().T + last["output.bias"].numpy()
-    own = np.exp(logits - logits.max(axis=1, keepdims=True))
-    own /= own.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(own, reference.predict_proba(test), atol=2e-4)
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, reference.predict_proba(test), atol=2e-4)
     np.testing.assert_allclose(last["output.weight"].numpy(), reference.coef_, atol=2e-4)
 
 
@@ -172,10 +172,10 @@ def test_lbfgs_beats_gradient_descent(small_run: RunSmall) -> None:
 def test_every_option_trains(tmp_path: Path, group: str, option: str) -> None:
     # model.hidden of SMALL belongs to the mlp alone.
     base = [override for override in SMALL if group != "model" or not override.startswith("model.")]
-    job = make_job(tmp_path / "run", *base, f"{group}={option}", *CASES[group][option])
-    execute(job)
-    assert tuple(job.folder.metrics()) == FINAL_METRICS
-    rows = job.folder.epochs()
+    spec = make_spec(tmp_path / "run", *base, f"{group}={option}", *CASES[group][option])
+    execute(spec)
+    assert tuple(spec.folder.metrics()) == FINAL_METRICS
+    rows = spec.folder.epochs()
     assert rows[-1]["train/objective"] < rows[0]["train/objective"]
 
 
@@ -223,19 +223,19 @@ def test_two_devices_train_as_one(small_run: RunSmall) -> None:
     one = small_run(*settings, name="one")
     two = small_run(*settings, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=2", name="two")
     assert_same_weights(one, two, relative=1e-9)
-    for own, other in zip(one.epochs(), two.epochs(), strict=True):
-        assert own == pytest.approx(other, rel=1e-9)
+    for row, other_row in zip(one.epochs(), two.epochs(), strict=True):
+        assert row == pytest.approx(other_row, rel=1e-9)
     assert two.status()["state"] == "finished"
 
 
 def test_divergence_is_a_result_with_its_epoch(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run", *SMALL, "optimizer=sgd", "optimizer.lr=1e30")
-    assert math.isnan(execute(job))
-    status = job.folder.status()
+    spec = make_spec(tmp_path / "run", *SMALL, "optimizer=sgd", "optimizer.lr=1e30")
+    assert math.isnan(execute(spec))
+    status = spec.folder.status()
     assert status["state"] == "diverged"
     assert "after epoch 1" in status["error"]["message"]
-    assert len(job.folder.epochs()) == 1
-    assert not job.folder.metrics()
+    assert len(spec.folder.epochs()) == 1
+    assert not spec.folder.metrics()
 
 
 def test_two_regularizers_with_one_seed_see_the_same_batches(small_run: RunSmall) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cases import CASES, REFERENCES
-from conftest import SMALL, compose, make_job
+from conftest import SMALL, compose, make_spec
 from ockham import build, schema
 from ockham.errors import UserError
 from ockham.execute import execute
@@ -195,14 +195,14 @@ def test_an_optimizer_of_torch_needs_nothing_but_its_yaml(tmp_path: Path) -> Non
     (tmp_path / "conf" / "optimizer" / "rprop.yaml").write_text(
         "_target_: torch.optim.Rprop\nlr: 1e-3\netas: [0.5, 1.2]\nstep_sizes: [1e-6, 50]\n"
     )
-    job = make_job(
+    spec = make_spec(
         tmp_path / "run", f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "optimizer=rprop", *SMALL, "data.batch_size=full"
     )
-    assert schema.check(schema.container(job.config)) == []
-    assert why_alone(schema.container(job.config)) == "Rprop has no rule"
-    execute(job)
-    rows = job.folder.epochs()
+    assert schema.check(schema.container(spec.config)) == []
+    assert why_alone(schema.container(spec.config)) == "Rprop has no rule"
+    execute(spec)
+    rows = spec.folder.epochs()
     assert rows[-1]["train/objective"] < rows[0]["train/objective"]
-    job.config.optimizer.etas = [2.0, 3.0]
+    spec.config.optimizer.etas = [2.0, 3.0]
     with pytest.raises(UserError, match="Rprop refuses its settings"):
-        build.optimizer_of(job.config)(make_model())
+        build.optimizer_of(spec.config)(make_model())

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from cases import REFERENCES
-from conftest import compose, make_job
+from conftest import compose, make_spec
 from ockham import build, schema
 from ockham.core.parameters import named_parameters, weight_norm, zero_fraction
 from ockham.execute import execute
@@ -176,18 +176,18 @@ def test_a_run_reaches_the_minimum_too(tmp_path: Path) -> None:
     """The path of the command: model=linear on real images, full batch."""
     torch.set_default_dtype(torch.float32)
     samples = 100
-    job = make_job(
+    spec = make_spec(
         tmp_path,
         *("model=linear", "optimizer=nesterov", "optimizer.lr=0.05", "reg=l1", "reg.l1.strength=0.1", "schedule=constant"),
         *(f"data.train_samples={samples}", "data.batch_size=full", "trainer.max_epochs=400", "trainer.precision=64-true"),
         "logger=csv",
     )
-    execute(job)
+    execute(spec)
     torch.set_default_dtype(torch.float64)
-    run = build.run(job.config)
+    run = build.run(spec.config)
     x = run.normalize(run.splits.train.images).flatten(1)
     y = run.splits.train.labels
-    run.model.load_state_dict(Checkpoint.load(job.folder.last_checkpoint).model)
+    run.model.load_state_dict(Checkpoint.load(spec.folder.last_checkpoint).model)
     reg = L1(0.1)
     best = fista(reg, x, y)
     assert objective(run.model.double(), reg, x, y) == pytest.approx(objective(best, reg, x, y), rel=1e-3)

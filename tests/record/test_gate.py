@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commands import run_all
-from conftest import make_job
+from conftest import make_spec
 from ockham.build import optimizer_of
 from ockham.errors import UserError
 from ockham.record.resume import checked_overrides, stored_config
@@ -53,8 +53,8 @@ def test_a_foreign_sweep_cannot_widen_the_allowlist(tmp_path: Path) -> None:
 
 
 def test_a_foreign_run_cannot_widen_the_allowlist(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run", "trust=[evil]", "optimizer._target_=evil.Evil")
-    config = stored_config(job.folder, [], trust=[])
+    spec = make_spec(tmp_path / "run", "trust=[evil]", "optimizer._target_=evil.Evil")
+    config = stored_config(spec.folder, [], trust=[])
     assert config.trust == []
     with pytest.raises(UserError, match=r"evil\.Evil is outside the packages"):
         optimizer_of(config)

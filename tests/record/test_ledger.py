@@ -16,7 +16,7 @@ import torch
 
 import ockham.lit
 from comparison import assert_same_run
-from conftest import ROOT, SMALL, make_job
+from conftest import ROOT, SMALL, make_spec
 from ockham import build
 from ockham.core.files import DamagedFileError
 from ockham.errors import UserError
@@ -47,7 +47,7 @@ def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ru
     monkeypatch.setattr(ledger, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
 
     def crash(name: str, *overrides: str) -> RunSpec:
-        spec = make_job(tmp_path / name, *SMALL, *overrides)
+        spec = make_spec(tmp_path / name, *SMALL, *overrides)
         with monkeypatch.context() as crashing:
             crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[CrashAfter(3)]))
             with pytest.raises(MemoryError):
@@ -59,7 +59,7 @@ def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ru
 
 @pytest.fixture
 def whole(tmp_path: Path) -> RunFolder:
-    spec = make_job(tmp_path / "whole", *SMALL)
+    spec = make_spec(tmp_path / "whole", *SMALL)
     execute(spec)
     return spec.folder
 
@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_of_a_group_is_named_and_the_state_before_it_taken(
 ) -> None:
     monkeypatch.setattr(group, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     specs = {
-        name: [make_job(tmp_path / name / str(n), *SMALL, f"optimizer={o}") for n, o in enumerate(("sgd", "adam"))]
+        name: [make_spec(tmp_path / name / str(n), *SMALL, f"optimizer={o}") for n, o in enumerate(("sgd", "adam"))]
         for name in ("whole", "broken")
     }
     execute_group(specs["whole"], tmp_path / "whole-group")
@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_of_a_group_is_named_and_the_state_before_it_taken(
 
 
 def test_a_run_that_cannot_be_built_has_a_status(tmp_path: Path) -> None:
-    spec = make_job(tmp_path / "run", *SMALL, "model.hidden=[4]", "optimizer=muon", "model.hidden=[]")
+    spec = make_spec(tmp_path / "run", *SMALL, "model.hidden=[4]", "optimizer=muon", "model.hidden=[]")
     with pytest.raises(UserError, match="hidden layers"):
         execute(spec)
     status = spec.folder.status()
@@ -177,7 +177,8 @@ def test_a_run_that_cannot_be_built_has_a_status(tmp_path: Path) -> None:
 def test_a_member_that_cannot_be_built_fails_by_itself(tmp_path: Path) -> None:
     wrong = ["optimizer=muon", "model.hidden=[]"]
     specs = [
-        make_job(tmp_path / str(n), *SMALL, *own) for n, own in enumerate((["model.hidden=[]"], wrong, ["seed=1", wrong[1]]))
+        make_spec(tmp_path / str(n), *SMALL, *overrides)
+        for n, overrides in enumerate((["model.hidden=[]"], wrong, ["seed=1", wrong[1]]))
     ]
     execute_group(specs, tmp_path / "group")
     assert [spec.folder.state for spec in specs] == ["finished", "failed", "finished"]
@@ -185,7 +186,7 @@ def test_a_member_that_cannot_be_built_fails_by_itself(tmp_path: Path) -> None:
 
 
 def test_pruning_is_asked_when_all_members_have_written_their_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    specs = [make_job(tmp_path / str(n), *SMALL, f"seed={n}") for n in range(3)]
+    specs = [make_spec(tmp_path / str(n), *SMALL, f"seed={n}") for n in range(3)]
     seen: list[list[int]] = []
 
     def prune(costs: Any) -> bool:
@@ -277,7 +278,7 @@ def test_an_emptied_configuration_is_written_again_by_the_command(tmp_path: Path
 
 def test_what_is_built_last_is_still_after_the_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder says that the run has begun before anything of it is built."""
-    spec = make_job(tmp_path / "run", *SMALL)
+    spec = make_spec(tmp_path / "run", *SMALL)
     states: list[str | None] = []
     build_run = build.run
 

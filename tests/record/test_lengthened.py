@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comparison import assert_same_run
-from conftest import SMALL, make_job
+from conftest import SMALL, make_spec
 from ockham.errors import UserError
 from ockham.execute import execute
 from ockham.record.folder import RunFolder
@@ -17,9 +17,9 @@ from ockham.record.resume import continued_config, stored_config
 BASE = tuple(override for override in SMALL if override != "logger=csv")
 
 
-def lengthened(job: RunSpec, override: str) -> RunSpec:
-    """The job of `python train.py resume=<its folder> <override>`."""
-    return replace(job, config=stored_config(job.folder, [override], trust=[]), overrides=(override,))
+def lengthened(spec: RunSpec, override: str) -> RunSpec:
+    """The run of `python train.py resume=<its folder> <override>`."""
+    return replace(spec, config=stored_config(spec.folder, [override], trust=[]), overrides=(override,))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_a_lengthened_run_is_the_one_that_was_longer_from_the_start(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
-    short = make_job(tmp_path / "short", *BASE, *overrides, "trainer.max_epochs=2")
-    long = make_job(tmp_path / "long", *BASE, *overrides, "trainer.max_epochs=4")
+    short = make_spec(tmp_path / "short", *BASE, *overrides, "trainer.max_epochs=2")
+    long = make_spec(tmp_path / "long", *BASE, *overrides, "trainer.max_epochs=4")
     execute(short)
     assert short.folder.state == "finished"
     execute(lengthened(short, "trainer.max_epochs=4"))
@@ -50,9 +50,9 @@ UNBOUNDED = ("max_steps: 14", "max_steps: null")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
     """A run of two epochs of seven steps, under a schedule that could go on."""
-    job = make_job(tmp_path_factory.mktemp("finished") / "run", *SMALL, "trainer.max_epochs=2", "trainer.max_steps=14")
-    execute(job)
-    return job
+    spec = make_spec(tmp_path_factory.mktemp("finished") / "run", *SMALL, "trainer.max_epochs=2", "trainer.max_steps=14")
+    execute(spec)
+    return spec
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_what_cannot_be_lengthened_is_refused_and_left_as_it_is(
 
 
 def test_a_run_whose_last_epoch_was_cut_is_not_lengthened(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run", *SMALL, "trainer.max_steps=10")
-    execute(job)
+    spec = make_spec(tmp_path / "run", *SMALL, "trainer.max_steps=10")
+    execute(spec)
     with pytest.raises(UserError, match="was cut by trainer.max_steps"):
-        continued_config(job.folder, ["trainer.max_steps=20"], trust=[])
+        continued_config(spec.folder, ["trainer.max_steps=20"], trust=[])
 
 
 def test_a_run_of_a_sweep_is_not_lengthened(finished: RunSpec) -> None:

@@ -147,9 +147,9 @@ def test_status_tells_why_a_run_failed(tmp_path: Path) -> None:
     ],
 )
 def test_a_loss_that_no_training_has_is_divergence(objective: float, loss: float, reason: str | None) -> None:
-    told = divergence({"train/objective": objective, "val/loss": loss})
-    assert (told or "").startswith(reason or "")
-    assert (told is None) == (reason is None)
+    described = divergence({"train/objective": objective, "val/loss": loss})
+    assert (described or "").startswith(reason or "")
+    assert (described is None) == (reason is None)
 
 
 def test_the_highest_loss_is_where_single_precision_loses_the_nat() -> None:

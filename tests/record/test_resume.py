@@ -14,7 +14,7 @@ from tensorboard.summary.writer.event_file_writer import AtomicCounter
 import ockham.lit
 from cases import CASES
 from comparison import assert_same_run, scalars
-from conftest import ROOT, SMALL, make_job
+from conftest import ROOT, SMALL, make_spec
 from ockham.execute import execute
 from ockham.lit import fit
 from ockham.record.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def test_a_continued_run_is_the_uninterrupted_one(
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     model = [] if group == "model" else ["model.hidden=[16]"]
     overrides = (*BASE, *model, f"{group}={option}", *CASES[group][option])
-    whole, broken = (make_job(tmp_path / name, *overrides) for name in ("whole", "broken"))
+    whole, broken = (make_spec(tmp_path / name, *overrides) for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
         crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[Crash()]))
@@ -68,7 +68,7 @@ def test_a_continued_run_is_the_uninterrupted_one(
 def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
-    whole, broken = (make_job(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
+    whole, broken = (make_spec(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
         crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[Crash()]))
@@ -85,21 +85,21 @@ def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monk
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(9))
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    job = make_job(tmp_path / "run", *BASE, "model.hidden=[16]")
+    spec = make_spec(tmp_path / "run", *BASE, "model.hidden=[16]")
     with monkeypatch.context() as crashing:
         crashing.setattr(ockham.lit, "fit", partial(fit, callbacks=[Crash()]))
         with pytest.raises(MemoryError):
-            execute(job)
-    execute(job)
-    assert [step for step, _ in scalars(job.folder)["val/loss"]] == [7, 14, 21, 28]
-    assert [step for step, _ in scalars(job.folder)["test/acc"]] == [28]
+            execute(spec)
+    execute(spec)
+    assert [step for step, _ in scalars(spec.folder)["val/loss"]] == [7, 14, 21, 28]
+    assert [step for step, _ in scalars(spec.folder)["test/acc"]] == [28]
 
 
 def test_two_identical_runs_are_identical(tmp_path: Path) -> None:
-    jobs = [make_job(tmp_path / name, *SMALL, "reg=[dropout,input_noise]", "augment=mixup") for name in "ab"]
-    for job in jobs:
-        execute(job)
-    assert_same_run(jobs[0].folder, jobs[1].folder, events=False)
+    specs = [make_spec(tmp_path / name, *SMALL, "reg=[dropout,input_noise]", "augment=mixup") for name in "ab"]
+    for spec in specs:
+        execute(spec)
+    assert_same_run(specs[0].folder, specs[1].folder, events=False)
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:

@@ -95,12 +95,12 @@ def test_penalty_and_gradient_over_weights_and_not_biases(reg: Regularizer, form
     expected = sum(formula(weight) for weight in matrices(model))
     torch.testing.assert_close(penalty, expected)
     parameters = list(model.parameters())
-    found = torch.autograd.grad(penalty, parameters, allow_unused=True)
-    wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
-    for own, other in zip(found, wanted, strict=True):
-        assert (own is None) == (other is None)
-        if own is not None:
-            torch.testing.assert_close(own, other)
+    gradients = torch.autograd.grad(penalty, parameters, allow_unused=True)
+    expected_gradients = torch.autograd.grad(expected, parameters, allow_unused=True)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        assert (gradient is None) == (expected_gradient is None)
+        if gradient is not None:
+            torch.testing.assert_close(gradient, expected_gradient)
 
 
 def _group_sum(weight: torch.Tensor) -> torch.Tensor:
@@ -134,8 +134,8 @@ def is_minimum(prox: torch.Tensor, start: torch.Tensor, penalty: object) -> bool
     def value(z: torch.Tensor) -> torch.Tensor:
         return 0.5 * (z - start).square().sum() + penalty(z)
 
-    own = generator(0, "probe")
-    nearby = (prox + 1e-4 * torch.randn(prox.shape, generator=own) for _ in range(300))
+    random_generator = generator(0, "probe")
+    nearby = (prox + 1e-4 * torch.randn(prox.shape, generator=random_generator) for _ in range(300))
     return all(value(z) >= value(prox) - 1e-12 for z in nearby)
 
 
@@ -380,8 +380,10 @@ def test_kl_sparsity_is_the_divergence_of_mean_activations(*, convolutional: boo
             mean = torch.distributions.Bernoulli(activation[:, unit].mean())
             expected = expected + 0.3 * torch.distributions.kl_divergence(torch.distributions.Bernoulli(0.1), mean)
     torch.testing.assert_close(penalty, expected)
-    (own,), (wanted,) = (torch.autograd.grad(p, [next(model.parameters())], retain_graph=True) for p in (penalty, expected))
-    torch.testing.assert_close(own, wanted)
+    (gradient,), (expected_gradient,) = (
+        torch.autograd.grad(p, [next(model.parameters())], retain_graph=True) for p in (penalty, expected)
+    )
+    torch.testing.assert_close(gradient, expected_gradient)
 
 
 def test_kl_sparsity_needs_sigmoids() -> None:
@@ -400,21 +402,21 @@ def test_total_penalty_sums_all_also_the_proximal_ones(model: nn.Module) -> None
     images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8)
     regs = (L1(0.1), L2(0.2), ConfidencePenalty(0.3), Dropout(0.5))
     attach(regs, model, context())
-    found = total_penalty(regs, model, images, lambda x: x.double() / 255)
+    measured = total_penalty(regs, model, images, lambda x: x.double() / 255)
     model.eval()
     logits = model(images.double() / 255)
     expected = sum(0.1 * w.abs().sum() + 0.2 * w.square().sum() for w in matrices(model))
     expected -= 0.3 * torch.distributions.Categorical(logits=logits).entropy().mean()
-    assert found == pytest.approx(float(expected.detach()), rel=1e-12)
+    assert measured == pytest.approx(float(expected.detach()), rel=1e-12)
 
 
 def test_noise_is_the_same_for_one_seed_whatever_else_is_regularized() -> None:
     def masks(*others: Regularizer) -> torch.Tensor:
         torch.manual_seed(0)
         model = MLP((30,), 3, hidden=[40])
-        own = context()
-        attach([*others, Dropout(0.5, input_rate=0.5)], model, own)
-        own.streams.begin(2)
+        run_context = context()
+        attach([*others, Dropout(0.5, input_rate=0.5)], model, run_context)
+        run_context.streams.begin(2)
         seen = []
         model.hidden[0].linear.register_forward_hook(lambda m, inputs, out: seen.append(inputs[0]))
         model(torch.ones(10, 30))

@@ -26,11 +26,11 @@ from conftest import ROOT, SMALL
 from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
-from ockham.report.analysis import behind_best, effects, importance, pareto, results
+from ockham.report.analysis import analyse, behind_best, effects, importance, pareto
 from ockham.report.export import export_epochs
-from ockham.report.figures import Figure, figures
+from ockham.report.figures import Figure, draw_figures
 from ockham.report.page import comparison_lines, write_report
-from ockham.report.reading import Run, Runs, read
+from ockham.report.reading import RecordedRun, RecordedRuns, read
 from ockham.sweep.summary import sweep_result
 
 MIXED = ("optimizer=sgd,adam", "reg=none,l1,dropout", "reg.l1.strength=1e-5,1e-2", "seeds=3", "logger=tensorboard")
@@ -61,16 +61,16 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def run(values: dict[str, str], objective: float, *, seed: int = 0, state: str = "finished", **metrics: float) -> Run:
+def run(values: dict[str, str], objective: float, *, seed: int = 0, state: str = "finished", **metrics: float) -> RecordedRun:
     """A run as it is read, without a folder."""
     names = ("objective", "val/acc", "val/loss", "train/acc", "test/acc", "test/loss")
     numbers = dict.fromkeys(names, objective) | {"zero_fraction": 0.0, "steps": 10.0, "flops": 1e9, **metrics}
-    return Run(
+    return RecordedRun(
         path=Path("somewhere"),
         state=state,
         values=values,
         overrides=tuple(f"{key}={text}" for key, text in values.items()),
-        configuration=json.dumps(values),
+        configuration_key=json.dumps(values),
         replicate=(seed, None),
         objective="val/acc",
         metrics=numbers,
@@ -80,7 +80,7 @@ def run(values: dict[str, str], objective: float, *, seed: int = 0, state: str =
     )
 
 
-def seeded(accuracies: dict[str, list[float]]) -> list[Run]:
+def seeded(accuracies: dict[str, list[float]]) -> list[RecordedRun]:
     """Runs over seeds of `optimizer reg` configurations, by their accuracies."""
     runs = []
     for name, values in accuracies.items():
@@ -89,9 +89,9 @@ def seeded(accuracies: dict[str, list[float]]) -> list[Run]:
     return runs
 
 
-def figure(name: str, runs: Sequence[Run]) -> Figure:
-    (drawn,) = [figure for figure in figures(results(runs)) if figure.name == name]
-    return drawn
+def figure(name: str, runs: Sequence[RecordedRun]) -> Figure:
+    (selected,) = [figure for figure in draw_figures(analyse(runs)) if figure.name == name]
+    return selected
 
 
 def rows_of(figure: Figure) -> list[dict[str, Any]]:
@@ -110,9 +110,9 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
     low, high = float(best["objective low"]), float(best["objective high"])
     assert f"(95% interval {low:.4f} to {high:.4f}, n = 3)" in text
     assert f"optimizer={best['optimizer']}" in text.split("```")[1], "the command repeats the winner"
-    drawn = {file.stem for file in (swept / "report").iterdir()}
-    assert drawn == {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance", "cost"} & drawn
-    assert {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance"} <= drawn
+    pictures = {file.stem for file in (swept / "report").iterdir()}
+    assert pictures == {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance", "cost"} & pictures
+    assert {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance"} <= pictures
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in (swept / "report").iterdir())
     for address in ("src=", "http-equiv", "@import"):
         assert address not in page.split("<script>")[0], "nothing is fetched"
@@ -148,8 +148,8 @@ def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("jobs", [["0"], ["0", "3"]])
 def test_figures_without_intervals_have_no_layer_for_them(swept: Path, jobs: list[str]) -> None:
-    drawn = figures(results(read([swept / job for job in jobs]).runs))
-    (curves,) = [figure for figure in drawn if figure.name == "curves"]
+    figures = draw_figures(analyse(read([swept / job for job in jobs]).runs))
+    (curves,) = [figure for figure in figures if figure.name == "curves"]
     assert all("layer" not in chart for chart in curves.specification["hconcat"])
 
 
@@ -170,13 +170,13 @@ def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> N
     (copied / "12" / "metrics.json").write_text('{"objective": "high"}')
     (copied / "13" / "status.json").write_text("{}")
     broken = ("0", "1", "2", "4", "5", "7", "8", "9", "10", "11", "12", "13")
-    found = read([copied])
-    assert {path.name for path, _ in found.problems} == set(broken)
-    reasons = {path.name: reason for path, reason in found.problems}
+    recorded = read([copied])
+    assert {path.name for path, _ in recorded.problems} == set(broken)
+    reasons = {path.name: reason for path, reason in recorded.problems}
     assert "status.json is damaged: it holds no settings" in reasons["7"]
     assert reasons["8"].startswith("metrics.json lacks train/acc, val/acc")
-    assert found.waiting == 1
-    assert len(found.runs) == 24 - len(broken) - 1
+    assert recorded.waiting == 1
+    assert len(recorded.runs) == 24 - len(broken) - 1
     result = script(copied, "--output", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     text = (tmp_path / "out" / "report.md").read_text()
@@ -201,7 +201,7 @@ def test_values_from_folders_are_text_wherever_they_stand(tmp_path: Path) -> Non
     hostile = "<!--<script><img src=x onerror=alert(1)>|`"
     runs = [run({"optimizer": "adam", "reg": reg}, 0.9, seed=seed) for reg in ("none", hostile) for seed in range(3)]
     runs = [replace(one, path=Path("javascript:alert(1)"), overrides=(f"{hostile}```",)) for one in runs]
-    write_report(Runs(runs), hostile, tmp_path, pictures=False)
+    write_report(RecordedRuns(runs), hostile, tmp_path, pictures=False)
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     assert "<img" not in page
     assert "<img" not in text.replace(text.split("````")[1], ""), "but in the block of code, which is none"
@@ -210,10 +210,10 @@ def test_values_from_folders_are_text_wherever_they_stand(tmp_path: Path) -> Non
 
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
-    for folder, told in ((tmp_path, "no run has begun"), (tmp_path / "absent", "is no folder")):
+    for folder, message in ((tmp_path, "no run has begun"), (tmp_path / "absent", "is no folder")):
         result = script(folder)
         assert (result.returncode, result.stdout) == (2, "")
-        assert told in result.stderr
+        assert message in result.stderr
         assert "Traceback" not in result.stderr
 
 
@@ -270,12 +270,12 @@ def test_compare_pairs_seeds(swept: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "told"), [("reg=l3", "there are: reg=dropout, reg=l1, reg=none"), ("l2", "name options as setting=value")]
+    ("side", "message"), [("reg=l3", "there are: reg=dropout, reg=l1, reg=none"), ("l2", "name options as setting=value")]
 )
-def test_compare_names_what_there_is(swept: Path, side: str, told: str) -> None:
+def test_compare_names_what_there_is(swept: Path, side: str, message: str) -> None:
     result = script(swept, "--compare", side, "reg=none")
     assert result.returncode == 2
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
@@ -290,12 +290,12 @@ def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
         reg, _, strength = name.partition("=")
         settings = {"optimizer": "adam", "reg": reg} | ({"reg.l1.strength": strength} if strength else {})
         runs += [run(settings, value, seed=seed) for seed, value in enumerate(values)]
-    found = effects(results(runs))
-    assert {(effect.regularizer, effect.chosen.values.get("reg.l1.strength")) for effect in found} == {
+    judged = effects(analyse(runs))
+    assert {(effect.regularizer, effect.chosen.values.get("reg.l1.strength")) for effect in judged} == {
         ("l1", "2"),
         ("dropout", ""),
     }
-    by_reg = {effect.regularizer: effect for effect in found}
+    by_reg = {effect.regularizer: effect for effect in judged}
     expected = corrected([compare(accuracies[name], accuracies["none"]) for name in ("l1=2", "dropout")])
     assert [by_reg[reg].comparison for reg in ("l1", "dropout")] == expected
 
@@ -311,21 +311,21 @@ FAMILY = {
 
 
 def test_there_is_one_answer_to_what_is_behind(tmp_path: Path) -> None:
-    found = results(seeded(FAMILY))
+    results = analyse(seeded(FAMILY))
     best = FAMILY["adam none"]
     raw = {name: stats.ttest_rel(best, values).pvalue for name, values in FAMILY.items() if values is not best}
     adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
     assert raw["adam l1"] < 0.05 < adjusted["adam l1"], "the case in which interval and correction disagree"
-    compared = behind_best(found, found.finished)
+    compared = behind_best(results, results.finished)
     by_name = {f"{c.values['optimizer']} {c.values['reg']}": comparison for c, comparison in compared}
     assert {name: comparison.p for name, comparison in by_name.items()} == pytest.approx(adjusted)
     assert {name for name, comparison in by_name.items() if comparison.distinguishable} == {"adam l2"}
-    write_report(Runs(seeded(FAMILY)), "family", tmp_path, pictures=False)
+    write_report(RecordedRuns(seeded(FAMILY)), "family", tmp_path, pictures=False)
     text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
     for shown in (text, page):
         assert "Behind it beyond chance: 1 of 3 others" in shown
         assert "interval that excludes 0" not in shown
-    effect = {e.regularizer: e.comparison for e in effects(found)}
+    effect = {e.regularizer: e.comparison for e in effects(results)}
     raw_effects = holm([raw["adam l1"], raw["adam l2"]])
     assert [effect["l1"].p, effect["l2"].p] == pytest.approx(raw_effects)
     for reg in ("l1", "l2"):
@@ -333,25 +333,25 @@ def test_there_is_one_answer_to_what_is_behind(tmp_path: Path) -> None:
         (row,) = [line for line in section.splitlines() if line.startswith(f"| adam | {reg} |")]
         assert ("worse: p" in row) == effect[reg].distinguishable
     assert "With 5 pairs the p of the sign-flip test is never below 0.062" in text
-    lines = comparison_lines(found, *(found.matching({"optimizer": "adam", "reg": reg})[0] for reg in ("none", "l2")))
+    lines = comparison_lines(results, *(results.matching({"optimizer": "adam", "reg": reg})[0] for reg in ("none", "l2")))
     assert lines[-1] == f"better: p {raw['adam l2']:.2g}", "one comparison that was asked for by itself"
 
 
 def test_single_runs_say_nothing_about_chance(tmp_path: Path) -> None:
     write_report(
-        Runs([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path, pictures=False
+        RecordedRuns([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path, pictures=False
     )
     assert "cannot be said: it takes more seeds" in (tmp_path / "report.md").read_text()
 
 
 def test_a_result_that_is_not_finite_is_no_winner_and_no_evidence(tmp_path: Path) -> None:
     runs = seeded({"adam none": [0.9, math.nan, 0.92], "sgd none": [0.5, 0.6, 0.55], "gd none": [0.5, 0.5, 0.56]})
-    found = results(runs)
-    assert [c.values["optimizer"] for c in found.configurations] == ["sgd", "gd", "adam"]
-    lines = comparison_lines(found, *(found.matching({"optimizer": name})[0] for name in ("adam", "sgd")))
+    results = analyse(runs)
+    assert [c.values["optimizer"] for c in results.configurations] == ["sgd", "gd", "adam"]
+    lines = comparison_lines(results, *(results.matching({"optimizer": name})[0] for name in ("adam", "sgd")))
     assert lines[-1] == "not comparable: a result is not finite"
     assert "nan" not in " ".join(lines[1:])
-    write_report(Runs(runs), "x", tmp_path)
+    write_report(RecordedRuns(runs), "x", tmp_path)
     assert "Best on validation: sgd" in (tmp_path / "report.md").read_text()
 
 
@@ -364,12 +364,12 @@ def test_the_matrix_colours_what_exceeds_chance_only() -> None:
     )
     assert rows["sgd none"] == pytest.approx(best)
     noise = {name: values for name, values in FAMILY.items() if name != "adam l2"} | {"sgd l1": FAMILY["sgd none"]}
-    drawn = figure("matrix", seeded(noise))
-    assert len({row["shade"] for row in rows_of(drawn)}) == 1
-    assert '"scheme": "blues"' not in json.dumps(drawn.specification)
+    matrix = figure("matrix", seeded(noise))
+    assert len({row["shade"] for row in rows_of(matrix)}) == 1
+    assert '"scheme": "blues"' not in json.dumps(matrix.specification)
 
 
-def cost_axes(runs: Sequence[Run]) -> list[str]:
+def cost_axes(runs: Sequence[RecordedRun]) -> list[str]:
     charts = figure("cost", runs).specification["concat"]
     return [chart["layer"][0]["encoding"]["x"]["field"] for chart in charts]
 
@@ -388,10 +388,10 @@ def test_seconds_are_compared_only_of_runs_that_had_their_process_to_themselves(
     assert "3 of 3 configurations did not" in figure("cost", shared).text
     mixed = [*shared[:1], *runs[1:]]
     assert cost_axes(mixed) == ["steps", "samples", "seconds"]
-    drawn = figure("cost", mixed).specification
-    points = drawn["datasets"][drawn["concat"][2]["layer"][1]["data"]["name"]]
+    specification = figure("cost", mixed).specification
+    points = specification["datasets"][specification["concat"][2]["layer"][1]["data"]["name"]]
     assert {row["configuration"] for row in points} == {"sgd", "adam"}
-    write_report(Runs(mixed), "x", tmp_path, pictures=False)
+    write_report(RecordedRuns(mixed), "x", tmp_path, pictures=False)
     lines = (tmp_path / "report.md").read_text().partition("## Configurations")[2].splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     column = table[0].index("train s")
@@ -399,7 +399,7 @@ def test_seconds_are_compared_only_of_runs_that_had_their_process_to_themselves(
 
 
 def test_the_same_run_in_two_folders_is_no_further_evidence(swept: Path, copied: Path, tmp_path: Path) -> None:
-    once, twice = (results(read(folders).runs) for folders in ([swept], [swept, copied]))
+    once, twice = (analyse(read(folders).runs) for folders in ([swept], [swept, copied]))
     assert [configuration.n for configuration in twice.configurations] == [3] * 8
     assert (once.repeated, twice.repeated) == (0, 24)
     assert [c.mean("objective") for c in once.configurations] == [c.mean("objective") for c in twice.configurations]
@@ -409,7 +409,7 @@ def test_the_same_run_in_two_folders_is_no_further_evidence(swept: Path, copied:
 
 def test_curves_end_with_the_last_epoch() -> None:
     epochs = [{"epoch": float(number)} for number in range(1, 31)]
-    (configuration,) = results([replace(run({}, 0.9), epochs=epochs)]).configurations
+    (configuration,) = analyse([replace(run({}, 0.9), epochs=epochs)]).configurations
     assert [rows[0]["epoch"] for rows in configuration.curves(30)] == list(range(1, 31))
     assert [rows[0]["epoch"] for rows in configuration.curves(8)] == [2, 6, 10, 14, 18, 22, 26, 30]
 
@@ -417,7 +417,7 @@ def test_curves_end_with_the_last_epoch() -> None:
 def test_incomplete_configurations_stand_behind_complete_ones() -> None:
     runs = [run({"reg": "none"}, 0.9, seed=0), run({"reg": "none"}, 0.9, seed=1)]
     runs += [run({"reg": "l2"}, 0.99, seed=0), run({"reg": "l2"}, 0.0, seed=1, state="diverged")]
-    winner = results(runs).winner
+    winner = analyse(runs).winner
     assert winner is not None
     assert winner.values["reg"] == "none"
 
@@ -428,7 +428,7 @@ def test_the_setting_that_decides_is_important() -> None:
         for index, o in enumerate(("sgd", "adam", "rmsprop"))
         for s in (1, 2, 3, 4)
     ]
-    shares = importance(results(runs))
+    shares = importance(analyse(runs))
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["optimizer"] > 0.9
 
@@ -444,11 +444,11 @@ def test_the_strength_figure_holds_errors_of_both_splits(swept: Path) -> None:
         if row["optimizer"] == "adam" and row["reg"] == "l1":
             for split in ("train", "val"):
                 expected.setdefault((float(row["reg.l1.strength"]), split), []).append(1 - float(row[f"{split}/acc"]))
-    drawn = {(row["strength"], row["split"]): row for row in rows if row["optimizer"] == "adam"}
-    assert drawn.keys() == expected.keys()
+    plotted = {(row["strength"], row["split"]): row for row in rows if row["optimizer"] == "adam"}
+    assert plotted.keys() == expected.keys()
     for key, values in expected.items():
-        assert drawn[key]["mean"] == pytest.approx(sum(values) / 3)
-        assert (drawn[key]["low"], drawn[key]["high"]) == pytest.approx(t_interval(values))
+        assert plotted[key]["mean"] == pytest.approx(sum(values) / 3)
+        assert (plotted[key]["low"], plotted[key]["high"]) == pytest.approx(t_interval(values))
 
 
 def test_export_has_a_row_an_epoch(swept: Path, tmp_path: Path) -> None:
@@ -467,7 +467,7 @@ def test_export_has_a_row_an_epoch(swept: Path, tmp_path: Path) -> None:
 def test_exported_texts_are_no_formulas(tmp_path: Path) -> None:
     epochs = [dict.fromkeys(("epoch", "step", *EPOCH_SCALARS), -0.5)]
     values = {"name": '=HYPERLINK("http://x")', "shift": "-0.25", "list": "[-1,2]", "at": "@x", "+key": "+1e3"}
-    export_epochs(Runs([replace(run(values, 0.9), epochs=epochs)]), tmp_path / "epochs.csv")
+    export_epochs(RecordedRuns([replace(run(values, 0.9), epochs=epochs)]), tmp_path / "epochs.csv")
     (row,) = table(tmp_path, "epochs.csv")
     assert row["name"] == '\'=HYPERLINK("http://x")'
     assert (row["shift"], row["list"], row["at"], row["'+key"]) == ("-0.25", "[-1,2]", "'@x", "+1e3")
@@ -563,9 +563,9 @@ def alone_and_fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_configuration_alone_and_in_a_group_is_one(alone_and_fused: Path, tmp_path: Path) -> None:
     off, on = (read([alone_and_fused / fuse]) for fuse in ("off", "on"))
-    assert [one.configuration for one in off.runs] == [one.configuration for one in on.runs]
+    assert [one.configuration_key for one in off.runs] == [one.configuration_key for one in on.runs]
     assert [one.values for one in off.runs] == [one.values for one in on.runs]
-    both = results([*off.runs, *on.runs])
+    both = analyse([*off.runs, *on.runs])
     assert (len(both.configurations), both.repeated) == (2, 2)
     shown = {fuse: hparams(alone_and_fused / fuse) for fuse in ("off", "on")}
     assert shown["off"][0].hparam_infos == shown["on"][0].hparam_infos

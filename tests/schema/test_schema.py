@@ -5,7 +5,7 @@ import torch
 
 from conftest import compose
 from ockham import schema
-from ockham.core.datasets import KNOWN
+from ockham.core.datasets import SIZES
 from ockham.data import Mnist5k
 from ockham.errors import UserError
 
@@ -106,7 +106,7 @@ def test_what_is_possible_passes_without_a_word(words: str) -> None:
 
 
 def test_the_sizes_that_are_known_before_reading_are_those_of_the_data() -> None:
-    source, sizes = Mnist5k().load(), KNOWN["ockham.data.Mnist5k"]
+    source, sizes = Mnist5k().load(), SIZES["ockham.data.Mnist5k"]
     assert source.val is not None
     labels = torch.cat([source.train.labels, source.val.labels])
     assert (len(source.train), len(source.val), len(source.classes)) == (sizes.train, sizes.val, sizes.num_classes)

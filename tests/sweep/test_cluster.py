@@ -90,11 +90,11 @@ def test_without_a_shared_folder_run_folders_travel(tmp_path: Path) -> None:
         return JobReturn(status=JobStatus.COMPLETED)
 
     files = _packed(here, ["sweep.json", "3", "4"])
-    outcome, made = _run_on_node(cloudpickle.dumps(job), str(ROOT), 1, [3, 4], str(there), str(tmp_path / "unseen"), files)
+    outcome, returned = _run_on_node(cloudpickle.dumps(job), str(ROOT), 1, [3, 4], str(there), str(tmp_path / "unseen"), files)
     assert cloudpickle.loads(outcome).status == JobStatus.COMPLETED
-    assert made is not None
+    assert returned is not None
     (here / "sweep.json").write_text("grown")
-    _unpack(made, here)
+    _unpack(returned, here)
     assert (here / "3" / "metrics.json").read_text() == "made"
     assert (here / "sweep.json").read_text() == "grown"
 

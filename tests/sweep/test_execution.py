@@ -23,7 +23,7 @@ from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.grid import grid
-from ockham.sweep.jobs import Plan, replicates
+from ockham.sweep.jobs import Plan, make_replicates
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
 from sweeps import command_line, table
@@ -97,7 +97,7 @@ def execution_of(
 
 
 def test_groups_that_die_go_on_and_members_that_fail_leave(tmp_path: Path) -> None:
-    plan = grid([command_line("model.hidden=[8],[16],[24],[32]", "seed=0,1")], replicates(None, None))
+    plan = grid([command_line("model.hidden=[8],[16],[24],[32]", "seed=0,1")], make_replicates(None, None))
     folder = SweepFolder(tmp_path)
     folder.begin([], plan)
     executor = Processes([{}], logs=tmp_path / "workers")
@@ -116,10 +116,10 @@ def test_groups_that_die_go_on_and_members_that_fail_leave(tmp_path: Path) -> No
 
 
 def test_damaged_run_folders_are_named_and_count_as_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    plan = grid([command_line("model.hidden=[8],[16],[24]")], replicates(None, None))
+    plan = grid([command_line("model.hidden=[8],[16],[24]")], make_replicates(None, None))
     folder = SweepFolder(tmp_path)
     folder.begin([], plan)
-    first, second, _ = (folder.run(job) for job in plan.jobs)
+    first, second, _ = (folder.run_folder(job) for job in plan.jobs)
     first.begin("key")
     (first.path / "status.json").write_text("[]")
     second.begin("key")
@@ -139,7 +139,7 @@ def test_damaged_run_folders_are_named_and_count_as_failed(tmp_path: Path, caplo
 def test_jobs_that_a_search_has_not_chosen_wait(tmp_path: Path) -> None:
     space = SearchSpace.of(command_line("optimizer.lr=interval(0.1,1)"), schema.check)
     folder = SweepFolder(tmp_path)
-    settings = {"trials": 8, "seed": 0, "replicates": replicates(None, None), "objective": "val/acc"}
+    settings = {"num_trials": 8, "seed": 0, "replicates": make_replicates(None, None), "objective": "val/acc"}
     search = Search(space, folder, sampler="tpe", **settings)
     folder.begin([], search)
     execution = execution_of(search, folder, Inline(), train)

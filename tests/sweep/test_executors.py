@@ -11,7 +11,7 @@ import cloudpickle
 from hydra.core.utils import JobReturn, JobStatus
 
 from ockham.sweep.executors import Processes
-from ockham.sweep.outcome import Done, Failure
+from ockham.sweep.outcome import EndedTask, Failure
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module, and torch with it
 
@@ -20,7 +20,7 @@ def returned(value: object) -> JobReturn:
     return JobReturn(_return_value=value, status=JobStatus.COMPLETED)
 
 
-def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dict[int, Done]:
+def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dict[int, EndedTask]:
     waiting, running, ended = list(enumerate(jobs))[::-1], 0, {}
     try:
         while waiting or running:
@@ -28,9 +28,9 @@ def execute(executor: Processes, jobs: Sequence[Callable[[], JobReturn]]) -> dic
                 number, job = waiting.pop()
                 executor.submit([number], cloudpickle.dumps(job))
                 running += 1
-            for done in executor.wait(1.0):
+            for ended_task in executor.wait(1.0):
                 running -= 1
-                ended[done.number] = done
+                ended[ended_task.number] = ended_task
     finally:
         executor.close()
     return ended
@@ -44,7 +44,7 @@ def environment() -> JobReturn:
 def test_each_slot_has_its_device_and_is_reused(tmp_path: Path) -> None:
     places = [{"CUDA_VISIBLE_DEVICES": str(gpu), "OMP_NUM_THREADS": "3"} for gpu in (5, 7)]
     ended = execute(Processes(places, logs=tmp_path), [environment] * 6)
-    seen = [done.outcome.return_value for done in ended.values()]
+    seen = [ended_task.outcome.return_value for ended_task in ended.values()]
     assert {(gpu, threads) for gpu, threads, _ in seen} == {("5", "3"), ("7", "3")}
     assert len({pid for *_, pid in seen}) == 2
     assert "5" not in (os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS"))

@@ -11,23 +11,23 @@ from ockham import schema
 from ockham.identity import run_key
 from ockham.sweep.composition import compose_all
 from ockham.sweep.grid import Grid, grid
-from ockham.sweep.jobs import replicates
+from ockham.sweep.jobs import make_replicates
 from sweeps import CONDITIONAL, command_line
 
 
 def plan(*overrides: str, seeds: Any = None, cv: int | None = None) -> Grid:
-    return grid([command_line(*overrides)], replicates(seeds, cv))
+    return grid([command_line(*overrides)], make_replicates(seeds, cv))
 
 
 def test_several_grids_are_one_sweep() -> None:
-    lines = [command_line("reg=none,l2", *own) for own in (
+    lines = [command_line("reg=none,l2", *overrides) for overrides in (
         ["optimizer=sgd", "optimizer.lr=0.1,0.2,0.5"], ["optimizer=adam", "optimizer.lr=1e-3,1e-2"], ["optimizer=adam"]
     )]  # fmt: skip
-    made = grid(lines, replicates(2, None))
-    assert len(made.jobs) == 2 * 2 * (3 + 2)
-    assert made.duplicates == 2 * 2, "the default of adam is among its values"
-    assert [job.number for job in made.jobs] == list(range(20))
-    assert set(made.swept) == {"reg", "optimizer", "optimizer.lr", "seed"}
+    planned = grid(lines, make_replicates(2, None))
+    assert len(planned.jobs) == 2 * 2 * (3 + 2)
+    assert planned.duplicates == 2 * 2, "the default of adam is among its values"
+    assert [job.number for job in planned.jobs] == list(range(20))
+    assert set(planned.swept) == {"reg", "optimizer", "optimizer.lr", "seed"}
 
 
 def test_a_grid_is_conditional_by_itself() -> None:
@@ -35,7 +35,7 @@ def test_a_grid_is_conditional_by_itself() -> None:
     assert len(planned.jobs) == 2 * (1 + 2 + 2) * 3
     assert [job.number for job in planned.jobs] == list(range(30))
     assert len({job.key for job in planned.jobs}) == 30
-    assert len({job.configuration for job in planned.jobs}) == 10
+    assert len({job.configuration_key for job in planned.jobs}) == 10
     for job in planned.jobs:
         names = {override.partition("=")[0] for override in job.overrides}
         chosen = next(override for override in job.overrides if override.startswith("reg="))
@@ -69,11 +69,11 @@ def test_combinations_are_what_hydra_composes(options: Sequence[Sequence[str]], 
         asked.append(chosen)
         return compose(*chosen)
 
-    found = dict(compose_all(options, counted))
+    composed = dict(compose_all(options, counted))
     every = list(product(*options))
-    assert list(found) == every
+    assert list(composed) == every
     for chosen in every:
-        assert found[chosen] == schema.resolved(compose(*chosen))
+        assert composed[chosen] == schema.resolved(compose(*chosen))
     assert (len(asked) < len(every)) == apart
 
 
@@ -110,5 +110,5 @@ def test_seeds_and_folds_repeat_each_configuration() -> None:
     planned = plan("optimizer=sgd,adam", seeds=[0, 7], cv=3)
     assert len(planned.jobs) == 2 * 2 * 3
     assert planned.jobs[4].overrides == ("optimizer=sgd", "seed=7", "cv=3", "fold=1")
-    assert len({job.configuration for job in planned.jobs}) == 2
+    assert len({job.configuration_key for job in planned.jobs}) == 2
     assert planned.swept == ("optimizer", "seed", "cv", "fold")

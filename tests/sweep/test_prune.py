@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from conftest import make_job
+from conftest import make_spec
 from ockham.execute import execute
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
 from ockham.sweep.prune import asha, median
@@ -69,7 +69,7 @@ def test_a_run_asks_those_of_the_same_seed(tmp_path: Path) -> None:
         ahead.append_epoch(epoch, epoch, {**dict.fromkeys(EPOCH_SCALARS, 0.0), "val/acc": 1.0})
     overrides = ("prune=asha", "trainer.max_epochs=3", "data.train_samples=200", "model.hidden=[8]", "logger=csv")
     for number, state in ((2, "pruned"), (3, "finished")):
-        job = make_job(tmp_path / str(number), *overrides, f"seed={number % 2}")
+        job = make_spec(tmp_path / str(number), *overrides, f"seed={number % 2}")
         value = execute(job)
         assert job.folder.state == state
         assert len(job.folder.epochs()) == (1 if state == "pruned" else 3)

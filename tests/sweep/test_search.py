@@ -16,7 +16,7 @@ from ockham import schema
 from ockham.record.folder import FINAL_METRICS
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion
-from ockham.sweep.jobs import Job, replicates
+from ockham.sweep.jobs import Job, make_replicates
 from ockham.sweep.samplers import INDEPENDENT, LEARNING, suggest
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
@@ -44,11 +44,11 @@ def search_in(
         space_of(*overrides),
         SweepFolder(folder),
         sampler=sampler,
-        trials=trials,
+        num_trials=trials,
         seed=3,
-        replicates=replicates(seeds, None),
+        replicates=make_replicates(seeds, None),
         objective="val/acc",
-        batch=batch,
+        batch_size=batch,
         prunes=prunes,
     )
     search.folder.begin(list(overrides), search)
@@ -66,11 +66,11 @@ def objective(values: Mapping[str, str]) -> float:
 
 def finish(search: Search, job: Job, *, state: str = "finished") -> None:
     """Leave the folder that a run would leave."""
-    run = search.folder.run(job)
-    run.begin(job.key)
+    run_folder = search.folder.run_folder(job)
+    run_folder.begin(job.key)
     if state == "finished":
-        run.write_metrics({**dict.fromkeys(FINAL_METRICS, 0.0), "objective": objective(settings(job))})
-    run.end(state)  # type: ignore[arg-type]
+        run_folder.write_metrics({**dict.fromkeys(FINAL_METRICS, 0.0), "objective": objective(settings(job))})
+    run_folder.end(state)  # type: ignore[arg-type]
 
 
 def run_to_the_end(search: Search) -> list[Job]:
@@ -127,7 +127,7 @@ def test_ranges_lists_and_whole_numbers_mean_what_they_mean_in_a_grid(tmp_path: 
 
 def test_a_logarithmic_interval_is_even_in_the_logarithm() -> None:
     space = space_of("optimizer.lr=tag(log,interval(1e-4,1))", "optimizer.weight_decay=interval(0,1)")
-    points = [suggest("random", space, seed=0, draw=draw, known=()) for draw in range(400)]
+    points = [suggest("random", space, seed=0, draw=draw, observations=()) for draw in range(400)]
     exponents = np.log10([point["optimizer.lr"] for point in points])
     assert np.histogram(exponents, bins=4, range=(-4, 0))[0].min() > 70
     assert np.histogram([point["optimizer.weight_decay"] for point in points], bins=4)[0].min() > 70
@@ -136,7 +136,7 @@ def test_a_logarithmic_interval_is_even_in_the_logarithm() -> None:
 def test_qmc_is_scipys_sobol_sequence() -> None:
     space = space_of("optimizer.lr=interval(0.5,1.5)", "optimizer.weight_decay=interval(0,1)")
     expected = qmc.Sobol(2, scramble=True, rng=7).random(16)
-    points = [suggest("qmc", space, seed=7, draw=draw, known=()) for draw in range(16)]
+    points = [suggest("qmc", space, seed=7, draw=draw, observations=()) for draw in range(16)]
     drawn = [[point["optimizer.lr"] - 0.5, point["optimizer.weight_decay"]] for point in points]
     np.testing.assert_allclose(drawn, expected, atol=1e-5)
 
@@ -207,7 +207,7 @@ def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_
         for job in more:
             state = states[job.number % len(states)]
             if state == "running":
-                search.folder.run(job).begin(job.key)
+                search.folder.run_folder(job).begin(job.key)
             else:
                 finish(search, job, state=state)
         jobs += more
@@ -219,13 +219,15 @@ def test_a_trial_without_a_result_counts_as_the_worst(state: str, tmp_path: Path
     search = search_in(tmp_path, "tpe", *GROUPS, trials=4)
     first, second, third, fourth = (search.more(slots=1)[0] for _ in range(4))
     finish(search, third, state=state)
-    assert [known.cost for known in search._known()] == [None, None, 0.0, None], "nothing is known to compare it with"
+    costs = [observation.cost for observation in search._observations()]
+    assert costs == [None, None, 0.0, None], "nothing is known to compare it with"
     finish(search, first)
     finish(search, second)
-    search.folder.run(fourth).path.mkdir()
-    (search.folder.run(fourth).path / "status.json").write_text("[]")
+    search.folder.run_folder(fourth).path.mkdir()
+    (search.folder.run_folder(fourth).path / "status.json").write_text("[]")
     worst = max(-objective(settings(job)) for job in (first, second))
-    assert [known.cost for known in search._known()[2:]] == [worst, worst], "damaged files count as a failure"
+    costs = [observation.cost for observation in search._observations()[2:]]
+    assert costs == [worst, worst], "damaged files count as a failure"
 
 
 # -- what trains together ------------------------------------------------------------------------------------------------

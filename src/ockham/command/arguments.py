@@ -100,12 +100,12 @@ def _check_deletion(key: str, keys: set[str]) -> None:
 
 def _check_option(override: Override, *, only_conf: bool) -> None:
     group = override.key_or_group
-    for chosen in _values(override):
-        if isinstance(chosen, list) and group not in ("reg", "experiment"):
-            raise UserError(f"{group}={_text(chosen)} is not possible: choose one option of {', '.join(options(group))}")
-        for option in chosen if isinstance(chosen, list) else [chosen]:
+    for value in _values(override):
+        if isinstance(value, list) and group not in ("reg", "experiment"):
+            raise UserError(f"{group}={_text(value)} is not possible: choose one option of {', '.join(options(group))}")
+        for option in value if isinstance(value, list) else [value]:
             if option is None or isinstance(option, dict):
-                raise UserError(f"{group}={_text(chosen)} is not possible: choose an option of {', '.join(options(group))}")
+                raise UserError(f"{group}={_text(value)} is not possible: choose an option of {', '.join(options(group))}")
             outside = not re.fullmatch(r"[\w-]+(/[\w-]+)*", str(option))
             if outside or (only_conf and str(option) not in options(group)):
                 raise UserError(unknown_option(group, str(option)))

@@ -36,17 +36,17 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> str:
     known = _known_settings(key, arguments)
     parts = key.split(".")
     if parts[0] == "reg" and len(parts) > 2 and parts[1] in options("reg"):
-        chosen = {path.split(".")[1] for path in known if path.startswith("reg.")}
-        if parts[1] not in chosen:
-            choose = f"'reg=[{','.join(sorted([*chosen, parts[1]]))}]'" if chosen else f"reg={parts[1]}"
+        regularizers = {path.split(".")[1] for path in known if path.startswith("reg.")}
+        if parts[1] not in regularizers:
+            choose = f"'reg=[{','.join(sorted([*regularizers, parts[1]]))}]'" if regularizers else f"reg={parts[1]}"
             return f"{key} is set, but {parts[1]} is not chosen\nadd {choose}"
     if len(parts) == 1:
         known = [*groups(), *(path for path in known if "." not in path)]
     siblings = [path for path in known if path.startswith(f"{parts[0]}.")]
     nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     notes = [f"did you mean {nearest[0]}?"] if nearest else []
-    listed = siblings if len(parts) > 1 and siblings else known
-    return "\n".join([f"{key} is no setting of this configuration", *notes, f"possible here: {', '.join(listed)}"])
+    candidates = siblings if len(parts) > 1 and siblings else known
+    return "\n".join([f"{key} is no setting of this configuration", *notes, f"possible here: {', '.join(candidates)}"])
 
 
 def _known_settings(key: str, arguments: Sequence[str]) -> list[str]:

@@ -31,7 +31,7 @@ class Sizes:
 
 
 #: The data sets that are the same everywhere, by class.
-KNOWN = {
+SIZES = {
     "ockham.data.Mnist5k": Sizes(3500, 500, 1000, 10, 400, (1, 28, 28)),
     "ockham.data.Mnist": Sizes(60_000, None, 10_000, 10, 5421, (1, 28, 28)),
     "ockham.data.FashionMnist": Sizes(60_000, None, 10_000, 10, 6000, (1, 28, 28)),

@@ -32,5 +32,5 @@ def weight_norm(parameters: NamedParameters) -> float:
 @torch.no_grad()
 def zero_fraction(parameters: NamedParameters) -> float:
     """The fraction of the weights that are exactly zero."""
-    chosen = [w for _, w in weights(parameters)]
-    return sum(int((w == 0).sum()) for w in chosen) / sum(w.numel() for w in chosen)
+    tensors = [w for _, w in weights(parameters)]
+    return sum(int((w == 0).sum()) for w in tensors) / sum(w.numel() for w in tensors)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Outcome(NamedTuple):
-    """One epoch on the validation split: the objective, and the loss that breaks ties (lower is better)."""
+class Criterion(NamedTuple):
+    """What an epoch is selected by: the objective on the validation split, and the loss that breaks ties (lower is better)."""
 
     objective: float
     val_loss: float
@@ -17,14 +17,14 @@ def maximised(objective: str) -> bool:
     return objective.endswith("/acc")
 
 
-def cost(outcome: Outcome, *, maximise: bool) -> tuple[float, float]:
-    """The outcome as a pair to be minimised; what is not a number is worst."""
-    signed = -outcome.objective if maximise else outcome.objective
-    values = (signed, outcome.val_loss)
+def cost(criterion: Criterion, *, maximise: bool) -> tuple[float, float]:
+    """The criterion as a pair to be minimised; what is not a number is worst."""
+    signed = -criterion.objective if maximise else criterion.objective
+    values = (signed, criterion.val_loss)
     return tuple(math.inf if math.isnan(value) else value for value in values)  # type: ignore[return-value]
 
 
-def best_epoch(history: Sequence[Outcome], *, maximise: bool) -> int:
+def best_epoch(history: Sequence[Criterion], *, maximise: bool) -> int:
     """Index of the best epoch: the best objective, then the lower validation loss, then the earlier epoch."""
     return min(range(len(history)), key=lambda epoch: cost(history[epoch], maximise=maximise))
 

@@ -44,8 +44,8 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """
     if len(values) < 2 or not _all_finite(values):
         return (math.nan, math.nan)
-    drawn = np.random.default_rng(0).choice(np.asarray(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(drawn.mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    resamples = np.random.default_rng(0).choice(np.asarray(values), size=(RESAMPLES, len(values)))
+    low, high = np.quantile(resamples.mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return (float(low), float(high))
 
 

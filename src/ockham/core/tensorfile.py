@@ -34,7 +34,7 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
             warnings.simplefilter("ignore")  # of foreign files: they are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
         stored = content.pop(CHECKSUM)
-        found = checksum(content)
+        actual = checksum(content)
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as error:  # torch's own words for it advise to run what the file holds
@@ -42,8 +42,8 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
     except Exception as error:  # whatever a damaged archive makes of torch's reader
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFileError(f"{path} cannot be read: {reason}") from error
-    if stored != found:
-        raise DamagedFileError(f"{path} is damaged: its content has checksum {found[:12]}, {str(stored)[:12]} was written")
+    if stored != actual:
+        raise DamagedFileError(f"{path} is damaged: its content has checksum {actual[:12]}, {str(stored)[:12]} was written")
     return content if torch.device(device).type == "cpu" else _moved(content, device)
 
 

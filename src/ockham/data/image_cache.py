@@ -59,10 +59,10 @@ class ImageCache:
         except tensorfile.DamagedFileError as error:
             reason = str(error)
         else:
-            wrong = _what_is_wrong(content, key, shapes)
-            if wrong is None:
+            problem = _what_is_wrong(content, key, shapes)
+            if problem is None:
                 return dict(content["images"])
-            reason = f"{file} {wrong}"
+            reason = f"{file} {problem}"
         log.warning("warning: %s; the images are decoded again", reason)
         return None
 
@@ -81,11 +81,11 @@ class ImageCache:
         modification times; only when one of these has changed are the bytes read again.
         """
         stats = ((path, path.stat()) for path in paths)
-        known = _digest(
+        fingerprint = _digest(
             [settings.encode(), *(f"{self._relative(p)} {stat.st_size} {stat.st_mtime_ns}".encode() for p, stat in stats)]
         )
-        remembered = self._folder / f"{known}.key"
-        stored = _read_key(remembered)
+        key_file = self._folder / f"{fingerprint}.key"
+        stored = _read_key(key_file)
         if stored is not None:
             return stored
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading and hashing release the GIL
@@ -93,9 +93,9 @@ class ImageCache:
             names = (self._relative(path).encode() for path in paths)
             key = _digest([settings.encode(), *(part for pair in zip(names, contents, strict=True) for part in pair)])
         try:
-            write_atomic(remembered, key.encode())
+            write_atomic(key_file, key.encode())
         except OSError as error:
-            log.debug("%s cannot be written: %s", remembered, error)
+            log.debug("%s cannot be written: %s", key_file, error)
         return key
 
     def _relative(self, path: Path) -> str:
@@ -134,7 +134,7 @@ def _what_is_wrong(content: Mapping[str, object], key: str, shapes: Mapping[str,
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for part in parts:
-        total.update(part + b"\0")
-    return total.hexdigest()[:32]
+        digest.update(part + b"\0")
+    return digest.hexdigest()[:32]

@@ -119,10 +119,10 @@ class ImageFolder:
             raise UserError(f"{folder} holds classes that {self.root / 'train'} does not: {', '.join(unknown)}")
         files = []
         for label, name in enumerate(classes):
-            found = list(image_files(folder / name))
-            if not found:
+            paths = list(image_files(folder / name))
+            if not paths:
                 raise UserError(f"{folder / name} holds no images ({', '.join(sorted(EXTENSIONS))})")
-            files += [(path, label) for path in found]
+            files += [(path, label) for path in paths]
         return files
 
     def _cached(self, listing: dict[str, list[tuple[Path, int]]]) -> dict[str, Tensor]:

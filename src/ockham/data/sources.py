@@ -48,11 +48,11 @@ class Mnist5k:
         try:
             with np.load(self.FILE) as file:
                 images, labels = file["images"], file["labels"]
-            found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+            checksum = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
         except Exception as error:
             raise UserError(f"{self.FILE} cannot be read ({error}): install the package again") from error
-        if found != self.SHA256:
-            raise UserError(f"{self.FILE} is corrupt: sha256 {found}, expected {self.SHA256}; install the package again")
+        if checksum != self.SHA256:
+            raise UserError(f"{self.FILE} is corrupt: sha256 {checksum}, expected {self.SHA256}; install the package again")
         whole = Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
         train, val, test = (whole[torch.arange(start, end)] for start, end in pairwise(self.BOUNDS))
         return Source(train=train, val=val, test=test, classes=tuple(str(digit) for digit in range(10)))
@@ -104,15 +104,15 @@ class TorchvisionSet(ABC):
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
         return Split(images, torch.as_tensor(dataset.targets, dtype=torch.int64))
 
-    def _verify(self, expected: Mapping[str, str | int]) -> None:
-        for relative, wanted in expected.items():
+    def _verify(self, expected_by_file: Mapping[str, str | int]) -> None:
+        for relative, expected in expected_by_file.items():
             path = self.root / relative
-            by_size = isinstance(wanted, int)
-            found = path.stat().st_size if by_size else md5(path)
-            if found != wanted:
+            by_size = isinstance(expected, int)
+            actual = path.stat().st_size if by_size else md5(path)
+            if actual != expected:
                 kind = "bytes" if by_size else "md5"
                 raise UserError(
-                    f"{path} is corrupt or truncated: {kind} {found}, expected {wanted}\n"
+                    f"{path} is corrupt or truncated: {kind} {actual}, expected {expected}\n"
                     f"delete that file to have it downloaded again, or use data=mnist5k, which ships with the package"
                 )
 

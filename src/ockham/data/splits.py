@@ -74,8 +74,8 @@ class Split:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The images (n, C, H, W) and classes (n,) at `index` (n,)."""
-        chosen = index if self.index is None else self.index.index_select(0, index)
-        return self.pool.images.index_select(0, chosen), self.pool.labels.index_select(0, chosen)
+        pool_index = index if self.index is None else self.index.index_select(0, index)
+        return self.pool.images.index_select(0, pool_index), self.pool.labels.index_select(0, pool_index)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in parts of up to `size`, as Tensor.split."""
@@ -148,22 +148,22 @@ def stratified(labels: Tensor, count: int, *, seed: int, purpose: str) -> Tensor
     take = quota.floor().long()
     remainder_order = (take - quota).argsort(stable=True)
     take[remainder_order[: count - int(take.sum())]] += 1
-    own = generator(seed, purpose)
+    random_generator = generator(seed, purpose)
     chosen = []
     for label, number in zip(classes, take.tolist(), strict=True):
         members = (labels == label).nonzero().squeeze(1)
-        chosen.append(members[torch.randperm(len(members), generator=own)[:number]])
+        chosen.append(members[torch.randperm(len(members), generator=random_generator)[:number]])
     return torch.cat(chosen).sort().values
 
 
 def folds(labels: Tensor, number: int, *, seed: int) -> Tensor:
     """The fold (N,) of every sample, 0 ... number - 1: each class is shuffled and dealt out in turn."""
-    own = generator(seed, "folds")
+    random_generator = generator(seed, "folds")
     fold = torch.empty(len(labels), dtype=torch.int64)
     dealt = 0
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)
-        fold[members[torch.randperm(len(members), generator=own)]] = (torch.arange(len(members)) + dealt) % number
+        fold[members[torch.randperm(len(members), generator=random_generator)]] = (torch.arange(len(members)) + dealt) % number
         dealt += len(members)  # so that the folds' sizes differ by one at most
     return fold
 

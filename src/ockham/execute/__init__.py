@@ -3,7 +3,7 @@
 from ockham.execute.devices import on_devices
 from ockham.execute.drawing import draw
 from ockham.execute.group import execute_group
-from ockham.execute.single import execute, run_job
+from ockham.execute.single import execute, task_function
 from ockham.record.ledger import RunSpec
 
-__all__ = ["RunSpec", "draw", "execute", "execute_group", "on_devices", "run_job"]
+__all__ = ["RunSpec", "draw", "execute", "execute_group", "on_devices", "task_function"]

@@ -32,7 +32,7 @@ def on_devices(train: Callable[..., None], spec: RunSpec, pictures: bool, *, num
     """
     mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
     arguments = (train, spec, pictures, number, _free_port(), os.getpid(), mistakes)
-    with _told_to_end():
+    with _sigterm_interrupts():
         context = torch.multiprocessing.start_processes(_work, arguments, nprocs=number, join=False, start_method="spawn")
         assert context is not None
         try:
@@ -47,7 +47,7 @@ def on_devices(train: Callable[..., None], spec: RunSpec, pictures: bool, *, num
 
 
 @contextmanager
-def _told_to_end() -> Iterator[None]:
+def _sigterm_interrupts() -> Iterator[None]:
     """Inside the block SIGTERM is what Ctrl-C is, so that the processes are ended and the run writes its state."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""One run: the callable that every launcher and sweeper calls."""
+"""One run: the task function that every launcher and sweeper calls."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from ockham.record.resume import stored_choices, stored_config
 from ockham.sweep.prune import pruner
 
 
-def run_job(config: DictConfig) -> float:
+def task_function(config: DictConfig) -> float:
     """Train the classifier that `config` describes; returns the objective at the selected weights, NaN if it diverged.
 
     Works in the output folder that Hydra gave this job. A run that was interrupted there continues from its last epoch.

@@ -90,13 +90,13 @@ class Group:
         self.device = torch.device(self.settings.accelerator)
         self.dtype = dtype
         self.checkpoint = checkpoint
-        self.all = list(members)
+        self.all_members = list(members)
         self.epoch, self.step = 0, 0
         self.last_written = time.monotonic()
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
         # Once for all, so that a group that continues takes the same form.
-        self.form = Compiled if pays_to_compile([member.run for member in members]) else Native
+        self.updates_class = Compiled if pays_to_compile([member.run for member in members]) else Native
         self._take([members[position] for position in order([member.run for member in members])])
         self._continue()
         for member in members:
@@ -107,10 +107,12 @@ class Group:
         self.members = members
         runs = [member.run for member in members]
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
-        self.updates: Updates = self.form(self.stack, runs)
+        self.updates: Updates = self.updates_class(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
-        keys = [(id(e.splits), e.settings.seed if e.settings.shuffle or e.augment is not None else None) for e in runs]
+        keys = [
+            (id(run.splits), run.settings.seed if run.settings.shuffle or run.augment is not None else None) for run in runs
+        ]
         self.cohorts = list(dict.fromkeys(keys))
         self.cohort_of = [self.cohorts.index(key) for key in keys]
         self.leaders = [runs[self.cohort_of.index(cohort)] for cohort in range(len(self.cohorts))]
@@ -122,14 +124,14 @@ class Group:
     # -- training --------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        run = self.all[0].run
+        run = self.all_members[0].run
         while self.epoch < run.num_epochs and any(not member.ledger.has_ended for member in self.members):
             self._train_epoch()
             self._end_epoch()
 
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
-        step_size = self.all[0].run.step_size
+        step_size = self.all_members[0].run.step_size
         self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
@@ -185,7 +187,7 @@ class Group:
         measured = self._measure()
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
-        seconds = self.epoch_seconds / len(self.all)
+        seconds = self.epoch_seconds / len(self.all_members)
         results = [EpochResult(self.step, self._samples, measured[row], self.epoch_samples, seconds) for row in rows]
         ledgers = [self.members[row].ledger for row in rows]
         verdicts = close_epoch(ledgers, results, [MemberState(self, row) for row in rows])
@@ -200,21 +202,21 @@ class Group:
     def _log_epoch(self, measured: Sequence[Mapping[str, float]]) -> None:
         objective = self.settings.objective
         low, high = (pick(scalars[objective] for scalars in measured) for pick in (min, max))
-        epochs = self.all[0].run.num_epochs
+        epochs = self.all_members[0].run.num_epochs
         log.info("epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, epochs, len(measured), objective, low, high)
 
     def _measure(self) -> list[dict[str, float]]:
         """The scalars of metrics.csv for every member."""
-        evaluated: dict[str, list[tuple[float, float]]] = {}
+        scores_of_members: dict[str, list[tuple[float, float]]] = {}
         for name in ("train", "val"):
-            evaluated[name] = [(math.nan, math.nan)] * len(self.members)
+            scores_of_members[name] = [(math.nan, math.nan)] * len(self.members)
             for cohort, data in enumerate(self.data):
-                rows = [row for row, own in enumerate(self.cohort_of) if own == cohort]
+                rows = [row for row, cohort_of_row in enumerate(self.cohort_of) if cohort_of_row == cohort]
                 forward = self.stack.evaluation(rows)
                 split = self.probes[cohort] if name == "train" else data.val
                 for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
-                    evaluated[name][row] = scores(logits, split.labels)
-        return [self._scalars(position, evaluated) for position in range(len(self.members))]
+                    scores_of_members[name][row] = scores(logits, split.labels)
+        return [self._scalars(position, scores_of_members) for position in range(len(self.members))]
 
     def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
@@ -222,12 +224,12 @@ class Group:
         size = evaluation_batch(leader.model, self.device)
         return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
-    def _scalars(self, position: int, evaluated: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    def _scalars(self, position: int, scores_of_members: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         run = self.members[position].run
         leader = self.leaders[self.cohort_of[position]]
         scalars: dict[str, float] = {}
         for name in ("train", "val"):
-            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), evaluated[name][position], strict=True))
+            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), scores_of_members[name][position], strict=True))
         probe = self.probes[self.cohort_of[position]]
         return {
             **scalars,
@@ -247,13 +249,13 @@ class Group:
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
             logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
             for position, row in enumerate(of_cohort):
-                evaluated = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
-                self.members[row].ledger.finish(evaluated=evaluated)
+                scores_by_split = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
+                self.members[row].ledger.finish(scores_by_split=scores_by_split)
 
     @property
     def _samples(self) -> int:
         """What a member has worked on until the end of the last epoch."""
-        run = self.all[0].run
+        run = self.all_members[0].run
         return (self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
@@ -263,7 +265,7 @@ class Group:
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         runs = [member.run for member in self.members]
         kept, steps = [runs[row] for row in rows], runs[0].total_steps - self.step
-        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.form is Compiled):
+        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.updates_class is Compiled):
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
@@ -276,8 +278,8 @@ class Group:
         content = {
             "epoch": self.epoch,
             "step": self.step,
-            "ledgers": [member.ledger.snapshot() for member in self.all],
-            "members": [self.all.index(member) for member in self.members],
+            "ledgers": [member.ledger.snapshot() for member in self.all_members],
+            "members": [self.all_members.index(member) for member in self.members],
             "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
         }
@@ -290,9 +292,9 @@ class Group:
         if content is None:
             return
         self.epoch, self.step = content["epoch"], content["step"]
-        for member, snapshot in zip(self.all, content["ledgers"], strict=True):
+        for member, snapshot in zip(self.all_members, content["ledgers"], strict=True):
             member.ledger.restore(snapshot)
-        kept = [self.all[index] for index in content["members"]]
+        kept = [self.all_members[index] for index in content["members"]]
         if kept != self.members:
             self._keep([self.members.index(member) for member in kept])
         for name, value in self.stack.state.items():

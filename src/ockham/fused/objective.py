@@ -95,9 +95,9 @@ class Objective:
 
     def inputs(self, batch: Batch) -> dict[str, Mapping[str, Any]]:
         """What `losses` reads beside parameters and buffers, all of it tensors."""
-        used = sorted(set(batch.cohorts))
-        if len(used) == 1:
-            data = {"x": batch.x[used[0]].unsqueeze(0), "y": batch.y[used[0]].unsqueeze(0)}
+        cohorts = sorted(set(batch.cohorts))
+        if len(cohorts) == 1:
+            data = {"x": batch.x[cohorts[0]].unsqueeze(0), "y": batch.y[cohorts[0]].unsqueeze(0)}
         else:
             data = {"x": batch.x, "y": batch.y, "cohorts": torch.tensor(list(batch.cohorts), device=batch.x.device)}
         return {
@@ -175,5 +175,5 @@ def cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
     log_probabilities = F.log_softmax(logits, dim=2)
     if y.ndim == 3:
         return -(y * log_probabilities).sum(dim=2).mean(dim=1)
-    chosen = y.expand(logits.shape[:2]).unsqueeze(2)
-    return -log_probabilities.gather(2, chosen).squeeze(2).mean(dim=1)
+    classes = y.expand(logits.shape[:2]).unsqueeze(2)
+    return -log_probabilities.gather(2, classes).squeeze(2).mean(dim=1)

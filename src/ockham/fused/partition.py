@@ -14,7 +14,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from ockham.core.datasets import KNOWN, Sizes
+from ockham.core.datasets import SIZES, Sizes
 from ockham.optim.rules import rule_of
 
 Content = Mapping[str, Any]
@@ -50,18 +50,19 @@ class Partition:
     alone: Mapping[int, str]
 
 
-def partition(jobs: Sequence[Content], *, slots: int, memory: int | None = None) -> Partition:
-    """Each job exactly once. Groups are as few as their cap allows, of nearly equal size, and as many as there are slots to
-    work on them where that leaves two members to each; members of one seed stand together, since they share batches.
+def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | None = None) -> Partition:
+    """Each job, given by its configuration, exactly once. Groups are as few as their cap allows, of nearly equal size, and as
+    many as there are slots to work on them where that leaves two members to each; members of one seed stand together, since
+    they share batches.
 
     `memory` are the bytes that all slots have together, None where they are not known.
     """
     alone: dict[int, str] = {}
     classes: dict[str, list[int]] = {}
-    for position, job in enumerate(jobs):
-        reason = why_alone(job)
+    for position, content in enumerate(contents):
+        reason = why_alone(content)
         if reason is None:
-            classes.setdefault(json.dumps([job[key] for key in COMMON], sort_keys=True), []).append(position)
+            classes.setdefault(json.dumps([content[key] for key in COMMON], sort_keys=True), []).append(position)
         else:
             alone[position] = reason
     groups: list[tuple[int, ...]] = []
@@ -69,33 +70,33 @@ def partition(jobs: Sequence[Content], *, slots: int, memory: int | None = None)
         if len(members) == 1:
             alone[members[0]] = "no other job of its shape"
             continue
-        largest = cap(jobs[members[0]], memory=None if memory is None else memory // slots)
+        largest = cap(contents[members[0]], memory=None if memory is None else memory // slots)
         if largest < 2:
-            each = member_bytes(jobs[members[0]]) / 2**20
-            alone |= dict.fromkeys(members, f"a member of a group takes {each:,.0f} MiB, and there is no room for two")
+            bytes_each = member_bytes(contents[members[0]]) / 2**20
+            alone |= dict.fromkeys(members, f"a member of a group takes {bytes_each:,.0f} MiB, and there is no room for two")
             continue
-        members.sort(key=lambda position: (jobs[position]["seed"], jobs[position]["fold"] or 0, position))
+        members.sort(key=lambda position: (contents[position]["seed"], contents[position]["fold"] or 0, position))
         number = max(math.ceil(len(members) / largest), min(slots, len(members) // 2))
         bounds = [len(members) * index // number for index in range(number + 1)]
         groups += [tuple(members[low:high]) for low, high in pairwise(bounds)]
     return Partition(tuple(groups), alone)
 
 
-def why_alone(job: Content) -> str | None:
+def why_alone(content: Content) -> str | None:
     """Why a job cannot be a member of a group; None where it can."""
-    model, optimizer = job["model"].get("_target_"), job["optimizer"].get("_target_")
-    trainer = job["trainer"]
+    model, optimizer = content["model"].get("_target_"), content["optimizer"].get("_target_")
+    trainer = content["trainer"]
     if model not in MODELS:
         return f"{_name(model)} has no stacked form"
     try:
-        rule_of(str(optimizer), {name: value for name, value in job["optimizer"].items() if name != "_target_"})
+        rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
     except ValueError as error:
         return str(error)
-    schedule = str(job["schedule"].get("_target_"))
+    schedule = str(content["schedule"].get("_target_"))
     if not schedule.startswith("ockham.schedules."):
         return f"schedule {_name(schedule)} is not one of Ockham's"
-    for name, settings in job["reg"].items():
-        if _changes_model(str(settings.get("_target_")), tuple(job["trust"])):
+    for name, settings in content["reg"].items():
+        if _changes_model(str(settings.get("_target_")), tuple(content["trust"])):
             return f"reg={name} changes the model in configure_model"
     if trainer["devices"] != 1:
         return "several devices work on single runs"
@@ -120,23 +121,23 @@ def _name(target: Any) -> str:
     return str(target).rpartition(".")[2]
 
 
-def sizes_of(job: Content) -> Sizes:
+def sizes_of(content: Content) -> Sizes:
     """The sizes of the job's data set; of one that is not known by name a guess, since nothing is read before the plan."""
-    data = job["data"]
+    data = content["data"]
     side = data.get("size", 32)
     guess = Sizes(50_000, None, 10_000, data.get("num_classes") or 10, 1, (3, side, side))
-    return KNOWN.get(str(data["_target_"]), guess)
+    return SIZES.get(str(data["_target_"]), guess)
 
 
-def member_bytes(job: Content) -> int:
+def member_bytes(content: Content) -> int:
     """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
-    size, trainer = sizes_of(job), job["trainer"]
-    samples = job["data"].get("train_samples") or size.train
-    wanted = job["data"]["batch_size"]
-    batch = samples if wanted == "full" else min(wanted, samples)
-    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * size.pixels
-    hidden = job["model"].get("hidden", [])
-    widths = [size.pixels, *hidden, size.num_classes]
+    sizes, trainer = sizes_of(content), content["trainer"]
+    samples = content["data"].get("train_samples") or sizes.train
+    batch_size = content["data"]["batch_size"]
+    batch = samples if batch_size == "full" else min(batch_size, samples)
+    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * sizes.pixels
+    hidden = content["model"].get("hidden", [])
+    widths = [sizes.pixels, *hidden, sizes.num_classes]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
@@ -144,11 +145,11 @@ def member_bytes(job: Content) -> int:
     return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
 
 
-def cap(job: Content, *, memory: int | None = None) -> int:
+def cap(content: Content, *, memory: int | None = None) -> int:
     """How many members a group may have in a process with so much memory; None where it is not known."""
-    each = member_bytes(job)
-    members = max(min(GROUP_BYTES // each, LARGEST_CAP), SMALLEST_CAP)
+    bytes_each = member_bytes(content)
+    members = max(min(GROUP_BYTES // bytes_each, LARGEST_CAP), SMALLEST_CAP)
     if memory is None:
         return members
-    size = sizes_of(job)
-    return min(members, max(memory - PROCESS_BYTES - size.images * size.pixels, 0) // each)
+    sizes = sizes_of(content)
+    return min(members, max(memory - PROCESS_BYTES - sizes.images * sizes.pixels, 0) // bytes_each)

@@ -71,12 +71,12 @@ def stack_regularizers(members: Sequence[Sequence[Regularizer]]) -> list[Stacked
         for name, regularizer in named(regularizers):
             if not any(has_hook(regularizer, hook) for hook in PURE_HOOKS):
                 continue
-            wanted = form(name, regularizer)
-            if wanted in forms[place:]:
-                place = forms.index(wanted, place)
+            new_form = form(name, regularizer)
+            if new_form in forms[place:]:
+                place = forms.index(new_form, place)
                 stacked[place] = StackedRegularizer(name, {**stacked[place].members, row: regularizer})
             else:
-                forms.insert(place, wanted)
+                forms.insert(place, new_form)
                 stacked.insert(place, StackedRegularizer(name, {row: regularizer}))
             place += 1
     return stacked
@@ -239,12 +239,12 @@ class Regularization:
         if not training:
             return state
         mask = inputs["masks"].get(f"{index}/{layer}")
-        moved = over_members(self._hook(index, "next_state"), inputs["numbers"][str(index)], weight.detach(), state)
+        new_state = over_members(self._hook(index, "next_state"), inputs["numbers"][str(index)], weight.detach(), state)
         if mask is not None:
-            moved = {name: torch.where(column(mask, value), value, state[name]) for name, value in moved.items()}
-        for name, value in moved.items():
+            new_state = {name: torch.where(column(mask, value), value, state[name]) for name, value in new_state.items()}
+        for name, value in new_state.items():
             state[name].copy_(value)
-        return dict(moved)
+        return dict(new_state)
 
 
 def state_prefix(layer: str, tensor: str, name: str) -> str:
@@ -259,5 +259,5 @@ def noise_key(hook: str, index: int, layer: str = "") -> str:
 def _noise(inputs: Inputs, hook: str, index: int, layer: str = "") -> Tensor:
     """The noise that a hook of each member takes, (members, ...), or of all, (1, ...)."""
     key = noise_key(hook, index, layer)
-    drawn: Tensor = inputs["noise"][key]
-    return drawn[inputs["places"][key]] if key in inputs["places"] else drawn
+    noise: Tensor = inputs["noise"][key]
+    return noise[inputs["places"][key]] if key in inputs["places"] else noise

@@ -109,20 +109,20 @@ class Stack:
         """
         models = [self.models[row] for row in rows]
         if weights is not None:
-            states = [_by_stacked_name(model, own) for model, own in zip(models, weights, strict=True)]
+            states = [_by_stacked_name(model, tensors) for model, tensors in zip(models, weights, strict=True)]
             state = {name: value.to(self.like.device) for name, value in _stacked(states).items()}
         else:
             state = self.state if list(rows) == list(range(len(self))) else {n: v[list(rows)] for n, v in self.state.items()}
         names = [layer.name for layer in self.layers]
         regularization = Regularization([self.regularizers[row] for row in rows], models, names, self.like)
         inputs = {"numbers": regularization.numbers, "masks": regularization.masks}
-        used = {
+        layer_weights = {
             name: regularization.weight(name, state[f"{name}.weight"], state, inputs, training=False) for name in names
         }  # fmt: skip
 
         @torch.no_grad()
         def logits(x: Tensor) -> Tensor:
-            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), weights=used, training=False)
+            return forward(self.layers, state, state, x.flatten(1).unsqueeze(0), weights=layer_weights, training=False)
 
         return logits
 

@@ -94,7 +94,9 @@ class Native:
         self.parameters = [stacked_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
         self.base_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-        self.responses = [Responses(own, named) for own, named in zip(self.optimizers, self.parameters, strict=True)]
+        self.responses = [
+            Responses(optimizer, named) for optimizer, named in zip(self.optimizers, self.parameters, strict=True)
+        ]
 
     def prepare(self, microbatches: Sequence[Batch]) -> None:
         pass
@@ -140,8 +142,8 @@ class Native:
         self.optimizers[position].load_state_dict(dict(state))
 
 
-class Part:
-    """The parameters that one rule updates, in all members of a family: its hyperparameters and counters, (members,)."""
+class RuleNumbers:
+    """Hyperparameters and counters, (members,), of the parameters that one rule updates in all members of a family."""
 
     def __init__(self, rule: Rule, hypers: Sequence[Mapping[str, float]], dtype: torch.dtype) -> None:
         self.rule = rule
@@ -157,7 +159,7 @@ class Part:
         counted = self.rule.count(self.hyper, self.counters)
         self.counters = {name: values.astype(self.count_dtype) for name, values in counted.items()}
 
-    def numbers(self, like: Tensor) -> dict[str, Tensor]:
+    def tensors(self, like: Tensor) -> dict[str, Tensor]:
         """The hyperparameters of the step and what follows from its number, (members,) each."""
         numbers = self.hyper | self.rule.corrections(self.hyper, self.counters)
         table = torch.from_numpy(np.stack(list(numbers.values()))).to(dtype=like.dtype, device=like.device)
@@ -173,12 +175,12 @@ class Family:
         by_member = [rules_of(run.make_optimizer(run.model), stacked_parameters(run.model)) for run in runs]
         self.rules = [rule for rule, _ in by_member[0]]
         by_update = {rule.update: position for position, rule in reversed(list(enumerate(self.rules)))}
-        self.parts = {
-            str(position): Part(self.rules[position], [rules[position][1] for rules in by_member], stack.like.dtype)
+        self.rule_numbers = {
+            str(position): RuleNumbers(self.rules[position], [rules[position][1] for rules in by_member], stack.like.dtype)
             for position in by_update.values()
         }
-        #: The part of each parameter.
-        self.part_of = [str(by_update[rule.update]) for rule in self.rules]
+        #: For each parameter, the key of its rule in `rule_numbers`.
+        self.rule_keys = [str(by_update[rule.update]) for rule in self.rules]
         self.objective = Objective(stack, rows, runs)
         self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
         self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
@@ -194,28 +196,28 @@ class Family:
     def prepare(self, microbatches: Sequence[Batch]) -> None:
         """Compile the step of such batches."""
         if self.compiled_step is None:
-            coming = {name: copy.copy(part) for name, part in self.parts.items()}
-            for part in coming.values():
-                part.advance(np.ones(len(part.base_lrs)))
+            coming = {name: copy.copy(numbers) for name, numbers in self.rule_numbers.items()}
+            for numbers in coming.values():
+                numbers.advance(np.ones(len(numbers.base_lrs)))
             self.compiled_step = compiled(self.whole_step, self.identity, *self._arguments(microbatches, coming))
 
     def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         """A step with the factors (members of the group,); returns the members' objectives, (members,)."""
-        for part in self.parts.values():
-            part.advance(factors[self.rows])
+        for numbers in self.rule_numbers.values():
+            numbers.advance(factors[self.rows])
         # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
-        arguments = self._arguments(microbatches, self.parts)
+        arguments = self._arguments(microbatches, self.rule_numbers)
         if sum(batch.x.shape[1] for batch in microbatches) < self.step_size or self.compiled_step is None:
             return self.whole_step(*arguments)
         return self.compiled_step(*arguments)
 
     def _arguments(
-        self, microbatches: Sequence[Batch], parts: Mapping[str, Part]
+        self, microbatches: Sequence[Batch], rule_numbers: Mapping[str, RuleNumbers]
     ) -> tuple[Tensors, Tensors, Sequence[State], dict[str, Any]]:
         """What `whole_step` is called with."""
         inputs = {
             "microbatches": [self.objective.inputs(Batch(b.x, b.y, b.cohorts[self.rows])) for b in microbatches],
-            "hyper": {name: part.numbers(self.like) for name, part in parts.items()},
+            "hyper": {name: numbers.tensors(self.like) for name, numbers in rule_numbers.items()},
         }
         return self.parameters, self.buffers, self.states, inputs
 
@@ -232,7 +234,7 @@ class Family:
         with torch.no_grad():
             return losses + update(
                 self.rules, self.objective.regularization, self.clipping, list(parameters.values()), gradients, states,
-                [inputs["hyper"][part] for part in self.part_of], inputs["microbatches"][0],
+                [inputs["hyper"][key] for key in self.rule_keys], inputs["microbatches"][0],
             )  # fmt: skip
 
 
@@ -253,19 +255,21 @@ class Compiled:
     def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         return torch.cat([family.step(microbatches, factors) for family in self.families])
 
-    def _parameters(self, position: int, optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Any], Part, State, int]]:
+    def _parameters(
+        self, position: int, optimizer: Optimizer
+    ) -> Iterator[tuple[Tensor, dict[str, Any], RuleNumbers, State, int]]:
         """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
         family = next(family for family in self.families if family.rows.start <= position < family.rows.stop)
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         named = stacked_parameters(self.runs[position].model)
-        for (_, parameter), part, state in zip(named, family.part_of, family.states, strict=True):
-            yield parameter, groups[id(parameter)], family.parts[part], state, position - family.rows.start
+        for (_, parameter), key, state in zip(named, family.rule_keys, family.states, strict=True):
+            yield parameter, groups[id(parameter)], family.rule_numbers[key], state, position - family.rows.start
 
     def state(self, position: int) -> dict[str, Any]:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)
-        for parameter, group, part, state, row in self._parameters(position, optimizer):
-            group["lr"] = float(part.hyper["lr"][row])
-            counters = {name: torch.tensor(values[row], dtype=self.like.dtype) for name, values in part.counters.items()}
+        for parameter, group, numbers, state, row in self._parameters(position, optimizer):
+            group["lr"] = float(numbers.hyper["lr"][row])
+            counters = {name: torch.tensor(values[row], dtype=self.like.dtype) for name, values in numbers.counters.items()}
             # Copies: a view would be saved with the numbers of all members.
             tensors = {name: value[row].clone() for name, value in state.items()}
             if counters or tensors:
@@ -275,9 +279,9 @@ class Compiled:
     def load(self, position: int, state: Mapping[str, Any]) -> None:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)
         optimizer.load_state_dict(dict(state))
-        for parameter, group, part, tensors, row in self._parameters(position, optimizer):
-            part.hyper["lr"][row] = group["lr"]
-            for name, values in part.counters.items():
+        for parameter, group, numbers, tensors, row in self._parameters(position, optimizer):
+            numbers.hyper["lr"][row] = group["lr"]
+            for name, values in numbers.counters.items():
                 values[row] = float(optimizer.state[parameter][name])
             for name, value in tensors.items():
                 value[row].copy_(optimizer.state[parameter][name])
@@ -303,7 +307,7 @@ def compiled(function: Callable[..., Tensor], identity: Hashable, *arguments: An
     if key not in _programs:
         _programs[key] = _program(lambda *values: function(*pytree.tree_unflatten(values, structure)), flat)
     program = _programs[key]
-    return function if program is None else lambda *own: program(*pytree.tree_leaves(own))
+    return function if program is None else lambda *arguments: program(*pytree.tree_leaves(arguments))
 
 
 def _program(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor] | None:

@@ -59,14 +59,14 @@ def _penalized(
     like: Tensor,
 ) -> tuple[Tensor, list[Tensor]]:
     """(the penalties in the loss, (members,); the gradients with theirs)."""
-    penalty, whole = torch.zeros_like(like), []
+    penalty, penalized = torch.zeros_like(like), []
     for p, g in zip(parameters, gradients, strict=True):
         for index, regularizer in _acting(regularization, p):
             if regularizer.in_loss:
                 values, gradient = regularization.penalty_and_gradient(index, inputs, p)
                 penalty, g = penalty + values, g + gradient
-        whole.append(g)
-    return penalty, whole
+        penalized.append(g)
+    return penalty, penalized
 
 
 def _acting(regularization: Regularization, parameter: Tensor) -> list[tuple[int, StackedRegularizer]]:

@@ -43,7 +43,7 @@ class Classifier(pl.LightningModule):
         self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
-        self.history = [run.outcome(row.scalars) for row in checkpoint.rows] if checkpoint else []
+        self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.augment_noise = run.streams.stream("augment")
         self.splits: Splits = run.splits
         self.probe: Split = run.splits.train
@@ -179,7 +179,7 @@ class Classifier(pl.LightningModule):
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
-        self.history.append(self.run.outcome(scalars))
+        self.history.append(self.run.criterion(scalars))
         assert tuple(scalars) == EPOCH_SCALARS
         self.scalars = scalars
         return scalars

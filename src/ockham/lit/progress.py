@@ -22,7 +22,7 @@ class Progress(pl.Callback):
     def __init__(self) -> None:
         self.bar: tqdm | None = None
         self.last_line = self.last_loss = 0.0
-        self.shown: dict[str, str] = {}
+        self.postfix: dict[str, str] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         if trainer.is_global_zero and sys.stderr.isatty():
@@ -38,18 +38,18 @@ class Progress(pl.Callback):
         self.bar.set_description(f"epoch {module.finished_epochs + 1}/{self.num_epochs}", refresh=False)
         if time.monotonic() - self.last_loss > SECONDS_BETWEEN_LOSSES:  # reading it makes a GPU wait
             self.last_loss = time.monotonic()
-            self.shown["loss"] = f"{float(module.objective_sum) / module.epoch_samples:.4f}"
-            self.bar.set_postfix(self.shown, refresh=False)
+            self.postfix["loss"] = f"{float(module.objective_sum) / module.epoch_samples:.4f}"
+            self.bar.set_postfix(self.postfix, refresh=False)
         self.bar.update(module.finished_steps - self.bar.n)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Classifier) -> None:  # type: ignore[override]
         if not trainer.is_global_zero:
             return
         scalars = module.scalars
-        self.shown |= {"val loss": f"{scalars['val/loss']:.4f}", "val acc": f"{scalars['val/acc']:.4f}"}
+        self.postfix |= {"val loss": f"{scalars['val/loss']:.4f}", "val acc": f"{scalars['val/acc']:.4f}"}
         last = module.finished_epochs == module.run.num_epochs
         if self.bar is not None:
-            self.bar.set_postfix(self.shown)
+            self.bar.set_postfix(self.postfix)
         elif last or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             log.info(

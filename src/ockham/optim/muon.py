@@ -46,8 +46,8 @@ class Muon(Optimizer):
         hidden = matrices[:-1]
         if not hidden:
             raise UserError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
-        chosen = {id(weight) for weight in hidden}
-        rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+        hidden_ids = {id(weight) for weight in hidden}
+        rest = [parameter for parameter in parameters if id(parameter) not in hidden_ids]
         return cls(hidden, rest, lr=lr, momentum=momentum, adam_lr=adam_lr, weight_decay=weight_decay)
 
     @torch.no_grad()

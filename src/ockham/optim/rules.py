@@ -95,8 +95,8 @@ def adadelta(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor"
     g = _decayed(p, g, h)
     square = h["rho"] * state["square_avg"] + (1 - h["rho"]) * g * g
     delta = (state["acc_delta"] + h["eps"]).sqrt() / (square + h["eps"]).sqrt() * g
-    moved = h["rho"] * state["acc_delta"] + (1 - h["rho"]) * delta * delta
-    return p - h["lr"] * delta, {"square_avg": square, "acc_delta": moved}
+    delta_avg = h["rho"] * state["acc_delta"] + (1 - h["rho"]) * delta * delta
+    return p - h["lr"] * delta, {"square_avg": square, "acc_delta": delta_avg}
 
 
 def adadelta_response(state: Mapping[str, Any], h: Hyper) -> "Tensor":
@@ -184,8 +184,8 @@ def muon(p: "Tensor", g: "Tensor", state: State, h: Hyper) -> tuple["Tensor", St
     from ockham.optim.newton_schulz import orthogonalized
 
     buffer = state["momentum_buffer"] + (1 - h["momentum"]) * (g - state["momentum_buffer"])
-    ahead = g + h["momentum"] * (buffer - g)
-    matrices = ahead.flatten(2)
+    nesterov = g + h["momentum"] * (buffer - g)
+    matrices = nesterov.flatten(2)
     rows, columns = matrices.shape[1:]
     direction = orthogonalized(matrices).view(p.shape) * max(1, rows / columns) ** 0.5
     return p * (1 - h["lr"] * h["weight_decay"]) - h["lr"] * direction, {"momentum_buffer": buffer}

@@ -48,16 +48,16 @@ def hparam_settings(content: Content) -> dict[str, str | float | bool]:
 
     A setting has one type in all runs, so that the tab can sort and filter by it.
     """
-    shown: dict[str, str | float | bool] = {}
+    hparams: dict[str, str | float | bool] = {}
     for path, value in computed(content).items():
         if value is None:
             continue
         if path.endswith("._target_"):  # `optimizer: Adam` says it
-            shown[path.removesuffix("._target_")] = str(value).rpartition(".")[2]
+            hparams[path.removesuffix("._target_")] = str(value).rpartition(".")[2]
         else:
             keeps_its_type = isinstance(value, (int, float)) and path != "data.batch_size"  # which may be `full`
-            shown[path] = value if keeps_its_type else str(value)
-    return shown
+            hparams[path] = value if keeps_its_type else str(value)
+    return hparams
 
 
 class EventWriter:
@@ -130,7 +130,7 @@ def _session_summaries(hparams: Hparams) -> tuple[Any, Any]:
     return start, end
 
 
-def write_experiment(folder: Path, jobs: Sequence[Content]) -> None:
+def write_experiment(folder: Path, contents: Sequence[Content]) -> None:
     """Tell the HParams tab of a sweep which settings its runs have, all together, and which results.
 
     TensorBoard takes the first such record that it finds, so that there is one, in the sweep folder, and none in the runs.
@@ -140,10 +140,10 @@ def write_experiment(folder: Path, jobs: Sequence[Content]) -> None:
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    shown = [hparam_settings(content) for content in jobs]
+    hparams_of_jobs = [hparam_settings(content) for content in contents]
     infos = []
-    for key in dict.fromkeys(key for settings in shown for key in settings):
-        values = {settings.get(key) for settings in shown}
+    for key in dict.fromkeys(key for settings in hparams_of_jobs for key in settings):
+        values = {settings.get(key) for settings in hparams_of_jobs}
         is_text = any(isinstance(value, str) for value in values)
         kind = api_pb2.DATA_TYPE_STRING if is_text else api_pb2.DATA_TYPE_FLOAT64
         infos.append(api_pb2.HParamInfo(name=key, type=kind, differs=len(values) > 1))

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Figures:
+class FinalEvaluation:
     """A model with its selected weights, and its scores by split; the logits of the test images where they were computed."""
 
     run: Run
     model: nn.Module
-    evaluated: Mapping[str, Scores]
+    scores_by_split: Mapping[str, Scores]
     test_logits: Tensor | None
 
     def metrics(self, *, best_epoch: int, last_epoch: int, steps: int, samples: int) -> dict[str, float]:
         """What metrics.json holds; `samples` are all that training worked on."""
         run = self.run
         values: dict[str, float] = {}
-        for name, (loss, acc) in self.evaluated.items():
+        for name, (loss, acc) in self.scores_by_split.items():
             values |= {f"{name}/loss": loss, f"{name}/acc": acc}
         values |= gaps(values)
         values |= {
@@ -51,27 +51,27 @@ class Figures:
         return final_pictures(self.model, self.run.input, self.run.splits.test, self.test_logits.cpu())
 
 
-def measure(run: Run, weights: Mapping[str, Tensor], evaluated: Mapping[str, Scores] | None = None) -> Figures:
-    """Put the weights into the run's model and evaluate it on all splits, where `evaluated` does not say its scores."""
+def evaluate(run: Run, weights: Mapping[str, Tensor], scores_by_split: Mapping[str, Scores] | None = None) -> FinalEvaluation:
+    """Put the weights into the run's model and evaluate it on all splits, where `scores_by_split` does not say its scores."""
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model = run.model.to(device=run.device, dtype=dtype)
     model.load_state_dict(weights)
     run.normalize.for_model(dtype, run.memory_format, run.device)
-    if evaluated is not None:
-        return Figures(run, model, evaluated, None)
+    if scores_by_split is not None:
+        return FinalEvaluation(run, model, scores_by_split, None)
     splits = run.splits.to(run.device).named()
     logits = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
-    evaluated = {name: scores(logits[name], split.labels) for name, split in splits.items()}
-    return Figures(run, model, evaluated, logits["test"])
+    scores_by_split = {name: scores(logits[name], split.labels) for name, split in splits.items()}
+    return FinalEvaluation(run, model, scores_by_split, logits["test"])
 
 
-def final_pictures(model: nn.Module, spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
+def final_pictures(model: nn.Module, input_spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:
     """The final pictures by their tags in TensorBoard; `logits` (N, C) are those of the test images."""
     from ockham.record import pictures  # late: Matplotlib is no part of training
 
-    drawn = {
-        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, spec.classes),
-        "test/confidently_wrong": pictures.confidently_wrong(logits, test, spec.classes),
+    figures = {
+        "test/confusion": pictures.confusion(logits.argmax(dim=1), test.labels, input_spec.classes),
+        "test/confidently_wrong": pictures.confidently_wrong(logits, test, input_spec.classes),
     }
-    filters = pictures.first_filters(model, spec.shape)
-    return drawn if filters is None else {**drawn, "model/first_layer": filters}
+    filters = pictures.first_filters(model, input_spec.shape)
+    return figures if filters is None else {**figures, "model/first_layer": filters}

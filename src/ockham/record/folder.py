@@ -266,13 +266,13 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide results."""
     from importlib.metadata import PackageNotFoundError, version  # late: a mistake on the command line does not wait for it
 
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in VERSIONED_PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:  # ockham itself, in a clone that is not installed
             continue
-    return found
+    return versions
 
 
 @cache

@@ -19,7 +19,7 @@ from torch import Tensor
 from ockham import schema
 from ockham.core.files import write_atomic
 from ockham.core.metrics import Scores
-from ockham.core.selection import Outcome, best_epoch
+from ockham.core.selection import Criterion, best_epoch
 from ockham.identity import run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
@@ -109,7 +109,7 @@ class Ledger:
         self.shared = shared
         self.writes = writes
         self.rows: list[Row] = []
-        self.history: list[Outcome] = []
+        self.history: list[Criterion] = []
         self.best_epoch = 0
         self.best: dict[str, Tensor] = {}
         self.verdict: Verdict = "continue"
@@ -158,7 +158,7 @@ class Ledger:
     def start(self, run: Run) -> None:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
-        self.history = [run.outcome(row.scalars) for row in self.rows]
+        self.history = [run.criterion(row.scalars) for row in self.rows]
         self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
         reset_peak_memory(run.device)
         if not self.writes:
@@ -207,7 +207,7 @@ class Ledger:
     def record(self, result: EpochResult, state: TrainingState) -> None:
         """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
-        self.history.append(self.run.outcome(result.scalars))
+        self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
         epoch = len(self.rows)
         if self.writes:
@@ -262,9 +262,9 @@ class Ledger:
         epoch = len(self.rows)
         best = self.best_epoch
         weights = {name: value.detach().clone() for name, value in state.weights().items()}
-        spec = self.run.input
-        Checkpoint(best, self.rows[:best], self.best, None, None, spec).save(self.folder.best_checkpoint)
-        last = Checkpoint(epoch, self.rows, weights, None if best == epoch else self.best, state.optimizer_state(), spec)
+        input_spec = self.run.input
+        Checkpoint(best, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
+        last = Checkpoint(epoch, self.rows, weights, None if best == epoch else self.best, state.optimizer_state(), input_spec)
         save_generation(self.folder.last_checkpoint, last.content())
         self.last_checkpoint = time.monotonic()
 
@@ -282,21 +282,23 @@ class Ledger:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, *, evaluated: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
+    def finish(self, *, scores_by_split: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
         """The selected weights on all splits, the test set for the first and only time; the run is then finished.
 
-        `evaluated` are their scores on train, val and test where they are known. The weights go into the run's model.
+        `scores_by_split` are their scores on train, val and test where they are known. The weights go into the run's model.
         """
         if not self.writes:
             return
-        figures = final.measure(self.run, self.best, evaluated)
+        evaluation = final.evaluate(self.run, self.best, scores_by_split)
         last = self.rows[-1]
-        metrics = figures.metrics(best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples)
+        metrics = evaluation.metrics(
+            best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples
+        )
         if self.events is not None:
-            shown = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in shown.items()})
-            for tag, figure in (figures.pictures() if pictures else {}).items():
-                self.events.picture(tag, figure, last.step)
+            tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items()})
+            for tag, picture in (evaluation.pictures() if pictures else {}).items():
+                self.events.picture(tag, picture, last.step)
             self.events.finish()
         self.folder.write_metrics(metrics)
         self.folder.end("finished")

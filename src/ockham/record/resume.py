@@ -36,10 +36,10 @@ def run_folder(path: str) -> RunFolder:
     """The folder of a run that can be read. Raises UserError, with the runs nearby, where it is none."""
     folder = RunFolder(path)
     if not os.path.exists(folder.config_file):  # false for a name that no file can have, unlike Path.exists
-        what = "is no run folder: it has no .hydra/config.yaml" if os.path.isdir(folder.path) else "does not exist"
-        nearby = sorted(found.parent.parent for found in _parents(folder.path).glob("**/.hydra/config.yaml"))[-3:]
-        known = "".join(f"\n  {found}" for found in nearby)
-        raise UserError(f"{path} {what}" + (f"; the newest runs near it:{known}" if known else ""))
+        problem = "is no run folder: it has no .hydra/config.yaml" if os.path.isdir(folder.path) else "does not exist"
+        nearby = sorted(file.parent.parent for file in _parents(folder.path).glob("**/.hydra/config.yaml"))[-3:]
+        listed = "".join(f"\n  {run}" for run in nearby)
+        raise UserError(f"{path} {problem}" + (f"; the newest runs near it:{listed}" if listed else ""))
     return folder
 
 
@@ -97,7 +97,7 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
     Raises UserError for those that Ockham would not have stored: settings of Hydra, which name classes that nobody checks,
     options outside conf/, interpolations, and `trust` within grids.
     """
-    parser, kept = OverridesParser.create(), []
+    parser, accepted = OverridesParser.create(), []
     for text in map(str, overrides):
         try:
             override = parser.parse_override(text)
@@ -111,8 +111,8 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
             continue
         if key == "grids" and value != "null":
             _check_grids(override.value(), file)
-        kept.append(text)
-    return kept
+        accepted.append(text)
+    return accepted
 
 
 def _check_grids(grids: Any, file: Path) -> None:

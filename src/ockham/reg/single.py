@@ -105,12 +105,12 @@ def targets(regularizers: Sequence[Regularizer], y: Tensor, num_classes: int, dt
 @contextmanager
 def activations_of(model: nn.Module, regularizers: Sequence[Regularizer]) -> Iterator[Activations]:
     """Collects, from forward passes inside the block, the outputs that the regularizers have penalties on."""
-    kept: Activations = []
+    activations: Activations = []
     kinds = tuple({cls for reg in regularizers if has_hook(reg, "activation_penalty") for cls in reg.activations})
     modules = [module for module in model.modules() if isinstance(module, kinds)] if kinds else []
-    handles = [m.register_forward_hook(lambda module, inputs, output: kept.append((module, output))) for m in modules]
+    handles = [m.register_forward_hook(lambda module, inputs, output: activations.append((module, output))) for m in modules]
     try:
-        yield kept
+        yield activations
     finally:
         for handle in handles:
             handle.remove()

@@ -57,7 +57,7 @@ class KlSparsity(Regularizer):
 
     def __init__(self, strength: float, *, target: float = 0.05) -> None:
         self.strength = strength
-        self.wanted = target
+        self.target_activation = target
 
     def prepare(self, model: nn.Module, context: Context) -> None:
         if not any(isinstance(module, self.activations) for module in model.modules()):
@@ -68,4 +68,4 @@ class KlSparsity(Regularizer):
 
     def activation_penalty(self, activation: Tensor) -> Tensor:
         means = activation.mean(dim=[axis for axis in range(activation.ndim) if axis != 1])
-        return self.strength * bernoulli_kl(self.wanted, means).sum()
+        return self.strength * bernoulli_kl(self.target_activation, means).sum()

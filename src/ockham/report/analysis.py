@@ -10,7 +10,7 @@ from functools import cached_property
 from ockham.core.selection import maximised
 from ockham.core.statistics import Comparison, compare, corrected, t_interval
 from ockham.errors import UserError
-from ockham.report.reading import Run
+from ockham.report.reading import RecordedRun
 
 #: Regularizers that make weights exactly zero.
 SPARSE = ("l1", "group_lasso", "elastic_net")
@@ -21,11 +21,11 @@ ABSENT = ""
 class Configuration:
     """The runs of one configuration over seeds and folds. `values` are its swept settings as text, ABSENT where it has none."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
     values: Mapping[str, str]
 
     @cached_property
-    def finished(self) -> list[Run]:
+    def finished(self) -> list[RecordedRun]:
         return [run for run in self.runs if run.state == "finished"]
 
     @property
@@ -45,16 +45,16 @@ class Configuration:
                 parts.append(text if "." not in key else f"{key.rpartition('.')[2]} {text}")
         return ", ".join(parts) or "the only one"
 
-    def of(self, name: str) -> list[float]:
+    def metric_values(self, name: str) -> list[float]:
         """A final metric of the finished runs; NaN where an earlier version did not write it."""
         return [run.metrics.get(name, math.nan) for run in self.finished]
 
     def mean(self, name: str) -> float:
-        values = self.of(name)
+        values = self.metric_values(name)
         return statistics.fmean(values) if values else math.nan
 
     def interval(self, name: str) -> tuple[float, float]:
-        return t_interval(self.of(name))
+        return t_interval(self.metric_values(name))
 
     @property
     def train_seconds(self) -> float:
@@ -64,13 +64,13 @@ class Configuration:
             return math.nan
         return statistics.fmean(cost["train_seconds"] for cost in costs)
 
-    def curves(self, most: int) -> list[list[Mapping[str, float]]]:
+    def curves(self, max_points: int) -> list[list[Mapping[str, float]]]:
         """The epochs that every finished run has, each as the rows of all runs; at most about `most`, the last among them."""
-        runs = [run.epochs for run in self.finished]
-        length = min((len(epochs) for epochs in runs), default=0)
-        step = max(-(-length // most), 1)
+        histories = [run.epochs for run in self.finished]
+        length = min((len(epochs) for epochs in histories), default=0)
+        step = max(-(-length // max_points), 1)
         positions = [position for position in range(length) if (length - 1 - position) % step == 0]
-        return [[epochs[position] for epochs in runs] for position in positions]
+        return [[epochs[position] for epochs in histories] for position in positions]
 
     def number(self, key: str) -> float:
         """A setting as a number; NaN where it is none."""
@@ -141,7 +141,7 @@ class Results:
         return compare(ahead, behind)
 
 
-def results(runs: Sequence[Run]) -> Results:
+def analyse(runs: Sequence[RecordedRun]) -> Results:
     """Group runs by configuration, a run for each seed and fold; of runs of several objectives, those of the most frequent.
 
     Complete configurations come first, since the mean of what is left of others is not that of all their seeds; a mean that
@@ -149,16 +149,16 @@ def results(runs: Sequence[Run]) -> Results:
     """
     objective = Counter(run.objective for run in runs).most_common(1)[0][0] if runs else "val/acc"
     comparable = [run for run in runs if run.objective == objective]
-    by_key: dict[str, dict[tuple[object, object], Run]] = {}
+    by_key: dict[str, dict[tuple[object, object], RecordedRun]] = {}
     for run in comparable:
-        members = by_key.setdefault(run.configuration, {})
+        members = by_key.setdefault(run.configuration_key, {})
         if run.replicate not in members or (run.state == "finished" and members[run.replicate].state != "finished"):
             members[run.replicate] = run
     swept = _swept(comparable)
     configurations = []
     for by_replicate in by_key.values():
-        repeats = tuple(by_replicate.values())
-        configurations.append(Configuration(repeats, {key: repeats[0].values.get(key, ABSENT) for key in swept}))
+        replicates = tuple(by_replicate.values())
+        configurations.append(Configuration(replicates, {key: replicates[0].values.get(key, ABSENT) for key in swept}))
     sign = -1 if maximised(objective) else 1
 
     def rank(configuration: Configuration) -> tuple[bool, bool, bool, float]:
@@ -171,7 +171,7 @@ def results(runs: Sequence[Run]) -> Results:
     return Results(tuple(configurations), swept, objective, repeated, len(runs) - len(comparable))
 
 
-def _swept(runs: Sequence[Run]) -> tuple[str, ...]:
+def _swept(runs: Sequence[RecordedRun]) -> tuple[str, ...]:
     """Keys whose values differ among the runs, options before settings."""
     keys = dict.fromkeys(key for run in runs for key in run.values)
     differing = [key for key in keys if len({run.values.get(key) for run in runs}) > 1]
@@ -187,12 +187,12 @@ def _same(text: str | None, wanted: str) -> bool:
         return text.replace(" ", "") == wanted.replace(" ", "")
 
 
-def behind_best(found: Results, others: Sequence[Configuration]) -> list[tuple[Configuration, Comparison]]:
+def behind_best(results: Results, others: Sequence[Configuration]) -> list[tuple[Configuration, Comparison]]:
     """The first of the configurations on validation minus each of the others with which it shares a seed, as one family."""
-    winner = found.winner
+    winner = results.winner
     if winner is None:
         return []
-    pairs = [(other, found.compare(winner, other)) for other in others if other is not winner]
+    pairs = [(other, results.compare(winner, other)) for other in others if other is not winner]
     known = [(other, comparison) for other, comparison in pairs if comparison is not None]
     family = corrected([comparison for _, comparison in known])
     return [(other, comparison) for (other, _), comparison in zip(known, family, strict=True)]
@@ -208,26 +208,26 @@ class Effect:
     comparison: Comparison
 
 
-def effects(found: Results) -> list[Effect]:
+def effects(results: Results) -> list[Effect]:
     """What each regularizer brings against `none`, in each context of other options; all comparisons are one family."""
-    if "reg" not in found.swept:
+    if "reg" not in results.swept:
         return []
-    others = [key for key in found.swept if "." not in key and key != "reg"]
-    raw: list[Effect] = []
-    for context, members in found.by(*others).items():
+    others = [key for key in results.swept if "." not in key and key != "reg"]
+    uncorrected: list[Effect] = []
+    for context, members in results.by(*others).items():
         by_reg: dict[str, list[Configuration]] = {}
         for member in members:
             by_reg.setdefault(member.values["reg"], []).append(member)
         if "none" not in by_reg:
             continue
-        base = found.best(by_reg.pop("none"))
+        base = results.best(by_reg.pop("none"))
         for reg, settings in by_reg.items():
-            chosen = found.best(settings)
-            comparison = found.compare(chosen, base)
+            chosen = results.best(settings)
+            comparison = results.compare(chosen, base)
             if comparison is not None:
-                raw.append(Effect(", ".join(context), reg, chosen, comparison))
-    family = corrected([effect.comparison for effect in raw])
-    return [replace(effect, comparison=comparison) for effect, comparison in zip(raw, family, strict=True)]
+                uncorrected.append(Effect(", ".join(context), reg, chosen, comparison))
+    family = corrected([effect.comparison for effect in uncorrected])
+    return [replace(effect, comparison=comparison) for effect, comparison in zip(uncorrected, family, strict=True)]
 
 
 def verdict(comparison: Comparison, *, maximise: bool) -> str:
@@ -247,13 +247,13 @@ def verdict(comparison: Comparison, *, maximise: bool) -> str:
     return f"not distinguishable at n = {comparison.n}{seeds}"
 
 
-def importance(found: Results) -> dict[str, float]:
+def importance(results: Results) -> dict[str, float]:
     """The share of the variance of the objective that each swept setting explains by itself and in interactions.
 
     fANOVA (Hutter et al. 2014) as Optuna has it, over configurations; a setting that some do not have counts as a choice.
     Empty with fewer than two settings or eight configurations.
     """
-    if len(found.swept) < 2 or len(found.finished) < 8:
+    if len(results.swept) < 2 or len(results.finished) < 8:
         return {}
     import warnings
 
@@ -263,8 +263,8 @@ def importance(found: Results) -> dict[str, float]:
         warnings.simplefilter("ignore")  # of experimental parts
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study()
-        space = {key: _distribution([c.values[key] for c in found.finished]) for key in found.swept}
-        for configuration in found.finished:
+        space = {key: _distribution([c.values[key] for c in results.finished]) for key in results.swept}
+        for configuration in results.finished:
             params = {
                 key: configuration.values[key] if isinstance(kind, optuna.distributions.CategoricalDistribution) else
                 configuration.number(key) for key, kind in space.items()

@@ -6,21 +6,21 @@ from ockham.core.files import write_atomic
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
 from ockham.record.folder import EPOCH_SCALARS
-from ockham.report.reading import Runs
+from ockham.report.reading import RecordedRuns
 
 
-def export_epochs(runs: Runs, path: Path) -> int:
+def export_epochs(recorded: RecordedRuns, path: Path) -> int:
     """Write a csv with a row an epoch and run: folder, state, seed, fold, options and overrides, scalars; returns the rows.
 
     Raises UserError for another ending than .csv.
     """
     if path.suffix != ".csv":
         raise UserError(f"--export {path}: the table is written as csv; name a file that ends in .csv")
-    keys = list(dict.fromkeys(key for run in runs.runs for key in run.values))
+    keys = list(dict.fromkeys(key for run in recorded.runs for key in run.values))
     head = ["folder", "configuration", "state", "seed", "fold", *keys, "epoch", "step", *EPOCH_SCALARS]
     rows = []
-    for run in runs.runs:
-        facts = [str(run.path), run.configuration, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
+    for run in recorded.runs:
+        facts = [str(run.path), run.configuration_key, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
         for epoch in run.epochs:
             rows.append([*facts, int(epoch["epoch"]), int(epoch["step"]), *(epoch[name] for name in EPOCH_SCALARS)])
     write_atomic(path, csv_table(head, rows))

@@ -31,12 +31,12 @@ class Figure:
     specification: dict[str, Any]
 
 
-def figures(found: Results) -> list[Figure]:
+def draw_figures(results: Results) -> list[Figure]:
     """The figures for which there are data, in the order of the page."""
     makers: list[Callable[[Results], Iterator[Figure]]] = [
         _curves, _matrix, _strengths, _sparsity, _parallel, _importance, _costs,
     ]  # fmt: skip
-    return [figure for make in makers for figure in make(found)]
+    return [figure for make in makers for figure in make(results)]
 
 
 def _figure(name: str, title: str, text: str, chart: Any) -> Figure:
@@ -68,15 +68,15 @@ def _any_interval(rows: Rows) -> bool:
 # -- learning curves -----------------------------------------------------------------------------------------------------
 
 
-def _curves(found: Results) -> Iterator[Figure]:
-    shown = [configuration for configuration in found.finished[:MOST_CURVES] if configuration.finished[0].epochs]
+def _curves(results: Results) -> Iterator[Figure]:
+    shown = [configuration for configuration in results.finished[:MOST_CURVES] if configuration.finished[0].epochs]
     if not shown:
         return
     order = [configuration.label for configuration in shown]
     legend = alt.Legend(orient="bottom", columns=2, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3)
     charts = []
     for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
-        rows = [row for own in shown for split in ("train", "val") for row in _curve(own, split, quantity)]
+        rows = [row for configuration in shown for split in ("train", "val") for row in _curve(configuration, split, quantity)]
         base = alt.Chart(_data(rows), width=WIDTH, height=HEIGHT).encode(
             x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("configuration:N", sort=order, legend=legend),
@@ -113,10 +113,10 @@ def _curve(configuration: Configuration, split: str, quantity: str) -> Rows:
 # -- optimizer x regularizer ---------------------------------------------------------------------------------------------
 
 
-def _matrix(found: Results) -> Iterator[Figure]:
-    if not {"optimizer", "reg"} <= set(found.swept):
+def _matrix(results: Results) -> Iterator[Figure]:
+    if not {"optimizer", "reg"} <= set(results.swept):
         return
-    rows = _matrix_rows(found)
+    rows = _matrix_rows(results)
     columns, lines = (len({row[axis] for row in rows}) for axis in ("reg", "optimizer"))
     base = alt.Chart(_data(rows), width=max(110 * columns, 240), height=46 * lines).encode(
         x=alt.X("reg:N", title=None, axis=alt.Axis(orient="top", labelAngle=0)), y=alt.Y("optimizer:N", title=None)
@@ -125,30 +125,30 @@ def _matrix(found: Results) -> Iterator[Figure]:
     color: Any = alt.value("#dce6f2")
     ink: Any = alt.value("black")
     if low < high:
-        color = alt.Color("shade:Q", title=found.objective, scale=alt.Scale(scheme="blues", reverse=not found.maximise))
-        dark = f"datum.shade > {low * 0.4 + high * 0.6}" if found.maximise else f"datum.shade < {low * 0.6 + high * 0.4}"
+        color = alt.Color("shade:Q", title=results.objective, scale=alt.Scale(scheme="blues", reverse=not results.maximise))
+        dark = f"datum.shade > {low * 0.4 + high * 0.6}" if results.maximise else f"datum.shade < {low * 0.6 + high * 0.4}"
         ink = alt.condition(dark, alt.value("white"), alt.value("black"))
     rectangles = base.mark_rect().encode(color=color, tooltip=["best:N", "text:N", "half:N"])
     value = base.mark_text(dy=-7, fontSize=13).encode(text="text:N", color=ink)
     half = base.mark_text(dy=9, fontSize=11).encode(text="half:N", color=ink)
     text = (
-        f"{found.objective} of the best configuration of each pair, with the half width of its 95% interval over seeds. Each "
+        f"{results.objective} of the best configuration of each pair, with the half width of its 95% interval over seeds. Each "
         "cell is the best of its strengths and learning rates, where several were tried. Noise has no colour: a cell differs "
         "in colour from the best cell only where it is behind it beyond chance (paired t test, corrected for all cells)."
     )
     yield _figure("matrix", "Optimizer and regularizer", text, rectangles + value + half)
 
 
-def _matrix_rows(found: Results) -> Rows:
+def _matrix_rows(results: Results) -> Rows:
     """A row a cell; its `shade` is its mean where it can be told from that of the best cell, otherwise that of the best."""
-    cells = {pair: found.best(members) for pair, members in found.by("optimizer", "reg").items()}
-    best = found.best(list(cells.values()))
-    apart = [cell for cell, comparison in behind_best(found, list(cells.values())) if comparison.distinguishable]
+    cells = {pair: results.best(members) for pair, members in results.by("optimizer", "reg").items()}
+    best = results.best(list(cells.values()))
+    distinguishable = [cell for cell, comparison in behind_best(results, list(cells.values())) if comparison.distinguishable]
     rows: Rows = []
     for (optimizer, reg), cell in cells.items():
         mean, (low, high) = cell.mean("objective"), cell.interval("objective")
         half = f"\u00b1 {(high - low) / 2:.4f}" if math.isfinite(low) else f"n = {cell.n}"
-        shade = mean if any(cell is other for other in apart) else best.mean("objective")
+        shade = mean if any(cell is other for other in distinguishable) else best.mean("objective")
         row = {"optimizer": optimizer, "reg": reg, "text": f"{mean:.4f}", "half": half, "best": cell.label, "shade": shade}
         rows.append(row)
     return rows
@@ -157,20 +157,20 @@ def _matrix_rows(found: Results) -> Rows:
 # -- strength ------------------------------------------------------------------------------------------------------------
 
 
-def _strengths(found: Results) -> Iterator[Figure]:
-    keys = [key for key in found.swept if key.startswith("reg.") and len(_by_number(found, key)) > 1]
+def _strengths(results: Results) -> Iterator[Figure]:
+    keys = [key for key in results.swept if key.startswith("reg.") and len(_by_number(results, key)) > 1]
     for key in keys:
-        numbers = _by_number(found, key)
-        colour_by = "optimizer" if "optimizer" in found.swept else None
+        numbers = _by_number(results, key)
+        colour_by = "optimizer" if "optimizer" in results.swept else None
         rows: Rows = []
         for number, members in numbers.items():
-            split_members: dict[str, list[Configuration]] = {}
+            by_optimizer: dict[str, list[Configuration]] = {}
             for member in members:
-                split_members.setdefault(member.values[colour_by] if colour_by else "", []).append(member)
-            for optimizer, own in split_members.items():
-                best = found.best(own)
+                by_optimizer.setdefault(member.values[colour_by] if colour_by else "", []).append(member)
+            for optimizer, candidates in by_optimizer.items():
+                best = results.best(candidates)
                 for split in ("train", "val"):
-                    errors = [1 - value for value in best.of(f"{split}/acc")]
+                    errors = [1 - value for value in best.metric_values(f"{split}/acc")]
                     row = {"strength": number, "split": split, "optimizer": optimizer}
                     rows.append(row | _band(sum(errors) / len(errors), t_interval(errors)))
         positive = [number for number in numbers if number > 0]
@@ -194,16 +194,16 @@ def _strengths(found: Results) -> Iterator[Figure]:
         yield _figure(f"strength-{key.replace('.', '-')}", f"Overfitting: {key}", text, chart)
 
 
-def _by_number(found: Results, key: str) -> dict[float, list[Configuration]]:
+def _by_number(results: Results, key: str) -> dict[float, list[Configuration]]:
     groups: dict[float, list[Configuration]] = {}
-    for configuration in found.finished:
+    for configuration in results.finished:
         number = configuration.number(key)
         if math.isfinite(number):
             groups.setdefault(number, []).append(configuration)
     return groups
 
 
-def _sparsity(found: Results) -> Iterator[Figure]:
+def _sparsity(results: Results) -> Iterator[Figure]:
     rows: Rows = [
         {
             "zeros": configuration.mean("zero_fraction"),
@@ -211,7 +211,7 @@ def _sparsity(found: Results) -> Iterator[Figure]:
             "reg": configuration.runs[0].values["reg"],
             "configuration": configuration.label,
         }
-        for configuration in found.finished
+        for configuration in results.finished
         if set(configuration.runs[0].values["reg"].split("+")) & set(SPARSE)
     ]
     if len({row["zeros"] for row in rows}) < 2:
@@ -234,28 +234,28 @@ def _sparsity(found: Results) -> Iterator[Figure]:
 # -- settings ------------------------------------------------------------------------------------------------------------
 
 
-def _parallel(found: Results) -> Iterator[Figure]:
-    keys = [*found.swept, found.objective]
-    if len(found.swept) < 2 or len(found.finished) < 3:
+def _parallel(results: Results) -> Iterator[Figure]:
+    keys = [*results.swept, results.objective]
+    if len(results.swept) < 2 or len(results.finished) < 3:
         return
-    places = {key: _places([c.values[key] for c in found.finished]) for key in found.swept}
-    shown = found.finished[:MOST_LINES]
+    places = {key: _places([c.values[key] for c in results.finished]) for key in results.swept}
+    shown = results.finished[:MOST_LINES]
     scores = [configuration.mean("objective") for configuration in shown]
     low, high = min(scores), max(scores)
     rows: Rows = []
     for index, (configuration, score) in enumerate(zip(shown, scores, strict=True)):
-        for key in found.swept:
+        for key in results.swept:
             text = configuration.values[key]
             rows.append({"line": index, "axis": key, "place": places[key][text], "score": score, "label": configuration.label})
         place = (score - low) / (high - low) if high > low else 0.5
-        rows.append({"line": index, "axis": found.objective, "place": place, "score": score, "label": configuration.label})
+        rows.append({"line": index, "axis": results.objective, "place": place, "score": score, "label": configuration.label})
     ticks: Rows = [
-        {"axis": key, "place": place, "text": text or "\u2013"} for key in found.swept for text, place in places[key].items()
+        {"axis": key, "place": place, "text": text or "\u2013"} for key in results.swept for text, place in places[key].items()
     ]
-    ticks += [{"axis": found.objective, "place": place, "text": f"{v:.4f}"} for place, v in ((0, low), (1, high))]
+    ticks += [{"axis": results.objective, "place": place, "text": f"{v:.4f}"} for place, v in ((0, low), (1, high))]
     x = alt.X("axis:N", sort=keys, title=None, axis=alt.Axis(labelAngle=0, domain=False, ticks=False, grid=True))
     y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
-    scale = alt.Scale(scheme="viridis", reverse=not found.maximise)
+    scale = alt.Scale(scheme="viridis", reverse=not results.maximise)
     lines = (
         alt.Chart(_data(rows))
         .mark_line(opacity=0.55)
@@ -263,16 +263,16 @@ def _parallel(found: Results) -> Iterator[Figure]:
             x=x,
             y=y,
             detail="line:N",
-            color=alt.Color("score:Q", title=found.objective, scale=scale),
+            color=alt.Color("score:Q", title=results.objective, scale=scale),
             tooltip=["label:N", "score:Q"],
         )
     )
-    words = (
+    tick_labels = (
         alt.Chart(_data(ticks)).mark_text(align="left", dx=5, fontSize=11, fontWeight="bold").encode(x=x, y=y, text="text:N")
     )
-    halo = words.mark_text(align="left", dx=5, fontSize=11, stroke="white", strokeWidth=4, opacity=0.85)
-    chart = (lines + halo + words).properties(width=max(170 * len(keys), 420), height=300)
-    text = f"A line is a configuration, its colour {found.objective}; a dash is a setting that it does not have."
+    halo = tick_labels.mark_text(align="left", dx=5, fontSize=11, stroke="white", strokeWidth=4, opacity=0.85)
+    chart = (lines + halo + tick_labels).properties(width=max(170 * len(keys), 420), height=300)
+    text = f"A line is a configuration, its colour {results.objective}; a dash is a setting that it does not have."
     yield _figure("parallel", "All configurations", text, chart)
 
 
@@ -289,8 +289,8 @@ def _places(texts: Sequence[str]) -> dict[str, float]:
     return {text: index / (len(distinct) - 1) if len(distinct) > 1 else 0.5 for index, text in enumerate(distinct)}
 
 
-def _importance(found: Results) -> Iterator[Figure]:
-    shares = importance(found)
+def _importance(results: Results) -> Iterator[Figure]:
+    shares = importance(results)
     if not shares:
         return
     rows: Rows = [{"setting": key, "share": share} for key, share in shares.items()]
@@ -304,7 +304,7 @@ def _importance(found: Results) -> Iterator[Figure]:
         )
     )
     text = (
-        f"How much of the variance of {found.objective} among configurations each setting explains: fANOVA (Hutter et al. "
+        f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
         "2014) with Optuna's random forest. It tells what mattered within the values that were tried."
     )
     yield _figure("importance", "What mattered", text, chart)
@@ -322,7 +322,7 @@ COSTS = {
 }
 
 
-def _costs(found: Results) -> Iterator[Figure]:
+def _costs(results: Results) -> Iterator[Figure]:
     rows: Rows = [
         {
             "steps": configuration.mean("steps"),
@@ -333,7 +333,7 @@ def _costs(found: Results) -> Iterator[Figure]:
             "optimizer": configuration.runs[0].values.get("optimizer", ""),
             "configuration": configuration.label,
         }
-        for configuration in found.finished
+        for configuration in results.finished
     ]
     charts = [chart for cost in COSTS if (chart := _cost_chart(rows, cost)) is not None]
     if not charts:

@@ -13,10 +13,10 @@ from ockham.report.analysis import Configuration, Results
 FOLDER = "mean"
 
 
-def write_means(found: Results, sweep: Path) -> None:
+def write_means(results: Results, sweep: Path) -> None:
     """Write `<sweep>/mean/<configuration>` for each configuration with two finished runs or more, anew each time."""
     shutil.rmtree(sweep / FOLDER, ignore_errors=True)
-    for configuration in found.finished:
+    for configuration in results.finished:
         epochs = _mean(configuration) if configuration.n > 1 else []
         if epochs:
             write_mean(sweep / FOLDER / re.sub(r"[^\w.=+-]+", "_", configuration.label), epochs)

@@ -16,9 +16,9 @@ from ockham.core.files import write_atomic
 from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smallest_sign_flip_p
 from ockham.errors import UserError
 from ockham.record.screen import repeating_command
-from ockham.report.analysis import Configuration, Effect, Results, behind_best, effects, results, verdict
-from ockham.report.figures import Figure, figures
-from ockham.report.reading import Runs
+from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, effects, verdict
+from ockham.report.figures import Figure, draw_figures
+from ockham.report.reading import RecordedRuns
 
 PNG_SCALE = 2.0
 NOTHING = "\u2013"
@@ -52,37 +52,39 @@ class Section:
     figure: Figure | None = None
 
 
-def write_report(runs: Runs, name: str, output: Path, *, show_test: bool = False, pictures: bool = True) -> list[Path]:
+def write_report(
+    recorded: RecordedRuns, name: str, output: Path, *, show_test: bool = False, pictures: bool = True
+) -> list[Path]:
     """Write report.html, report.md and the PNGs of the figures into `output`; returns the files. The title has the `name`.
 
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
     Raises UserError where there is nothing to report on.
     """
-    if not runs.runs and not runs.problems:
+    if not recorded.runs and not recorded.problems:
         raise UserError(f"{name}: no run has begun there")
-    found = results(runs.runs)
-    drawn = figures(found)
-    sections = _sections(runs, found, drawn, output, show_test=show_test)
-    title, counts = f"Report on {name}", _counts(runs, found)
-    written = {output / "report.html": _html(title, counts, sections, drawn).encode()}
+    results = analyse(recorded.runs)
+    figures = draw_figures(results)
+    sections = _sections(recorded, results, figures, output, show_test=show_test)
+    title, counts = f"Report on {name}", _counts(recorded, results)
+    written = {output / "report.html": _html(title, counts, sections, figures).encode()}
     written[output / "report.md"] = _markdown(title, counts, sections).encode()
     if pictures:
-        written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in drawn}
+        written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in figures}
     for path, content in written.items():
         write_atomic(path, content)
     return list(written)
 
 
-def comparison_lines(found: Results, first: Configuration, second: Configuration) -> list[str]:
+def comparison_lines(results: Results, first: Configuration, second: Configuration) -> list[str]:
     """The comparison of two configurations in words, by itself. Raises UserError where they share no seed."""
-    comparison = found.compare(first, second)
+    comparison = results.compare(first, second)
     if comparison is None:
         raise UserError(f"{first.label} and {second.label} share no seed: nothing can be paired")
     return [
-        f"{found.objective}: {first.label} {first.mean('objective'):.4f}, {second.label} {second.mean('objective'):.4f}",
+        f"{results.objective}: {first.label} {first.mean('objective'):.4f}, {second.label} {second.mean('objective'):.4f}",
         f"difference {_difference(comparison)} over {comparison.n} shared seeds (mean and 95% interval, paired)",
         f"{_p_values(comparison)}; P(first higher) {_number(comparison.probability_higher, '.2f')}",
-        verdict(comparison, maximise=found.maximise),
+        verdict(comparison, maximise=results.maximise),
     ]
 
 
@@ -110,18 +112,20 @@ def _interval(configuration: Configuration, name: str) -> str:
 # -- sections ------------------------------------------------------------------------------------------------------------
 
 
-def _sections(runs: Runs, found: Results, drawn: Sequence[Figure], output: Path, *, show_test: bool) -> list[Section]:
+def _sections(
+    recorded: RecordedRuns, results: Results, figures: Sequence[Figure], output: Path, *, show_test: bool
+) -> list[Section]:
     sections = []
-    if found.winner is not None:
-        sections.append(_winner(found, found.winner))
-    regularizers = effects(found)
+    if results.winner is not None:
+        sections.append(_winner(results, results.winner))
+    regularizers = effects(results)
     if regularizers:
-        sections.append(_effects_section(found, regularizers))
-    for figure in drawn:
+        sections.append(_effects_section(results, regularizers))
+    for figure in figures:
         sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
-    sections += [_table_section(found, output, show_test=show_test)] if found.configurations else []
-    unhappy = [run for run in runs.runs if run.state in ("failed", "diverged", "pruned")]
-    if unhappy:
+    sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
+    unfinished = [run for run in recorded.runs if run.state in ("failed", "diverged", "pruned")]
+    if unfinished:
         rows = [
             [
                 Cell(_short(run.path), _link(run.path, output)),
@@ -129,34 +133,34 @@ def _sections(runs: Runs, found: Results, drawn: Sequence[Figure], output: Path,
                 Cell(" ".join(run.overrides)),
                 Cell(run.reason or "", long=True),
             ]
-            for run in unhappy
+            for run in unfinished
         ]
         sections.append(
             Section("unfinished", "Failed, diverged and pruned", table=Table(("run", "state", "overrides", "reason"), rows))
         )
-    if runs.problems:
-        rows = [[Cell(_short(path)), Cell(message, long=True)] for path, message in runs.problems]
+    if recorded.problems:
+        rows = [[Cell(_short(path)), Cell(message, long=True)] for path, message in recorded.problems]
         text = "These folders could not be read and are in no table or figure above."
         sections.append(Section("problems", "Left out", text=text, table=Table(("folder", "what is wrong"), rows)))
     return sections
 
 
-def _winner(found: Results, winner: Configuration) -> Section:
-    name, n = found.objective, winner.n
+def _winner(results: Results, winner: Configuration) -> Section:
+    name, n = results.objective, winner.n
     interval = _interval(winner, "objective")
     answer = [
         f"Best on validation: {winner.label}. {name} {winner.mean('objective'):.4f}"
         + (f" (95% interval {interval}, n = {n})" if n > 1 else " (a single run: no interval)")
         + f"; test accuracy {winner.mean('test/acc'):.4f}, test loss {winner.mean('test/loss'):.4f}."
     ]
-    compared = behind_best(found, found.finished)
+    compared = behind_best(results, results.finished)
     if compared:
         second, comparison = compared[0]
         answer.append(
-            f"Against the second, {second.label}: {_difference(comparison)}; {verdict(comparison, maximise=found.maximise)}."
+            f"Against the second, {second.label}: {_difference(comparison)}; {verdict(comparison, maximise=results.maximise)}."
         )
     if len(compared) > 1:
-        answer.append(_how_many_behind(compared, maximise=found.maximise))
+        answer.append(_how_many_behind(compared, maximise=results.maximise))
     text = (
         "The selection is by validation, also of the epoch; the test set was used once per run and is shown for the selected "
         "configuration only. The best of many looks a little better than it is. "
@@ -180,20 +184,20 @@ def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, ma
     )
 
 
-def _effects_section(found: Results, regularizers: Sequence[Effect]) -> Section:
+def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Section:
     rows, answer = [], []
-    sign = 1 if found.maximise else -1
+    sign = 1 if results.maximise else -1
     for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
         comparison = effect.comparison
-        judged = verdict(comparison, maximise=found.maximise)
+        judgement = verdict(comparison, maximise=results.maximise)
         cells = [effect.context or NOTHING, effect.regularizer, effect.chosen.label, _difference(comparison), str(comparison.n)]
         p_values = (comparison.p, comparison.sign_flip_p)
         cells += [*(_number(p, ".3g") for p in p_values), _number(comparison.probability_higher, ".2f")]
-        rows.append([*(Cell(text) for text in cells), Cell(judged, long=True)])
+        rows.append([*(Cell(text) for text in cells), Cell(judgement, long=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
-            answer.append(f"{effect.regularizer}{place} is {judged.partition(':')[0]} than none: {_difference(comparison)}.")
-    difference = f"{found.objective} against none"
+            answer.append(f"{effect.regularizer}{place} is {judgement.partition(':')[0]} than none: {_difference(comparison)}.")
+    difference = f"{results.objective} against none"
     head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     text = (
         "Each regularizer at its best setting against none at its best, paired by seed. The verdict is by the paired t test, "
@@ -208,16 +212,16 @@ def _effects_section(found: Results, regularizers: Sequence[Effect]) -> Section:
     return Section("regularizers", "Which regularizer helps?", answer=answer, text=text, table=Table(head, rows))
 
 
-def _table_section(found: Results, output: Path, *, show_test: bool) -> Section:
-    scores = [name for name in ("train/acc", "val/acc", "val/loss") if name != found.objective]
+def _table_section(results: Results, output: Path, *, show_test: bool) -> Section:
+    scores = [name for name in ("train/acc", "val/acc", "val/loss") if name != results.objective]
     scores += ["test/acc", "test/loss"] if show_test else []
     head = (
-        *found.swept, found.objective, "95% interval", "bootstrap", "n", "states", *scores,
+        *results.swept, results.objective, "95% interval", "bootstrap", "n", "states", *scores,
         "zeros", "train s", "folder",
     )  # fmt: skip
     rows = []
-    for configuration in found.configurations:
-        cells = [Cell(configuration.values[key] or NOTHING) for key in found.swept]
+    for configuration in results.configurations:
+        cells = [Cell(configuration.values[key] or NOTHING) for key in results.swept]
         numbers = ["objective", *scores]
         shown = {name: _number(configuration.mean(name), ".4f") for name in numbers}
         states = ", ".join(f"{count} {state}" for state, count in sorted(configuration.states.items()))
@@ -239,7 +243,7 @@ def _table_section(found: Results, output: Path, *, show_test: bool) -> Section:
 
 
 def _bootstrap(configuration: Configuration) -> str:
-    low, high = bootstrap_interval(configuration.of("objective"))
+    low, high = bootstrap_interval(configuration.metric_values("objective"))
     return f"{low:.4f} to {high:.4f}" if math.isfinite(low) else NOTHING
 
 
@@ -252,18 +256,18 @@ def _link(path: Path, output: Path) -> str:
     return quote(Path(os.path.relpath(path, output)).as_posix())
 
 
-def _counts(runs: Runs, found: Results) -> str:
-    states = Counter(run.state for run in runs.runs)
-    if runs.waiting:
-        states["waiting"] = runs.waiting
-    if runs.problems:
-        states["unreadable"] = len(runs.problems)
-    counts = f"{len(runs.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
-    if found.repeated:
-        counts += f" {found.repeated} repeat another one's configuration, seed and fold, and do not count again."
-    if found.of_other_objectives:
-        counts += f" {found.of_other_objectives} are judged by another objective than {found.objective}, and left out."
-    if "data" in found.swept:
+def _counts(recorded: RecordedRuns, results: Results) -> str:
+    states = Counter(run.state for run in recorded.runs)
+    if recorded.waiting:
+        states["waiting"] = recorded.waiting
+    if recorded.problems:
+        states["unreadable"] = len(recorded.problems)
+    counts = f"{len(recorded.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."
+    if results.repeated:
+        counts += f" {results.repeated} repeat another one's configuration, seed and fold, and do not count again."
+    if results.of_other_objectives:
+        counts += f" {results.of_other_objectives} are judged by another objective than {results.objective}, and left out."
+    if "data" in results.swept:
         counts += " They are on several data sets, whose scores cannot be compared: report on one at a time."
     return counts
 
@@ -271,23 +275,23 @@ def _counts(runs: Runs, found: Results) -> str:
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _html(title: str, counts: str, sections: Sequence[Section], drawn: Sequence[Figure]) -> str:
+def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequence[Figure]) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
     library = ""
-    if drawn:
+    if figures:
         import vl_convert
 
         library = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what it does not need
     # Inside a script element a "<" may begin its end tag, or a comment that hides the end tag.
-    specifications = json.dumps({figure.name: figure.specification for figure in drawn}).replace("<", "\\u003c")
+    specifications = json.dumps({figure.name: figure.specification for figure in figures}).replace("<", "\\u003c")
     template = Environment(autoescape=True).from_string(files("ockham.report").joinpath("page.html").read_text())
     return template.render(
         title=title,
         counts=counts,
         sections=sections,
-        figures=drawn,
+        figures=figures,
         figures_json=Markup(specifications),
         library=Markup(library.replace("</script", "<\\/script")),
         footer="Made by scripts/report.py; what the figures mean is in docs/results.md.",

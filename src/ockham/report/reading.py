@@ -17,7 +17,7 @@ from ockham.record.folder import EPOCH_SCALARS, RunFolder
 GROUPS = ("data", "augment", "model", "optimizer", "schedule")
 
 #: The final figures of a run that a report cannot do without.
-FINAL_FIGURES = (
+REQUIRED_METRICS = (
     "objective", "train/acc", "val/acc", "val/loss", "test/acc", "test/loss", "zero_fraction", "steps", "flops",
 )  # fmt: skip
 
@@ -25,14 +25,14 @@ Epochs = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """What a run folder holds. `values` are its options by group, and its other overrides, as text."""
 
     path: Path
     state: str
     values: Mapping[str, str]
     overrides: tuple[str, ...]
-    configuration: str
+    configuration_key: str
     replicate: tuple[Any, Any]
     """Its seed and its fold: runs of two configurations with the same ones belong together."""
     objective: str
@@ -43,39 +43,39 @@ class Run:
 
 
 @dataclass
-class Runs:
+class RecordedRuns:
     """All runs below some folders, what could not be read, and how many jobs of sweeps have no folder yet."""
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[RecordedRun] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     waiting: int = 0
 
 
-def read(folders: Sequence[Path]) -> Runs:
+def read(folders: Sequence[Path]) -> RecordedRuns:
     """Read everything below the folders; a folder that cannot be read is named in `problems`, and left out.
 
     Raises UserError where a folder does not exist.
     """
-    found = Runs()
+    recorded = RecordedRuns()
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name a sweep or a run, for example outputs/sweeps/<name>")
-        for path in _run_folders(folder, found):
+        for path in _run_folders(folder, recorded):
             try:
                 run = _read_run(path)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
                 reason = str(error).strip() or "no reason given"
                 kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                found.problems.append((path, kind + reason.splitlines()[0]))
+                recorded.problems.append((path, kind + reason.splitlines()[0]))
             else:
                 if run is None:
-                    found.waiting += 1
+                    recorded.waiting += 1
                 else:
-                    found.runs.append(run)
-    return found
+                    recorded.runs.append(run)
+    return recorded
 
 
-def _run_folders(folder: Path, found: Runs) -> Iterator[Path]:
+def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[Path]:
     """The run folders at and below a folder, those of a sweep by number; jobs without a folder count as waiting."""
     for place, subfolders, files in os.walk(folder):
         if ".hydra" in subfolders or "status.json" in files:
@@ -86,13 +86,13 @@ def _run_folders(folder: Path, found: Runs) -> Iterator[Path]:
             try:
                 jobs = [str(job["number"]) for job in json.loads((Path(place) / "sweep.json").read_text())["jobs"]]
             except (OSError, ValueError, KeyError, TypeError) as error:
-                found.problems.append((Path(place), f"sweep.json: {error}"))
+                recorded.problems.append((Path(place), f"sweep.json: {error}"))
             else:
-                found.waiting += len(set(jobs) - set(subfolders))
+                recorded.waiting += len(set(jobs) - set(subfolders))
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=lambda name: (len(name), name))
 
 
-def _read_run(path: Path) -> Run | None:
+def _read_run(path: Path) -> RecordedRun | None:
     """None for a folder in which no run has begun. Raises whatever is wrong with its files."""
     folder = RunFolder(path)
     status = _mapping("status.json", folder.status())
@@ -105,17 +105,17 @@ def _read_run(path: Path) -> Run | None:
     overrides = tuple(str(text) for text in hydra["overrides"]["task"])
     metrics, cost = _mapping("metrics.json", folder.metrics()), _mapping("cost.json", folder.cost())
     if status["state"] == "finished":
-        _require("metrics.json", metrics, FINAL_FIGURES)
+        _require("metrics.json", metrics, REQUIRED_METRICS)
     epochs = folder.epochs()
     if epochs:
         _require("metrics.csv", epochs[0], ("epoch", "step", *EPOCH_SCALARS))
     error = _mapping("status.json", status.get("error") or {})
-    return Run(
+    return RecordedRun(
         path=path,
         state=str(status["state"]),
         values=_values(config, hydra["runtime"]["choices"], overrides),
         overrides=overrides,
-        configuration=configuration_key(config),
+        configuration_key=configuration_key(config),
         replicate=(config.get("seed"), config.get("fold")),
         objective=str(config["objective"]),
         metrics={key: float(value) for key, value in metrics.items()},

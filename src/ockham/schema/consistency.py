@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import ceil, prod
 
-from ockham.core.datasets import KNOWN, Sizes, check_folds, check_train_samples, drawn_for_validation
+from ockham.core.datasets import SIZES, Sizes, check_folds, check_train_samples, drawn_for_validation
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.optim.rules import rule_of
@@ -45,7 +45,7 @@ def class_name(content: Content, group: str) -> str:
 
 
 def _sizes(content: Content) -> Sizes | None:
-    return KNOWN.get(str(content["data"].get("_target_")))
+    return SIZES.get(str(content["data"].get("_target_")))
 
 
 def training_images(content: Content) -> int | None:
@@ -59,8 +59,8 @@ def training_images(content: Content) -> int | None:
 def _available(content: Content, sizes: Sizes) -> int:
     """The images of the training split before data.train_samples are drawn from it."""
     if content["cv"] is not None:
-        whole = sizes.train + (sizes.val or 0)
-        return whole - ceil(whole / content["cv"])
+        total = sizes.train + (sizes.val or 0)
+        return total - ceil(total / content["cv"])
     if sizes.val is not None or content["data"]["val_samples"] is None:
         return sizes.train
     val_samples = content["data"]["val_samples"]
@@ -139,9 +139,9 @@ def _check_length(content: Content) -> None:
     trainer, warmup = content["trainer"], content["schedule"].get("warmup_steps", 0)
     if trainer["max_epochs"] is None and trainer["max_steps"] is None:
         raise UserError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
-    most = most_steps(content)
-    if most is not None:
-        check_warmup(warmup, most)
+    steps = most_steps(content)
+    if steps is not None:
+        check_warmup(warmup, steps)
 
 
 def check_warmup(warmup_steps: int, total_steps: int) -> None:

@@ -6,6 +6,7 @@ Job         one run: a configuration under one seed, on one fold; the number of 
 Replicate   seed and fold by which the jobs of one configuration differ
 Trial       a configuration that a search suggested, with its jobs; trials of a batch were suggested together
 Task        what a slot works on at a time: a job, or a group of jobs that train as one program
+Partition   which jobs are grouped, and why the others are alone
 Outcome     how a task ended: what Hydra says of a job, or a Failure
 """
 

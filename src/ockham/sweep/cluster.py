@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham.errors import UserError
-from ockham.sweep.outcome import Done, Failure, packed, run_payload, unpacked
+from ockham.sweep.outcome import EndedTask, Failure, packed, run_payload, unpacked
 
 #: How often Ray starts a job again whose machine died; a job continues from its last epoch where the folder is shared.
 NODE_FAILURES = 5
@@ -45,43 +45,45 @@ class Ray:
         except ConnectionError as error:
             raise UserError(f"no Ray cluster answers at executor.address={address}: {error}") from error
         self._folder = folder.resolve()
-        self._sign = self._folder / f".shared-{uuid.uuid4().hex}"
-        self._sign.touch()
+        self._marker = self._folder / f".shared-{uuid.uuid4().hex}"
+        self._marker.touch()
         self._timeout = timeout
         self._threads = threads
-        self._task = ray.remote(_run_on_node).options(num_cpus=threads, num_gpus=gpus_per_job, max_retries=NODE_FAILURES)
-        present = ray.cluster_resources()
-        room = present.get("GPU", 0) / gpus_per_job if gpus_per_job else present.get("CPU", 1) / threads
+        self._remote_run = ray.remote(_run_on_node).options(num_cpus=threads, num_gpus=gpus_per_job, max_retries=NODE_FAILURES)
+        resources = ray.cluster_resources()
+        room = resources.get("GPU", 0) / gpus_per_job if gpus_per_job else resources.get("CPU", 1) / threads
         self.slots = slots or max(int(room), 1)
         self._running: dict[Any, tuple[int, float]] = {}
         self.busy_seconds = 0.0
 
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         files = _packed(self._folder, ["sweep.json", *map(str, numbers)])  # pruning reads sweep.json
-        reference = self._task.remote(payload, os.getcwd(), self._threads, numbers, str(self._folder), str(self._sign), files)
+        reference = self._remote_run.remote(
+            payload, os.getcwd(), self._threads, numbers, str(self._folder), str(self._marker), files
+        )
         self._running[reference] = (numbers[0], time.monotonic())
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[EndedTask]:
         ready, others = self._ray.wait(list(self._running), timeout=seconds)
-        done = [self._receive(reference) for reference in ready]
+        ended = [self._receive(reference) for reference in ready]
         for reference in others:
             number, started = self._running[reference]
             if self._timeout and time.monotonic() - started > self._timeout:
                 self._ray.cancel(reference, force=True)
                 self._end(reference)
-                late = TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")
-                done.append(Done(number, Failure.of(late, interrupted=True)))
-        return done
+                error = TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")
+                ended.append(EndedTask(number, Failure.of(error, interrupted=True)))
+        return ended
 
-    def _receive(self, reference: Any) -> Done:
+    def _receive(self, reference: Any) -> EndedTask:
         number = self._end(reference)
         try:
             outcome, files = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:  # a task that it lost, or that was cancelled
-            return Done(number, Failure.of(error, interrupted=True))
+            return EndedTask(number, Failure.of(error, interrupted=True))
         if files is not None:
             _unpack(files, self._folder)
-        return Done(number, unpacked(outcome))
+        return EndedTask(number, unpacked(outcome))
 
     def _end(self, reference: Any) -> int:
         number, started = self._running.pop(reference)
@@ -95,15 +97,15 @@ class Ray:
     def close(self) -> None:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
-        self._sign.unlink(missing_ok=True)
+        self._marker.unlink(missing_ok=True)
         self._ray.shutdown()
 
 
 def _run_on_node(
-    payload: bytes, cwd: str, threads: int, numbers: Sequence[int], folder: str, sign: str, files: bytes
+    payload: bytes, cwd: str, threads: int, numbers: Sequence[int], folder: str, marker: str, files: bytes
 ) -> tuple[bytes, bytes | None]:
     """A task on a node of the cluster: the outcome, and the run folders where the sweep does not see this file system."""
-    shared = Path(sign).exists()
+    shared = Path(marker).exists()
     if not shared:
         _unpack(files, Path(folder))
     outcome = _run(payload, cwd, threads)
@@ -182,25 +184,25 @@ class Slurm:
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         self._running[numbers[0]] = (self._executor.submit(_run, payload, os.getcwd(), self._threads), time.monotonic())
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[EndedTask]:
         deadline = time.monotonic() + seconds
         while True:
-            ready = [number for number, (job, _) in self._running.items() if job.done()]
+            ready = [number for number, (slurm_job, _) in self._running.items() if slurm_job.done()]
             if ready or time.monotonic() > deadline:
                 return [self._receive(number) for number in ready]
             time.sleep(0.1)
 
-    def _receive(self, number: int) -> Done:
-        job, started = self._running.pop(number)
+    def _receive(self, number: int) -> EndedTask:
+        slurm_job, started = self._running.pop(number)
         self.busy_seconds += time.monotonic() - started
         try:
-            return Done(number, unpacked(job.result()))
+            return EndedTask(number, unpacked(slurm_job.result()))
         except self._uncompleted as error:  # a job that Slurm ended
-            return Done(number, Failure.of(error, interrupted=True))
+            return EndedTask(number, Failure.of(error, interrupted=True))
 
     def interrupt(self) -> None:
-        for job, _ in self._running.values():
-            job.cancel()
+        for slurm_job, _ in self._running.values():
+            slurm_job.cancel()
 
     def close(self) -> None:
         self.interrupt()

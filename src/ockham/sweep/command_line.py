@@ -66,7 +66,9 @@ class CommandLine:
     def values(self, path: str) -> list[Any]:
         """Every value that a setting takes in the sweep, those of its axis or of the options."""
         swept = [value for axis in self.axes if axis.name == path for value in axis.values]
-        composed = [value for each in self.combinations for name, value in schema.leaves(each.content) if name == path]
+        composed = [
+            value for combination in self.combinations for name, value in schema.leaves(combination.content) if name == path
+        ]
         return swept or composed
 
 

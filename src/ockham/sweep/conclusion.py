@@ -15,22 +15,22 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     """Write them into the sweep folder, as far as the settings ask for them."""
     from ockham.report.reading import read  # late, as all that follows: nothing of it is part of planning
 
-    runs = read([folder.path])
-    if settings.logger.tensorboard and runs.runs:
+    recorded = read([folder.path])
+    if settings.logger.tensorboard and recorded.runs:
         from ockham.execute import draw
         from ockham.record.events import write_experiment
-        from ockham.report.analysis import results
+        from ockham.report.analysis import analyse
         from ockham.report.means import write_means
 
         write_experiment(folder.path, [job.content for job in plan.jobs])
-        analysed = results(runs.runs)
-        write_means(analysed, folder.path)
-        if analysed.winner is not None:
-            best = analysed.winner.finished[0].path
+        results = analyse(recorded.runs)
+        write_means(results, folder.path)
+        if results.winner is not None:
+            best = results.winner.finished[0].path
             content = next(job.content for job in plan.jobs if str(job.number) == best.name)
             draw(OmegaConf.create(dict(content)), RunFolder(best), folder.path / "best")
-    if settings.report and runs.runs:
+    if settings.report and recorded.runs:
         from ockham.report.page import write_report
 
-        write_report(runs, folder.path.resolve().name, folder.path)
+        write_report(recorded, folder.path.resolve().name, folder.path)
         log.info("  report   %s", folder.path / "report.html")

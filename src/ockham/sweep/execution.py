@@ -69,9 +69,9 @@ class Execution:
 
     def run(self) -> None:
         """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
-        present = sum(self.folder.is_final(job) for job in self.plan.jobs)
-        if present:
-            log.info("%d of %d jobs are finished already", present, self.plan.total)
+        num_finished = sum(self.folder.is_final(job) for job in self.plan.jobs)
+        if num_finished:
+            log.info("%d of %d jobs are finished already", num_finished, self.plan.total)
         try:
             self._take(self.plan.jobs)
             # Inline jobs have the terminal for themselves.
@@ -97,7 +97,7 @@ class Execution:
         for task in [task for batch in self.plan.batches(jobs) for task in self.fusion.tasks(batch)]:
             missing = [job for job in task if not self.folder.is_final(job)]
             begun_alone = not self.folder.group_checkpoints(task[0]).exists() and any(
-                self.folder.run(job).has_begun for job in missing
+                self.folder.run_folder(job).has_begun for job in missing
             )
             if len(task) > 1 and begun_alone:
                 self.waiting.extend((job,) for job in missing)
@@ -148,22 +148,22 @@ class Execution:
     def _taken_over(self) -> bool:
         """Whether tasks that another process had claimed are left; those that it did not finish wait here again."""
         claimed, self.elsewhere = self.elsewhere, []
-        left = [task for task in claimed if not all(self.folder.is_final(job) for job in task)]
-        if left:
+        unfinished = [task for task in claimed if not all(self.folder.is_final(job) for job in task)]
+        if unfinished:
             time.sleep(0.5)
-            self.waiting.extend(left)
+            self.waiting.extend(unfinished)
         return bool(claimed)
 
     # -- what came of it -------------------------------------------------------------------------------------------------
 
     def _collect(self, seconds: float) -> None:
-        for done in self.executor.wait(seconds):
-            task = self.running.pop(done.number)
+        for ended in self.executor.wait(seconds):
+            task = self.running.pop(ended.number)
             self._release(task)
             if len(task) > 1:
-                self._judge_group(task, done.outcome)
+                self._judge_group(task, ended.outcome)
             else:
-                self._judge_job(task[0], done.outcome)
+                self._judge_job(task[0], ended.outcome)
             if time.monotonic() - self.last_tables > SECONDS_BETWEEN_TABLES:
                 self._tables()
 
@@ -173,7 +173,7 @@ class Execution:
             self._show(job)
             return
         self._mark_failed(job, outcome)
-        log_file = self.folder.run(job).log_file
+        log_file = self.folder.run_folder(job).log_file
         log.error("#%d failed: %s\n  %s\n  log: %s", job.number, outcome.reason, " ".join(job.overrides), log_file)
         if self.attempts[job.number,].number <= self.policy.retries:
             log.info("#%d is tried again", job.number)
@@ -196,22 +196,22 @@ class Execution:
                 value = self.folder.metrics(job).get("objective", math.nan)
                 self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
                 self._show(job)
-        left = [job for job in task if not self.folder.is_final(job)]
-        if not left:
+        unfinished = [job for job in task if not self.folder.is_final(job)]
+        if not unfinished:
             return
         if isinstance(outcome, JobReturn):
-            reasons = {self.folder.reason(job) for job in left}
-            log.error("%d of a group of %d failed, they run one by one: %s", len(left), len(task), "; ".join(reasons))
+            reasons = {self.folder.reason(job) for job in unfinished}
+            log.error("%d of a group of %d failed, they run one by one: %s", len(unfinished), len(task), "; ".join(reasons))
         elif self._goes_on(task, outcome):
             log.error("a group of %d ended: %s; it is tried again, from its checkpoint", len(task), outcome.reason)
             self.waiting.append(task)
             return
         else:
-            for job in left:
+            for job in unfinished:
                 self._mark_failed(job, outcome)
             log.error("a group of %d failed, its jobs run one by one: %s", len(task), outcome.reason)
         shutil.rmtree(self.folder.group_checkpoints(task[0]), ignore_errors=True)
-        self.waiting.extend((job,) for job in left)
+        self.waiting.extend((job,) for job in unfinished)
 
     def _goes_on(self, task: Task, failure: Failure) -> bool:
         """Whether a group is tried again: `retries` times, and whenever it was interrupted after more epochs than before."""
@@ -225,12 +225,12 @@ class Execution:
 
     def _mark_failed(self, job: Job, failure: Failure) -> None:
         """Say in the run folder how the job ended where its process died before it could, or could not begin."""
-        run = self.folder.run(job)
+        run_folder = self.folder.run_folder(job)
         if self.folder.state(job) not in (None, "running"):
             return
-        run.end("failed", error=failure.message or failure.kind, kind=failure.kind, overrides=job.overrides)
+        run_folder.end("failed", error=failure.message or failure.kind, kind=failure.kind, overrides=job.overrides)
         if failure.traceback:
-            with run.log_file.open("a") as file:
+            with run_folder.log_file.open("a") as file:
                 file.write(failure.traceback)
 
     # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -265,8 +265,8 @@ class Execution:
         deadline = time.monotonic() + SECONDS_TO_STOP
         try:
             while self.running and time.monotonic() < deadline:
-                for done in self.executor.wait(0.5):
-                    self._release(self.running.pop(done.number))
+                for ended in self.executor.wait(0.5):
+                    self._release(self.running.pop(ended.number))
         except KeyboardInterrupt:
             return
 

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from ockham.sweep.outcome import Done, Failure, Outcome, packed, run_payload, unpacked
+from ockham.sweep.outcome import EndedTask, Failure, Outcome, packed, run_payload, unpacked
 
 #: How workers start: a process that forks others has imported for all of them.
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -40,7 +40,7 @@ class Executor(Protocol):
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         """Start a task of jobs with these numbers, and known by the first; there is a free slot."""
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[EndedTask]:
         """The tasks that ended; waits up to so many seconds for the first."""
 
     def interrupt(self) -> None:
@@ -56,17 +56,17 @@ class Inline:
     slots = 1
 
     def __init__(self) -> None:
-        self._done: list[Done] = []
+        self._ended: list[EndedTask] = []
         self.busy_seconds = 0.0
 
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
         started = time.monotonic()
-        self._done.append(Done(numbers[0], run_payload(payload)))
+        self._ended.append(EndedTask(numbers[0], run_payload(payload)))
         self.busy_seconds += time.monotonic() - started
 
-    def wait(self, seconds: float) -> list[Done]:
-        done, self._done = self._done, []
-        return done
+    def wait(self, seconds: float) -> list[EndedTask]:
+        ended, self._ended = self._ended, []
+        return ended
 
     def interrupt(self) -> None:
         pass
@@ -120,16 +120,16 @@ class Processes:
             slot.process.start()
         other.close()
 
-    def wait(self, seconds: float) -> list[Done]:
+    def wait(self, seconds: float) -> list[EndedTask]:
         busy = {slot.connection: slot for slot in self._slots if slot.number is not None}
         ready = wait([connection for connection in busy if connection is not None], timeout=seconds)
-        done = [self._receive(busy[connection]) for connection in ready]  # type: ignore[index]
+        ended = [self._receive(busy[connection]) for connection in ready]  # type: ignore[index]
         for slot in self._slots:
             if slot.number is not None and self._timeout and time.monotonic() - slot.started > self._timeout:
-                done.append(self._give_up(slot, TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")))
-        return done
+                ended.append(self._give_up(slot, TimeoutError(f"stopped after executor.timeout={self._timeout:g} s")))
+        return ended
 
-    def _receive(self, slot: Slot) -> Done:
+    def _receive(self, slot: Slot) -> EndedTask:
         assert slot.connection is not None
         assert slot.number is not None
         try:
@@ -139,14 +139,14 @@ class Processes:
             return self._give_up(slot, WorkerDiedError(f"the worker process died (exit code {slot.process.exitcode})"))
         number, slot.number = slot.number, None
         slot.busy_seconds += time.monotonic() - slot.started
-        return Done(number, outcome)
+        return EndedTask(number, outcome)
 
-    def _give_up(self, slot: Slot, error: Exception) -> Done:
+    def _give_up(self, slot: Slot, error: Exception) -> EndedTask:
         assert slot.number is not None
         _end(slot.process)
         number, slot.number, slot.process = slot.number, None, None
         slot.busy_seconds += time.monotonic() - slot.started
-        return Done(number, Failure.of(error, interrupted=True))
+        return EndedTask(number, Failure.of(error, interrupted=True))
 
     @property
     def busy_seconds(self) -> float:

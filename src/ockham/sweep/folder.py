@@ -28,7 +28,7 @@ from ockham.sweep.jobs import Job, Plan
 
 log = logging.getLogger("ockham")
 
-Content = TypeVar("Content")
+T = TypeVar("T")
 
 FORMAT = 3
 
@@ -57,12 +57,12 @@ class SweepFolder:
 
     # -- what the run folders hold: one that is damaged is named, and does not end the sweep -----------------------------
 
-    def run(self, job: Job) -> RunFolder:
+    def run_folder(self, job: Job) -> RunFolder:
         return RunFolder(self.path / str(job.number))
 
     def state(self, job: Job) -> str | None:
         """The state of its run, None where none has begun."""
-        status = self._read(self.run(job).status)
+        status = self._read(self.run_folder(job).status)
         return UNREADABLE if status is None else status.get("state")
 
     def is_final(self, job: Job) -> bool:
@@ -71,18 +71,18 @@ class SweepFolder:
 
     def reason(self, job: Job) -> str:
         """Why its run failed."""
-        error = (self._read(self.run(job).status) or {}).get("error") or {}
+        error = (self._read(self.run_folder(job).status) or {}).get("error") or {}
         return str(error.get("message", "no reason is known"))
 
     def metrics(self, job: Job) -> dict[str, Any]:
         """The final figures; none while the run is not finished, or where they are damaged."""
-        return self._read(self.run(job).metrics) or {}
+        return self._read(self.run_folder(job).metrics) or {}
 
     def epochs(self, job: Job) -> list[dict[str, float]]:
         """The figures of each epoch."""
-        return self._read(self.run(job).epochs) or []
+        return self._read(self.run_folder(job).epochs) or []
 
-    def _read(self, read: Callable[[], Content]) -> Content | None:
+    def _read(self, read: Callable[[], T]) -> T | None:
         """What `read` finds; None where that is damaged, which is told once."""
         try:
             return read()
@@ -113,10 +113,10 @@ class SweepFolder:
     def stored(self) -> dict[str, Any]:
         """The content of sweep.json. Raises UserError where there is none that can be read."""
         try:
-            plan: dict[str, Any] = json.loads(self.plan_file.read_text())
-            if plan["format"] != FORMAT:
-                raise UserError(f"format {plan['format']}, expected {FORMAT}")
-            return plan
+            content: dict[str, Any] = json.loads(self.plan_file.read_text())
+            if content["format"] != FORMAT:
+                raise UserError(f"format {content['format']}, expected {FORMAT}")
+            return content
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.plan_file} is not the plan of a sweep: {error}") from error
 
@@ -158,9 +158,9 @@ class SweepFolder:
 
     def claim(self, job: Job) -> bool:
         """Take a job for this process; False where another one has it. A claim ends with its process."""
-        run = self.run(job)
-        run.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.path / ".claim")
+        run_folder = self.run_folder(job)
+        run_folder.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run_folder.path / ".claim")
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -179,13 +179,16 @@ class SweepFolder:
 
         results = [self._result(job, plan.swept) for job in plan.jobs]
         self._write_table("results.csv", results)
-        costs = [{"job": job.number, **dict.fromkeys(COSTS, ""), **(self._read(self.run(job).cost) or {})} for job in plan.jobs]
+        costs = [
+            {"job": job.number, **dict.fromkeys(COSTS, ""), **(self._read(self.run_folder(job).cost) or {})}
+            for job in plan.jobs
+        ]
         self._write_table("costs.csv", costs)
         self._write_table("summary.csv", summarise(plan, results, objective=objective))
 
     def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
         values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
-        metrics = self._read(self.run(job).metrics)
+        metrics = self._read(self.run_folder(job).metrics)
         state = self.state(job) or "waiting"
         return {
             "job": job.number,

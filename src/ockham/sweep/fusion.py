@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ockham.errors import UserError
-from ockham.fused.partition import partition
+from ockham.fused.partition import partition_jobs
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Job
 
@@ -33,20 +33,20 @@ class Fusion:
         with self.folder.locked():
             groups = [group for group in self.folder.stored().get("groups", []) if group[0] in by_number]
             if not groups:
-                groups = self._plan(jobs)
+                groups = self._partition(jobs)
                 self.folder.add_groups(groups)
         tasks = [tuple(by_number[number] for number in group) for group in groups]
         fused = {number for group in groups for number in group}
         return [*tasks, *((job,) for job in jobs if job.number not in fused)]
 
-    def _plan(self, jobs: Sequence[Job]) -> list[list[int]]:
-        plan = partition([job.content for job in jobs], slots=self.slots, memory=self.memory)
-        reasons = Counter(plan.alone.values())
+    def _partition(self, jobs: Sequence[Job]) -> list[list[int]]:
+        partition = partition_jobs([job.content for job in jobs], slots=self.slots, memory=self.memory)
+        reasons = Counter(partition.alone.values())
         if self.mode == "on" and reasons:
             listed = "".join(f"\n  {count} jobs: {reason}" for reason, count in reasons.most_common())
             raise UserError(f"fuse=on, but not all jobs can train in groups: set fuse=auto{listed}")
-        if plan.groups:
-            log.info("%d jobs train in %d groups", sum(map(len, plan.groups)), len(plan.groups))
-        for reason, count in reasons.most_common() if plan.groups else []:
+        if partition.groups:
+            log.info("%d jobs train in %d groups", sum(map(len, partition.groups)), len(partition.groups))
+        for reason, count in reasons.most_common() if partition.groups else []:
             log.info("%d alone: %s", count, reason)
-        return [[jobs[position].number for position in group] for group in plan.groups]
+        return [[jobs[position].number for position in group] for group in partition.groups]

@@ -8,7 +8,7 @@ from typing import Any
 from ockham.errors import UserError
 from ockham.identity import digest
 from ockham.sweep.command_line import Combination, CommandLine
-from ockham.sweep.jobs import Job, Replicate, replicated, with_replicates
+from ockham.sweep.jobs import Job, Replicate, configuration_jobs, swept_keys
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate]) -> Grid:
     total = 0
     for line in lines:
         for combination, texts, values in _picks(line):
-            for job in replicated(combination.content, values, texts, replicates):
+            for job in configuration_jobs(combination.content, values, texts, replicates):
                 total += 1
                 seen.setdefault(job.key, replace(job, number=len(seen)))
     swept = dict.fromkeys(name for line in lines for name in line.swept)
     # What each of several grids fixes at a value of its own varies among them.
     fixed = [{axis.name: axis.texts for axis in line.axes} for line in lines]
     swept |= dict.fromkeys(name for texts in fixed for name in texts if any(other.get(name) != texts[name] for other in fixed))
-    return Grid(tuple(seen.values()), with_replicates(tuple(swept), replicates), total - len(seen))
+    return Grid(tuple(seen.values()), swept_keys(tuple(swept), replicates), total - len(seen))
 
 
 def _picks(line: CommandLine) -> Iterator[tuple[Combination, tuple[str, ...], dict[str, Any]]]:

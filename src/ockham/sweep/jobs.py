@@ -13,15 +13,15 @@ from ockham.identity import configuration_key, run_key
 class Job:
     """One run of a sweep.
 
-    `key` identifies what it computes: jobs with one key are one job. `configuration` is the same without the seed and the
-    fold, so that it names the row of summary.csv that the job counts for; `replicate` are the overrides of seed and fold.
+    `key` identifies what it computes: jobs with one key are one job. `configuration_key` is the same without the seed and
+    the fold, so that it names the row of summary.csv that the job counts for; `replicate` are the overrides of seed and fold.
     `content` is the configuration in plain containers.
     """
 
     number: int
     overrides: tuple[str, ...]
     key: str
-    configuration: str
+    configuration_key: str
     replicate: tuple[str, ...]
     content: Mapping[str, Any] = field(compare=False, repr=False)
 
@@ -70,7 +70,7 @@ class Plan(Protocol):
         """Further jobs to run on so many slots; none where all are there."""
 
 
-def replicates(seeds: int | Sequence[int] | None, cv: int | None) -> list[Replicate]:
+def make_replicates(seeds: int | Sequence[int] | None, cv: int | None) -> list[Replicate]:
     """Every seed, times every fold."""
     seed_list: Iterator[int] | Sequence[int] = range(seeds) if isinstance(seeds, int) else seeds or ()
     by_seed: list[dict[str, int]] = [{"seed": seed} for seed in seed_list] or [{}]
@@ -79,7 +79,7 @@ def replicates(seeds: int | Sequence[int] | None, cv: int | None) -> list[Replic
     return [Replicate(tuple(f"{key}={value}" for key, value in values.items()), values) for values in repeated]
 
 
-def replicated(
+def configuration_jobs(
     plain: schema.Content,
     values: Mapping[str, Any],
     overrides: Sequence[str],
@@ -96,7 +96,7 @@ def replicated(
     return jobs
 
 
-def with_replicates(swept: Sequence[str], replicates: Sequence[Replicate]) -> tuple[str, ...]:
+def swept_keys(swept: Sequence[str], replicates: Sequence[Replicate]) -> tuple[str, ...]:
     """The swept keys, those of the replicates among them."""
     return tuple(dict.fromkeys([*swept, *(key for replicate in replicates for key in replicate.values)]))
 

@@ -16,7 +16,7 @@ DEFAULT_EXECUTOR = {"name": "processes", "slots": None, "threads": None, "gpus":
 
 
 def launch(
-    batch: Sequence[Sequence[str]], first: int, *, context: HydraContext, config: DictConfig, task: TaskFunction
+    batch: Sequence[Sequence[str]], first: int, *, context: HydraContext, config: DictConfig, task_function: TaskFunction
 ) -> list[JobReturn]:
     """Run jobs of these overrides, numbered from `first`; returns when all have ended, in order.
 
@@ -33,12 +33,14 @@ def launch(
         while waiting or running:
             while waiting and running < executor.slots:
                 number = first + waiting.pop()
-                job = payload(number, batch[number - first], context=context, config=config, task=task)
-                executor.submit([number], job)
+                job_payload = payload(
+                    number, batch[number - first], context=context, config=config, task_function=task_function
+                )
+                executor.submit([number], job_payload)
                 running += 1
-            for done in executor.wait(1.0):
+            for ended in executor.wait(1.0):
                 running -= 1
-                returned[done.number] = _job_return(done.outcome, batch[done.number - first])
+                returned[ended.number] = _job_return(ended.outcome, batch[ended.number - first])
     finally:
         executor.close()
     return [returned[number] for number in sorted(returned)]

@@ -18,7 +18,7 @@ from ockham.sweep.execution import Execution, Policy, report_failures
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
-from ockham.sweep.planning import Arguments, command_lines, make_plan, task_settings
+from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
 from ockham.sweep.slots import make_executor, prepare_workers
 from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import group_payload, payload
@@ -31,7 +31,7 @@ def sweep(
     *,
     context: HydraContext,
     config: DictConfig,
-    task: TaskFunction,
+    task_function: TaskFunction,
     launch_batch: LaunchBatch | None,
 ) -> list[Sequence[JobReturn]]:
     """Plan, run what is missing, write the tables, tell the result.
@@ -41,7 +41,7 @@ def sweep(
     """
     loader = context.config_loader
     parsed = Arguments.parse(arguments, loader)
-    settings = task_settings(loader.load_sweep_config(config, parsed.for_settings))
+    settings = without_hydra(loader.load_sweep_config(config, parsed.for_settings))
     schema.check(schema.container(settings))
     folder = SweepFolder(str(config.hydra.sweep.dir))
     started = time.monotonic()
@@ -60,12 +60,14 @@ def sweep(
     OmegaConf.save(config, folder.path / "multirun.yaml")
     for_every_job = parsed.for_every_job
 
-    def payload_of(jobs: Task) -> bytes:
-        if len(jobs) > 1:
+    def payload_of(task: Task) -> bytes:
+        if len(task) > 1:
             common = {"prune": schema.container(settings.prune)}
-            return group_payload(jobs, folder, common, for_every_job, context=context, config=config)
-        (job,) = jobs
-        return payload(job.number, [*job.overrides, *for_every_job], context=context, config=config, task=task)
+            return group_payload(task, folder, common, for_every_job, context=context, config=config)
+        (job,) = task
+        return payload(
+            job.number, [*job.overrides, *for_every_job], context=context, config=config, task_function=task_function
+        )
 
     failed: SweepFailedError | None = None
     returned: list[Sequence[JobReturn]] = []

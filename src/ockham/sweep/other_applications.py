@@ -11,7 +11,7 @@ from ockham.sweep.axes import parse_axes
 from ockham.sweep.batches import LaunchBatch, run_in_batches
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import grid
-from ockham.sweep.jobs import replicates
+from ockham.sweep.jobs import make_replicates
 from ockham.sweep.planning import command_line
 
 
@@ -26,7 +26,7 @@ def sweep_grid(
     """Run every combination of the arguments that is missing in the sweep folder. Raises what a job raised."""
     axes = parse_axes(arguments, context.config_loader)
     line = command_line(axes, config=config, config_loader=context.config_loader, check=False)
-    plan = grid([line], replicates(None, None))
+    plan = grid([line], make_replicates(None, None))
     folder = SweepFolder(Path(str(config.hydra.sweep.dir)))
     folder.begin([axis.argument for axis in axes], plan)
     OmegaConf.save(config, folder.path / "multirun.yaml")

@@ -58,7 +58,7 @@ Outcome = JobReturn | Failure
 
 
 @dataclass(frozen=True)
-class Done:
+class EndedTask:
     """A task that ended, by the number of its first job."""
 
     number: int

@@ -12,7 +12,7 @@ from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import CommandLine
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import grid
-from ockham.sweep.jobs import Plan, replicates
+from ockham.sweep.jobs import Plan, make_replicates
 from ockham.sweep.slots import check_devices
 
 
@@ -50,7 +50,7 @@ class Arguments:
         return [axis.argument for axis in self.of_sweep if axis.group == "prune"]
 
 
-def task_settings(config: DictConfig) -> DictConfig:
+def without_hydra(config: DictConfig) -> DictConfig:
     """The configuration without Hydra's own part."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
@@ -77,17 +77,17 @@ def command_line(axes: Sequence[Axis], *, config: DictConfig, config_loader: Con
     return CommandLine.of(
         axes,
         is_group=lambda key: bool(config_loader.get_group_options(key.partition("@")[0])),
-        compose=lambda overrides: task_settings(config_loader.load_sweep_config(config, list(overrides))),
+        compose=lambda overrides: without_hydra(config_loader.load_sweep_config(config, list(overrides))),
         check=schema.check if check else None,
     )
 
 
 def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder) -> Plan:
     """The grid of all lines, or the search on one, that the settings of the sweep ask for."""
-    repeats = replicates(settings.seeds, settings.cv)
+    replicates = make_replicates(settings.seeds, settings.cv)
     search = settings.search
     if search.sampler == "grid":
-        return grid(lines, repeats)
+        return grid(lines, replicates)
     if len(lines) > 1:
         raise UserError(f"search={search.sampler} searches one space: leave grids out, or search=grid")
     (line,) = lines
@@ -98,10 +98,10 @@ def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepF
         SearchSpace.of(line, schema.check),
         folder,
         sampler=search.sampler,
-        trials=search.trials,
+        num_trials=search.trials,
         seed=search.seed,
-        replicates=repeats,
+        replicates=replicates,
         objective=settings.objective,
-        batch=search.get("batch"),
+        batch_size=search.get("batch"),
         prunes=settings.prune.rule != "none",
     )

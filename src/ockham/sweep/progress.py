@@ -86,16 +86,16 @@ class Progress:
             tasks.add_column(head, no_wrap=True, overflow="ellipsis")
         work_done = float(counts.ended)
         for task in counts.running:
-            reached, scores = self._reached(task)
+            epoch, scores = self._epoch_and_scores(task)
             length = task[0].content.get("trainer", {}).get("max_epochs")
             if length:
-                work_done += len(task) * reached / length
+                work_done += len(task) * epoch / length
             name = f"#{task[0].number}" + (f" and {len(task) - 1} more" if len(task) > 1 else "")
             spread = ""
             if scores:
                 low, high = min(scores), max(scores)
                 spread = f"{low:.4f}" if len(task) == 1 else f"{low:.4f} to {high:.4f}"
-            tasks.add_row(name, f"{reached}/{length or '?'}", spread, self._settings(task))
+            tasks.add_row(name, f"{epoch}/{length or '?'}", spread, self._settings(task))
         head = f"{len(counts.running)} of {self.slots} slots busy, {counts.waiting} waiting, "
         head += f"{counts.ended} of {counts.total} ended"
         head += f", {counts.failed} failed" if counts.failed else ""
@@ -114,15 +114,15 @@ class Progress:
             return ""
         return f", about {_duration((time.monotonic() - self.started) * (1 - share) / gained)} left"
 
-    def _reached(self, task: Sequence[Job]) -> tuple[int, list[float]]:
+    def _epoch_and_scores(self, task: Sequence[Job]) -> tuple[int, list[float]]:
         """The epoch of the task, and the last objective of each member."""
-        reached, scores = 0, []
+        epoch, scores = 0, []
         for job in task:
             epochs = self.folder.epochs(job)
             if epochs:
-                reached = max(reached, len(epochs))
+                epoch = max(epoch, len(epochs))
                 scores.append(epochs[-1][self.objective])
-        return reached, [score for score in scores if math.isfinite(score)]
+        return epoch, [score for score in scores if math.isfinite(score)]
 
     def _settings(self, task: Sequence[Job]) -> str:
         """The swept settings that the members of a task share."""

@@ -45,8 +45,8 @@ def median(costs: Costs, peers: Peers, *, min_epochs: int, min_peers: int) -> bo
     epoch = len(costs)
     if epoch < min_epochs:
         return False
-    reached = [peer[epoch - 1] for peer in peers() if len(peer) >= epoch]
-    return len(reached) >= min_peers and min(costs) > statistics.median(reached)
+    peer_costs = [peer[epoch - 1] for peer in peers() if len(peer) >= epoch]
+    return len(peer_costs) >= min_peers and min(costs) > statistics.median(peer_costs)
 
 
 RULES: dict[str, Callable[..., bool]] = {"asha": asha, "median": median}
@@ -57,25 +57,25 @@ def pruner(settings: DictConfig, folder: RunFolder, objective: str) -> Callable[
 
     `settings` are those of the group `prune`; a run is compared with those of the same seed and fold.
     """
-    plan = folder.path.parent / "sweep.json"
-    if settings.rule == "none" or not plan.exists():
+    plan_file = folder.path.parent / "sweep.json"
+    if settings.rule == "none" or not plan_file.exists():
         return None
     options = {str(key): value for key, value in settings.items() if key != "rule"}
     rule = RULES[settings.rule]
 
     def prune(costs: Costs) -> bool:
-        return rule(costs, partial(_peers, plan, folder, objective), **options)
+        return rule(costs, partial(_peers, plan_file, folder, objective), **options)
 
     return prune
 
 
-def _peers(plan: Path, folder: RunFolder, objective: str) -> list[list[float]]:
+def _peers(plan_file: Path, folder: RunFolder, objective: str) -> list[list[float]]:
     """The costs of every other run of the sweep that repeats under the same seed and fold."""
-    jobs: list[dict[str, Any]] = json.loads(plan.read_text())["jobs"]
+    jobs: list[dict[str, Any]] = json.loads(plan_file.read_text())["jobs"]
     replicate = next((job["replicate"] for job in jobs if str(job["number"]) == folder.path.name), None)
     names = [str(job["number"]) for job in jobs if job["replicate"] == replicate]
     sign = -1.0 if maximised(objective) else 1.0
-    curves = [_curve(RunFolder(plan.parent / name), objective) for name in names if name != folder.path.name]
+    curves = [_curve(RunFolder(plan_file.parent / name), objective) for name in names if name != folder.path.name]
     return [[_cost(sign * value) for value in curve] for curve in curves if curve]
 
 

@@ -15,19 +15,19 @@ from ockham.sweep.searchspace import Dimension, Point, SearchSpace
 
 
 @dataclass(frozen=True)
-class Known:
+class Observation:
     """What a sampler knows of a trial: its cost, to be minimised; None while it runs."""
 
     point: Point
     cost: float | None
 
 
-def suggest(sampler: str, space: SearchSpace, *, seed: int, draw: int, known: Sequence[Known]) -> Point:
+def suggest(sampler: str, space: SearchSpace, *, seed: int, draw: int, observations: Sequence[Observation]) -> Point:
     """The point that the sampler tries next; `draw` tells suggestions from the same knowledge apart."""
     if sampler in INDEPENDENT:
         units = INDEPENDENT[sampler](len(space.union), seed, draw)
         return {name: dimension.at(float(unit)) for (name, dimension), unit in zip(space.union.items(), units, strict=True)}
-    return LEARNING[sampler](space, _seed(seed, draw), known)
+    return LEARNING[sampler](space, _seed(seed, draw), observations)
 
 
 def _seed(seed: int, draw: int) -> int:
@@ -50,20 +50,20 @@ def _sobol(dimensions: int, seed: int, draw: int) -> np.ndarray:
         return engine.random(1)[0]
 
 
-def _study(space: SearchSpace, sampler: Any, known: Sequence[Known], *, union: bool) -> Any:
+def _study(space: SearchSpace, sampler: Any, observations: Sequence[Observation], *, union: bool) -> Any:
     """An Optuna study that holds what is known, in the order of the trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=sampler)
-    for trial in known:
-        names = space.union if union else _active(space, trial.point)
-        state = optuna.trial.TrialState.RUNNING if trial.cost is None else optuna.trial.TrialState.COMPLETE
+    for observation in observations:
+        names = space.union if union else _active(space, observation.point)
+        state = optuna.trial.TrialState.RUNNING if observation.cost is None else optuna.trial.TrialState.COMPLETE
         study.add_trial(
             optuna.create_trial(
                 state=state,
-                value=trial.cost,
-                params={name: trial.point[name] for name in names},
+                value=observation.cost,
+                params={name: observation.point[name] for name in names},
                 distributions={name: space.union[name].distribution() for name in names},
             )
         )
@@ -76,25 +76,25 @@ def _active(space: SearchSpace, point: Point) -> list[str]:
     return [dimension.name for dimension in dimensions if dimension.name in space.union]
 
 
-def _tpe(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
+def _tpe(space: SearchSpace, seed: int, observations: Sequence[Observation]) -> Point:
     """Tree-structured Parzen estimators over groups of settings that occur together; conditional by itself."""
     import optuna
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `multivariate` and `group`
         sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-    trial = _study(space, sampler, known, union=False).ask()
+    trial = _study(space, sampler, observations, union=False).ask()
     point: dict[str, int | float] = {}
     for group in space.groups:
         if group.name in space.union:
-            point[group.name] = _asked(trial, group)
+            point[group.name] = _suggested(trial, group)
     for name in _active(space, point):
         if name not in point:
-            point[name] = _asked(trial, space.union[name])
+            point[name] = _suggested(trial, space.union[name])
     return point
 
 
-def _asked(trial: Any, dimension: Dimension) -> int | float:
+def _suggested(trial: Any, dimension: Dimension) -> int | float:
     """What an Optuna trial suggests for the dimension."""
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
@@ -106,19 +106,19 @@ def _asked(trial: Any, dimension: Dimension) -> int | float:
     return float(trial.suggest_float(dimension.name, over.low, over.high, log=over.log))
 
 
-def _gp(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
+def _gp(space: SearchSpace, seed: int, observations: Sequence[Observation]) -> Point:
     """A Gaussian process over all dimensions; those that the chosen options lack have no influence."""
     import optuna
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.GPSampler(seed=seed)
-    study = _study(space, sampler, known, union=True)
+    study = _study(space, sampler, observations, union=True)
     point: Point = study.ask({name: dimension.distribution() for name, dimension in space.union.items()}).params
     return point
 
 
-def _cmaes(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
+def _cmaes(space: SearchSpace, seed: int, observations: Sequence[Observation]) -> Point:
     """Covariance matrix adaptation over the numeric dimensions in [0, 1]; the others are drawn at random.
 
     A generation is a population's worth of ended trials in their order, so that no state has to be kept.
@@ -131,15 +131,15 @@ def _cmaes(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
     size = len(numeric)
     strategy = CMA(np.full(size, 0.5), 1 / 6, bounds=np.array([[0.0, 1.0]] * size), seed=seed)
     ended = [
-        (np.array([space.union[name].unit(trial.point[name]) for name in numeric]), trial.cost)
-        for trial in known
-        if trial.cost is not None
+        (np.array([space.union[name].unit(observation.point[name]) for name in numeric]), observation.cost)
+        for observation in observations
+        if observation.cost is not None
     ]
     while len(ended) >= strategy.population_size:
         generation, ended = ended[: strategy.population_size], ended[strategy.population_size :]
         strategy.tell(generation)
-    chance = np.random.default_rng(seed)
-    units = dict(zip(space.union, chance.random(len(space.union)), strict=True))
+    generator = np.random.default_rng(seed)
+    units = dict(zip(space.union, generator.random(len(space.union)), strict=True))
     units |= dict(zip(numeric, strategy.ask(), strict=True))
     return {name: space.union[name].at(float(unit)) for name, unit in units.items()}
 
@@ -148,4 +148,4 @@ def _cmaes(space: SearchSpace, seed: int, known: Sequence[Known]) -> Point:
 INDEPENDENT: Mapping[str, Callable[[int, int, int], np.ndarray]] = {"random": _random, "qmc": _sobol}
 
 #: Samplers that learn: (space, seed of this draw, what is known) -> point.
-LEARNING: Mapping[str, Callable[[SearchSpace, int, Sequence[Known]], Point]] = {"tpe": _tpe, "gp": _gp, "cmaes": _cmaes}
+LEARNING: Mapping[str, Callable[[SearchSpace, int, Sequence[Observation]], Point]] = {"tpe": _tpe, "gp": _gp, "cmaes": _cmaes}

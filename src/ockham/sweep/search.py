@@ -15,8 +15,8 @@ from ockham.core.selection import maximised
 from ockham.errors import UserError
 from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.jobs import Job, Replicate, with_replicates
-from ockham.sweep.samplers import INDEPENDENT, LEARNING, Known, suggest
+from ockham.sweep.jobs import Job, Replicate, swept_keys
+from ockham.sweep.samplers import INDEPENDENT, LEARNING, Observation, suggest
 from ockham.sweep.searchspace import Point, SearchSpace
 
 log = logging.getLogger("ockham")
@@ -40,12 +40,12 @@ class Trial:
 
 
 class Search:
-    """The jobs of a search, which become more as results come in, up to `trials` configurations.
+    """The jobs of a search, which become more as results come in, up to `num_trials` configurations.
 
-    Trials that depend on no result are all asked for at once. A sampler that learns is asked for `batch` at a time, as many as
-    there are slots where that is None, once all before have ended: what it knows then does not depend on which ended first.
-    Where the search `prunes`, results depend on the clock anyway: trials are asked for whenever a slot is free, a single one
-    where `batch` is None.
+    Trials that depend on no result are all asked for at once. A sampler that learns is asked for `batch_size` at a time, as
+    many as there are slots where that is None, once all before have ended: what it knows then does not depend on which ended
+    first. Where the search `prunes`, results depend on the clock anyway: trials are asked for whenever a slot is free, a
+    single one where `batch_size` is None.
     """
 
     def __init__(
@@ -54,22 +54,22 @@ class Search:
         folder: SweepFolder,
         *,
         sampler: str,
-        trials: int,
+        num_trials: int,
         seed: int,
         replicates: Sequence[Replicate],
         objective: str,
-        batch: int | None = None,
+        batch_size: int | None = None,
         prunes: bool = False,
     ) -> None:
         """Raises UserError for a sampler that there is not."""
         if sampler not in (*INDEPENDENT, *LEARNING):
             raise UserError(f"search.sampler={sampler} is not known: it is grid, {', '.join([*INDEPENDENT, *LEARNING])}")
         self.space, self.folder, self.sampler, self.seed = space, folder, sampler, seed
-        self.trial_count, self.replicates, self.objective = trials, replicates, objective
-        self.batch = batch
+        self.num_trials, self.replicates, self.objective = num_trials, replicates, objective
+        self.batch_size = batch_size
         self.learns, self.prunes = sampler in LEARNING, prunes
         self.trials: list[Trial] = []
-        self.swept = with_replicates(space.swept, replicates)
+        self.swept = swept_keys(space.swept, replicates)
         self.duplicates = 0
         self._costs: dict[int, float] = {}
 
@@ -79,7 +79,7 @@ class Search:
 
     @property
     def total(self) -> int:
-        return self.trial_count * len(self.replicates)
+        return self.num_trials * len(self.replicates)
 
     @property
     def waits_for_results(self) -> bool:
@@ -88,7 +88,7 @@ class Search:
     def foreseen(self) -> Sequence[Job]:
         """All jobs where they depend on no result, otherwise none."""
         if not (self.learns or self.prunes):
-            self._add_batch(self.trial_count)
+            self._add_batch(self.num_trials)
         return self.jobs
 
     def identity(self) -> str:
@@ -99,11 +99,11 @@ class Search:
     def state(self) -> dict[str, Any]:
         """What sweep.json keeps of the search beside its jobs."""
         trials = [{"draw": trial.draw, "point": dict(trial.point), "batch": trial.batch} for trial in self.trials]
-        return {"batch": self.batch, "trials": trials}
+        return {"batch": self.batch_size, "trials": trials}
 
     def restore(self, stored: Mapping[str, Any]) -> None:
         """Take the trials that stand in sweep.json, also those of another process, and the size of their batches."""
-        self.batch = self.batch or stored["batch"]
+        self.batch_size = self.batch_size or stored["batch"]
         for trial in stored["trials"][len(self.trials) :]:
             self.trials.append(Trial(trial["draw"], trial["point"], trial["batch"], self._jobs_at(trial["point"])))
 
@@ -117,17 +117,17 @@ class Search:
         with self.folder.locked():
             present = len(self.trials)
             self.restore(self.folder.stored())
-            if len(self.trials) == present and self._add_batch(self._batch_size(slots)):
+            if len(self.trials) == present and self._add_batch(self._next_batch_size(slots)):
                 self.folder.store(self)
             return [job for trial in self.trials[present:] for job in trial.jobs]
 
-    def _batch_size(self, slots: int) -> int:
+    def _next_batch_size(self, slots: int) -> int:
         if self.prunes:
-            return self.batch or 1
+            return self.batch_size or 1
         if not self.learns:
-            return self.trial_count
-        self.batch = self.batch or slots
-        return self.batch
+            return self.num_trials
+        self.batch_size = self.batch_size or slots
+        return self.batch_size
 
     def _jobs_at(self, point: Point) -> tuple[Job, ...]:
         first = len(self.trials) * len(self.replicates)
@@ -137,32 +137,32 @@ class Search:
         """Add so many trials, or as many as are left; whether there are any."""
         present = len(self.trials)
         number = self.trials[-1].batch + 1 if self.trials else 0
-        known = self._known() if self.learns else []
+        observations = self._observations() if self.learns else []
         seen = {job.key for job in self.jobs}
-        while len(self.trials) < min(present + size, self.trial_count):
-            trial = self._next(number, known, seen)
+        while len(self.trials) < min(present + size, self.num_trials):
+            trial = self._next(number, observations, seen)
             if trial is None:
                 log.info("the space holds no more than %d configurations", len(self.trials))
-                self.trial_count = len(self.trials)
+                self.num_trials = len(self.trials)
                 break
             self.trials.append(trial)
             seen |= {job.key for job in trial.jobs}
-            known.append(Known(trial.point, None))
+            observations.append(Observation(trial.point, None))
         return len(self.trials) > present
 
-    def _next(self, batch: int, known: Sequence[Known], seen: set[str]) -> Trial | None:
+    def _next(self, batch: int, observations: Sequence[Observation], seen: set[str]) -> Trial | None:
         """The next configuration that is new; None where the space has no more."""
         first = self.trials[-1].draw + 1 if self.trials else 0
         for draw in range(first, first + EXHAUSTED):
             sampler = self.sampler if draw < first + REPEATS or self.sampler == "qmc" else "random"
-            point = suggest(sampler, self.space, seed=self.seed, draw=draw, known=known)
+            point = suggest(sampler, self.space, seed=self.seed, draw=draw, observations=observations)
             jobs = self._jobs_at(point)
             if jobs[0].key not in seen:
                 return Trial(draw, point, batch, jobs)
             self.duplicates += 1
         return None
 
-    def _known(self) -> list[Known]:
+    def _observations(self) -> list[Observation]:
         """What the samplers learn of each trial: the mean over seeds and folds, of a pruned one the best it had reached.
 
         One that diverged or failed counts as the worst of the others, so that its like is avoided.
@@ -170,7 +170,7 @@ class Search:
         costs = [self._cost(trial) for trial in self.trials]
         worst = max((cost for cost in costs if cost is not None and math.isfinite(cost)), default=0.0)
         learned = [cost if cost is None or math.isfinite(cost) else worst for cost in costs]
-        return [Known(trial.point, cost) for trial, cost in zip(self.trials, learned, strict=True)]
+        return [Observation(trial.point, cost) for trial, cost in zip(self.trials, learned, strict=True)]
 
     def _cost(self, trial: Trial) -> float | None:
         """To be minimised: None while jobs run, infinity if one diverged, NaN if all failed."""

@@ -10,7 +10,7 @@ from ockham.errors import UserError
 from ockham.identity import computed, digest
 from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import Check, Combination, CommandLine, check_values
-from ockham.sweep.jobs import Job, Replicate, replicated
+from ockham.sweep.jobs import Job, Replicate, configuration_jobs
 
 Point = Mapping[str, int | float]
 """By dimension: the number itself, or the index among listed values."""
@@ -141,7 +141,7 @@ class SearchSpace:
         for dimension in self.by_choice[chosen]:
             text, value = dimension.assigned(point.get(dimension.name, 0))
             texts[dimension.axis.name], values[dimension.axis.name] = text, value
-        return replicated(content, values, self.line.in_order(texts), replicates, first=first)
+        return configuration_jobs(content, values, self.line.in_order(texts), replicates, first=first)
 
 
 def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:

@@ -50,10 +50,10 @@ def slot_environments(settings: DictConfig) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": ids, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} for ids in visible]
 
 
-def _gpus(wanted: Any) -> list[str]:
+def _gpus(setting: Any) -> list[str]:
     """The ids of the GPUs to use; `auto` takes those that the environment or the driver shows."""
-    if wanted != "auto":
-        return [str(gpu) for gpu in wanted or []]
+    if setting != "auto":
+        return [str(gpu) for gpu in setting or []]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         ids = (gpu.strip() for gpu in visible.split(","))
@@ -69,11 +69,11 @@ def check_devices(devices: Iterable[int | str], settings: DictConfig) -> None:
     parallel = [wanted for wanted in devices if wanted != 1]
     if not parallel or settings.name == "inline":
         return
-    most = parallel[0]
+    first = parallel[0]
     if settings.name == "processes":
         if settings.slots != 1:
             raise UserError(
-                f"trainer.devices={most} trains a job on several devices, and jobs side by side would share them: set "
+                f"trainer.devices={first} trains a job on several devices, and jobs side by side would share them: set "
                 f"executor.slots=1, so that each has all devices, or trainer.devices=1"
             )
         return
@@ -81,6 +81,6 @@ def check_devices(devices: Iterable[int | str], settings: DictConfig) -> None:
     wanted = max(2 if wanted == "auto" else int(wanted) for wanted in parallel)
     if share < wanted:
         raise UserError(
-            f"trainer.devices={most} needs {wanted} devices for each job: set executor.gpus_per_job={wanted}, or "
+            f"trainer.devices={first} needs {wanted} devices for each job: set executor.gpus_per_job={wanted}, or "
             f"executor.threads={wanted} on CPUs"
         )

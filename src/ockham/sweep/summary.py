@@ -29,10 +29,10 @@ def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: st
     Those without a finished run come last, and before them those of which a part was pruned or failed: the mean of what is
     left of them is not that of all their seeds. The last column holds the numbers of all jobs of the configuration.
     """
-    members: dict[str, list[Mapping[str, Any]]] = {}
+    by_configuration: dict[str, list[Mapping[str, Any]]] = {}
     for job, result in zip(plan.jobs, results, strict=True):
-        members.setdefault(job.configuration, []).append(result)
-    rows = [_row(plan, replicates) for replicates in members.values()]
+        by_configuration.setdefault(job.configuration_key, []).append(result)
+    rows = [_row(plan, replicates) for replicates in by_configuration.values()]
     sign = -1 if maximised(objective) else 1
 
     def rank(row: Mapping[str, Any]) -> tuple[bool, bool, bool, float, int]:

@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     from ockham.execute import RunSpec
 
 
-def payload(number: int, overrides: Sequence[str], *, context: HydraContext, config: DictConfig, task: TaskFunction) -> bytes:
+def payload(
+    number: int, overrides: Sequence[str], *, context: HydraContext, config: DictConfig, task_function: TaskFunction
+) -> bytes:
     """What a worker runs for a job: Hydra's own run_job, with the configuration composed there."""
-    return cloudpickle.dumps(partial(_run_in_worker, number, list(overrides), context, config, task, Singleton.get_state()))
+    return cloudpickle.dumps(
+        partial(_run_in_worker, number, list(overrides), context, config, task_function, Singleton.get_state())
+    )
 
 
 def _run_in_worker(
-    number: int, overrides: list[str], context: HydraContext, config: DictConfig, task: TaskFunction, singletons: Any
+    number: int, overrides: list[str], context: HydraContext, config: DictConfig, task_function: TaskFunction, singletons: Any
 ) -> JobReturn:
     setup_globals()
     Singleton.set_state(singletons)
@@ -50,7 +54,7 @@ def _run_in_worker(
     HydraConfig.instance().set_config(job_config)
     return run_job(
         hydra_context=context,
-        task_function=task,
+        task_function=task_function,
         config=job_config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
@@ -58,8 +62,8 @@ def _run_in_worker(
 
 
 @dataclass(frozen=True)
-class GroupMember:
-    """A job of a group as its worker gets it."""
+class GroupJob:
+    """A job of a group, as its worker gets it."""
 
     number: int
     overrides: tuple[str, ...]
@@ -67,7 +71,7 @@ class GroupMember:
 
 
 def group_payload(
-    jobs: Task,
+    task: Task,
     folder: SweepFolder,
     common: Mapping[str, Any],
     common_overrides: Sequence[str],
@@ -76,16 +80,16 @@ def group_payload(
     config: DictConfig,
 ) -> bytes:
     """What a worker runs for a group. `common` are settings of the sweep that its jobs have too, by overrides of the sweep."""
-    members = [GroupMember(job.number, (*job.overrides, *common_overrides), {**job.content, **common}) for job in jobs]
-    checkpoints = folder.group_checkpoints(jobs[0])
+    jobs = [GroupJob(job.number, (*job.overrides, *common_overrides), {**job.content, **common}) for job in task]
+    checkpoints = folder.group_checkpoints(task[0])
     return cloudpickle.dumps(
-        partial(_run_group_in_worker, members, folder.path, checkpoints, context, config, Singleton.get_state())
+        partial(_run_group_in_worker, jobs, folder.path, checkpoints, context, config, Singleton.get_state())
     )
 
 
 def _run_group_in_worker(
-    members: Sequence[GroupMember],
-    folder: Path,
+    jobs: Sequence[GroupJob],
+    sweep_folder: Path,
     checkpoints: Path,
     context: HydraContext,
     config: DictConfig,
@@ -94,7 +98,7 @@ def _run_group_in_worker(
     """In place of Hydra's run_job for each member: the same files and calls of callbacks, from one composition."""
     setup_globals()
     Singleton.set_state(singletons)
-    composed = context.config_loader.load_sweep_config(config, list(members[0].overrides))
+    composed = context.config_loader.load_sweep_config(config, list(jobs[0].overrides))
     HydraConfig.instance().set_config(composed)
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -102,7 +106,7 @@ def _run_group_in_worker(
 
     stored = OmegaConf.to_container(composed.hydra, resolve=False)
     assert isinstance(stored, dict)
-    specs = [_spec(member, folder, {str(key): value for key, value in stored.items()}) for member in members]
+    specs = [_spec(job, sweep_folder, {str(key): value for key, value in stored.items()}) for job in jobs]
     with env_override(composed.hydra.job.env_set):
         full_configs = _announce(specs, context)
         execute_group(specs, checkpoints)
@@ -111,28 +115,28 @@ def _run_group_in_worker(
     return JobReturn(status=JobStatus.COMPLETED)
 
 
-def _spec(member: GroupMember, folder: Path, composed: Mapping[str, Any]) -> "RunSpec":
+def _spec(job: GroupJob, sweep_folder: Path, composed: Mapping[str, Any]) -> "RunSpec":
     """The member as Hydra would have handed it over: `composed` is its part of the configuration, for another member."""
     from ockham.execute import RunSpec
 
-    files = RunFolder(folder / str(member.number))
+    run_folder = RunFolder(sweep_folder / str(job.number))
     hydra = copy.deepcopy(dict(composed))
-    parsed = OverridesParser.create().parse_overrides(list(member.overrides))
+    parsed = OverridesParser.create().parse_overrides(list(job.overrides))
     dirname = hydra["job"]["config"]["override_dirname"]
     hydra["job"] |= {
-        "id": str(member.number),
-        "num": member.number,
+        "id": str(job.number),
+        "num": job.number,
         "override_dirname": get_overrides_dirname(
             parsed, kv_sep=dirname["kv_sep"], item_sep=dirname["item_sep"], exclude_keys=dirname["exclude_keys"]
         ),
     }
-    hydra["overrides"]["task"] = list(member.overrides)
-    hydra["runtime"]["output_dir"] = str(files.path.absolute())
+    hydra["overrides"]["task"] = list(job.overrides)
+    hydra["runtime"]["output_dir"] = str(run_folder.path.absolute())
     choices = hydra["runtime"]["choices"]
     choices |= {override.key_or_group: override.value() for override in parsed if override.key_or_group in choices}
-    shown = {str(group): str(option) for group, option in choices.items()}
-    warnings = tuple(schema.check(member.content))
-    return RunSpec(OmegaConf.create(dict(member.content)), shown, member.overrides, files, hydra, warnings)
+    chosen_options = {str(group): str(option) for group, option in choices.items()}
+    warnings = tuple(schema.check(job.content))
+    return RunSpec(OmegaConf.create(dict(job.content)), chosen_options, job.overrides, run_folder, hydra, warnings)
 
 
 def _announce(specs: Sequence["RunSpec"], context: HydraContext) -> list[DictConfig]:
