@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import ROOT, SMALL, make_spec
+from ockham.errors import UserError
 from ockham.execute import execute
 from ockham.lit.module import shares
 from ockham.record.folder import RunFolder
@@ -41,12 +42,11 @@ def children_of(pid: int) -> list[int]:
 def test_a_last_batch_that_ranks_share_unevenly_ends_and_trains_as_one(tmp_path: Path) -> None:
     """161 images in steps of 96: the last step has 65, 33 of them in two parts on rank 0 and 32 in one on rank 1."""
     settings = ["data.train_samples=161", "trainer.accumulate_grad_batches=3", "trainer.precision=64-true"]
-    two = start(*settings, f"hydra.run.dir={tmp_path / 'two'}")
-    _, errors = two.communicate(timeout=120)
-    assert two.returncode == 0, errors
+    two = make_spec(tmp_path / "two", *SMALL, *DDP, *settings)
+    execute(two)
     one = make_spec(tmp_path / "one", *SMALL, *settings, "trainer.max_epochs=2")
     execute(one)
-    for alone, shared in zip(one.folder.epochs(), RunFolder(tmp_path / "two").epochs(), strict=True):
+    for alone, shared in zip(one.folder.epochs(), two.folder.epochs(), strict=True):
         assert alone == pytest.approx(shared, rel=1e-9)
 
 
@@ -71,9 +71,7 @@ def test_a_terminated_run_ends_its_processes_and_continues(tmp_path: Path) -> No
 
 def test_a_mistake_in_a_rank_is_the_users(tmp_path: Path) -> None:
     """What only the built objects can say: batch norm with a batch of one sample."""
-    process = start("model.batch_norm=true", "data.train_samples=33", f"hydra.run.dir={tmp_path / 'run'}")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2, errors
-    assert "batch norm needs two samples" in errors
-    assert "Traceback" not in errors
-    assert RunFolder(tmp_path / "run").status()["error"]["type"] == "UserError"
+    spec = make_spec(tmp_path / "run", *SMALL, *DDP, "model.batch_norm=true", "data.train_samples=33")
+    with pytest.raises(UserError, match="batch norm needs two samples"):
+        execute(spec)
+    assert spec.folder.status()["error"]["type"] == "UserError"

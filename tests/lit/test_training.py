@@ -114,7 +114,7 @@ def test_mixed_precision_trains_nearly_as_single_precision(small_run: RunSmall) 
 
 
 def test_softmax_regression_with_l2_is_scikit_learns(tmp_path: Path) -> None:
-    strength, samples = 0.01, 500
+    strength, samples = 0.01, 200
     spec = make_spec(
         tmp_path / "run",
         *("model=linear", "optimizer=lbfgs", "reg=l2", f"reg.l2.strength={strength}", f"data.train_samples={samples}"),

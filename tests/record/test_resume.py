@@ -107,7 +107,7 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def test_a_killed_run_continues_from_the_command_line(tmp_path: Path) -> None:
-    settings = [*SMALL, "trainer.max_epochs=400", "reg=dropout"]
+    settings = [*SMALL, "trainer.max_epochs=200", "reg=dropout"]
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
     process = start(*settings, f"hydra.run.dir={killed.path}", stdout=subprocess.DEVNULL)
     while not killed.last_checkpoint.exists():

@@ -1,6 +1,6 @@
 """Whether a configuration makes sense, checked before torch is imported. Every error names the override to change."""
 
-from ockham.schema.consistency import check_consistency, warnings
+from ockham.schema.consistency import check_consistency, check_sweep_consistency, warnings
 from ockham.schema.content import RANGES, Content, container, leaves, resolved, without_ranges
 from ockham.schema.fields import ACTIVATIONS, FIELDS, SWEEP_SETTINGS, check_fields, field_of
 
@@ -11,6 +11,7 @@ __all__ = [
     "SWEEP_SETTINGS",
     "Content",
     "check",
+    "check_sweep",
     "container",
     "field_of",
     "leaves",
@@ -24,3 +25,9 @@ def check(content: Content) -> list[str]:
     check_fields(content)
     check_consistency(content)
     return list(warnings(content))
+
+
+def check_sweep(content: Content) -> None:
+    """The settings of a sweep as a whole, whatever its jobs are. Raises UserError as `check` does."""
+    check_fields(content)
+    check_sweep_consistency(content)

@@ -24,7 +24,8 @@ def check_consistency(content: Content) -> None:
     _check_model(content)
     _check_augment(content)
     _check_regularizers(content)
-    _check_sweep(content)
+    _check_prune(content)
+    check_sweep_consistency(content)
 
 
 def warnings(content: Content) -> Iterator[str]:
@@ -212,8 +213,18 @@ def _check_regularizers(content: Content) -> None:
             )
 
 
-def _check_sweep(content: Content) -> None:
-    executor, prune, max_epochs = content.get("executor", {}), content.get("prune", {}), content["trainer"]["max_epochs"]
+def _check_prune(content: Content) -> None:
+    prune, max_epochs = content.get("prune", {}), content["trainer"]["max_epochs"]
+    if max_epochs is not None and prune.get("min_epochs", 0) >= max_epochs:
+        raise UserError(
+            f"prune.min_epochs={prune['min_epochs']} ends no run before its last epoch, {max_epochs}: set prune.min_epochs "
+            f"lower, or prune=none"
+        )
+
+
+def check_sweep_consistency(content: Content) -> None:
+    """Raises UserError for settings of a sweep as a whole that contradict each other."""
+    executor = content.get("executor", {})
     if content.get("max_failures") is not None and content["on_failure"] == "stop":
         raise UserError(f"max_failures={content['max_failures']} changes nothing: on_failure=stop ends at the first failure")
     if executor.get("name") == "inline":
@@ -223,11 +234,6 @@ def _check_sweep(content: Content) -> None:
                     f"executor.{key}={shown(executor[key])} changes nothing: executor=inline runs one job after the other in "
                     f"this process; set executor=processes"
                 )
-    if max_epochs is not None and prune.get("min_epochs", 0) >= max_epochs:
-        raise UserError(
-            f"prune.min_epochs={prune['min_epochs']} ends no run before its last epoch, {max_epochs}: set prune.min_epochs "
-            f"lower, or prune=none"
-        )
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------------

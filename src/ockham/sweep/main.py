@@ -42,7 +42,7 @@ def sweep(
     loader = context.config_loader
     parsed = Arguments.parse(arguments, loader)
     settings = without_hydra(loader.load_sweep_config(config, parsed.for_settings))
-    schema.check(schema.container(settings))
+    schema.check_sweep(schema.container(settings))
     folder = SweepFolder(str(config.hydra.sweep.dir))
     started = time.monotonic()
     lines = command_lines(parsed.of_jobs, settings, config=config, config_loader=loader)

@@ -25,7 +25,7 @@ def sweep_grid(
 ) -> list[Sequence[JobReturn]]:
     """Run every combination of the arguments that is missing in the sweep folder. Raises what a job raised."""
     axes = parse_axes(arguments, context.config_loader)
-    line = command_line(axes, config=config, config_loader=context.config_loader, check=False)
+    line = command_line(axes, config=config, config_loader=context.config_loader)
     plan = grid([line], make_replicates(None, None))
     folder = SweepFolder(Path(str(config.hydra.sweep.dir)))
     folder.begin([axis.argument for axis in axes], plan)

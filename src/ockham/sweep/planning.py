@@ -1,6 +1,6 @@
 """From the arguments of -m to the plan of a sweep. No job is run here, and nothing is written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hydra.core.config_loader import ConfigLoader
@@ -14,6 +14,8 @@ from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import grid
 from ockham.sweep.jobs import Plan, make_replicates
 from ockham.sweep.slots import check_devices
+
+Check = Callable[[schema.Content], object]
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,27 @@ def command_lines(
     for axis in [axis for of_grid in grids for axis in of_grid]:
         if axis.name in names:
             raise UserError(f"{axis.name} is set by grids already: leave it out, or say grids=null")
-    lines = [command_line([*axes, *of_grid], config=config, config_loader=config_loader, check=True) for of_grid in grids]
+    check = check_of_jobs(settings)
+    lines = [command_line([*axes, *of_grid], config=config, config_loader=config_loader, check=check) for of_grid in grids]
     check_devices([devices for line in lines for devices in line.values("trainer.devices")], settings.executor)
     return lines
 
 
-def command_line(axes: Sequence[Axis], *, config: DictConfig, config_loader: ConfigLoader, check: bool) -> CommandLine:
-    """The axes with what Hydra composes for them; `check` where the settings are those of Ockham."""
+def check_of_jobs(settings: DictConfig) -> Check:
+    """Whether a job's settings make sense, those of the sweep that it has too among them."""
+    prune = schema.container(settings.prune)
+    return lambda content: schema.check({**content, "prune": prune})
+
+
+def command_line(
+    axes: Sequence[Axis], *, config: DictConfig, config_loader: ConfigLoader, check: Check | None = None
+) -> CommandLine:
+    """The axes with what Hydra composes for them; `check` raises UserError for a composition that cannot be a job."""
     return CommandLine.of(
         axes,
         is_group=lambda key: bool(config_loader.get_group_options(key.partition("@")[0])),
         compose=lambda overrides: without_hydra(config_loader.load_sweep_config(config, list(overrides))),
-        check=schema.check if check else None,
+        check=check,
     )
 
 
@@ -95,7 +106,7 @@ def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepF
     from ockham.sweep.searchspace import SearchSpace
 
     return Search(
-        SearchSpace.of(line, schema.check),
+        SearchSpace.of(line, check_of_jobs(settings)),
         folder,
         sampler=search.sampler,
         num_trials=search.trials,
