@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -32,15 +34,22 @@ def compose(*overrides: str) -> DictConfig:
         return hydra.compose("train", list(overrides))
 
 
-def make_spec(folder: Path, *overrides: str) -> RunSpec:
-    """The run of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
+@cache  # Hydra takes a quarter of a second for each, and many runs of the tests are asked for several times
+def composed(overrides: tuple[str, ...]) -> tuple[dict[str, str], DictConfig, str]:
+    """The options by group, the configuration of a run, and the text of its file."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = hydra.compose("train", list(overrides), return_hydra_config=True)
     choices = {str(group): str(option) for group, option in config.hydra.runtime.choices.items()}
     run_config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    return choices, run_config, OmegaConf.to_yaml(run_config)
+
+
+def make_spec(folder: Path, *overrides: str) -> RunSpec:
+    """The run of `python train.py <overrides>` in this folder, with the files that Hydra would write."""
+    choices, config, text = composed(overrides)
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(run_config, folder / ".hydra" / "config.yaml")
-    return RunSpec(run_config, choices, overrides, RunFolder(folder))
+    (folder / ".hydra" / "config.yaml").write_text(text)
+    return RunSpec(deepcopy(config), choices, overrides, RunFolder(folder))
 
 
 @pytest.fixture

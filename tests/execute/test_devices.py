@@ -12,7 +12,8 @@ import torch
 
 from conftest import ROOT, SMALL, make_spec
 from ockham.errors import UserError
-from ockham.execute import execute
+from ockham.execute import RunSpec
+from ockham.execute.devices import on_devices
 from ockham.lit.module import shares
 from ockham.record.folder import RunFolder
 
@@ -39,17 +40,6 @@ def children_of(pid: int) -> list[int]:
     return [int(line) for line in listing.split()]
 
 
-def test_a_last_batch_that_ranks_share_unevenly_ends_and_trains_as_one(tmp_path: Path) -> None:
-    """161 images in steps of 96: the last step has 65, 33 of them in two parts on rank 0 and 32 in one on rank 1."""
-    settings = ["data.train_samples=161", "trainer.accumulate_grad_batches=3", "trainer.precision=64-true"]
-    two = make_spec(tmp_path / "two", *SMALL, *DDP, *settings)
-    execute(two)
-    one = make_spec(tmp_path / "one", *SMALL, *settings, "trainer.max_epochs=2")
-    execute(one)
-    for alone, shared in zip(one.folder.epochs(), two.folder.epochs(), strict=True):
-        assert alone == pytest.approx(shared, rel=1e-9)
-
-
 def test_a_terminated_run_ends_its_processes_and_continues(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     process = start("trainer.max_epochs=4000", f"hydra.run.dir={folder.path}")
@@ -69,9 +59,12 @@ def test_a_terminated_run_ends_its_processes_and_continues(tmp_path: Path) -> No
     assert not [pid for pid in ranks if os.path.exists(f"/proc/{pid}")]
 
 
+def refuse(spec: RunSpec, pictures: bool, *, rank: int) -> None:
+    """What a rank meets that only the built objects can say."""
+    if rank == 1:
+        raise UserError("batch norm needs two samples in a batch")
+
+
 def test_a_mistake_in_a_rank_is_the_users(tmp_path: Path) -> None:
-    """What only the built objects can say: batch norm with a batch of one sample."""
-    spec = make_spec(tmp_path / "run", *SMALL, *DDP, "model.batch_norm=true", "data.train_samples=33")
     with pytest.raises(UserError, match="batch norm needs two samples"):
-        execute(spec)
-    assert spec.folder.status()["error"]["type"] == "UserError"
+        on_devices(refuse, make_spec(tmp_path / "run", *SMALL, *DDP), False, number=2)

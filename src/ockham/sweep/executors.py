@@ -206,8 +206,9 @@ def _end_with_parent(parent: int) -> None:
 def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> None:
     """The life of a worker: jobs from the connection until it is closed. What they print goes into a file."""
     os.environ.update(environment)  # CUDA reads it when it is first used
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    threads = environment.get("OMP_NUM_THREADS")
+    if threads is not None and "torch" in sys.modules:  # which had read it before this process was forked
+        sys.modules["torch"].set_num_threads(int(threads))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end writes its state
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
