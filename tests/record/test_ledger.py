@@ -100,6 +100,15 @@ def test_without_a_whole_state_the_run_begins_anew(
     assert_same_run(whole, spec.folder, events=False)
 
 
+def test_a_run_of_an_earlier_version_is_refused_and_kept(crashed: Callable[..., RunSpec]) -> None:
+    spec = crashed("run")
+    torch.save({"format": 1, "epoch": 3, "model": {}}, spec.folder.last_checkpoint)
+    before = spec.folder.last_checkpoint.read_bytes()
+    with pytest.raises(UserError, match="earlier version"):
+        execute(spec)
+    assert spec.folder.last_checkpoint.read_bytes() == before
+
+
 def test_a_damaged_best_checkpoint_is_named_and_written_again(crashed: Callable[..., RunSpec], whole: RunFolder) -> None:
     spec = crashed("run")
     flip(spec.folder.best_checkpoint, random.Random(1))

@@ -20,6 +20,14 @@ from ockham.core.files import DamagedFileError, write_atomic
 CHECKSUM = "sha256"
 
 
+class NoChecksumError(DamagedFileError):
+    """A file of tensors and plain containers that `save` did not write; `content` is what it holds."""
+
+    def __init__(self, message: str, content: Any) -> None:
+        super().__init__(message)
+        self.content = content
+
+
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors in dicts, lists and tuples, with their checksum, atomically. Raises OSError where that fails."""
     buffer = io.BytesIO()
@@ -33,9 +41,11 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign files: they are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if CHECKSUM not in content:
+            raise NoChecksumError(f"{path} has no checksum: another program has written it, or an earlier version", content)
         stored = content.pop(CHECKSUM)
         actual = checksum(content)
-    except FileNotFoundError:
+    except (FileNotFoundError, NoChecksumError):
         raise
     except pickle.UnpicklingError as error:  # torch's own words for it advise to run what the file holds
         raise DamagedFileError(f"{path} cannot be read: it holds more than tensors and plain containers") from error

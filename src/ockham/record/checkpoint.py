@@ -102,7 +102,12 @@ class Checkpoint:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = tensorfile.load(path)
+    try:
+        content = tensorfile.load(path)
+    except tensorfile.NoChecksumError as error:
+        if isinstance(error.content, dict) and error.content.get("format") == 1:
+            raise UserError(f"{path} is of an earlier version of Ockham: continue it with that version, or run anew") from error
+        raise
     if content.get("format") != FORMAT:
         raise DamagedFileError(f"{path} is not a checkpoint of Ockham: format {content.get('format')}, expected {FORMAT}")
     return content
@@ -129,12 +134,15 @@ def save_generation(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load_generation(path: Path, *, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest whole state of a file that `save_generation` wrote; None where there is none. Damage is warned of."""
-    for file in (path, previous(path)):
+    """The newest whole state of a file that `save_generation` wrote; None where there is none. Damage is warned of.
+
+    Raises UserError for a state of an earlier version, which would be lost if it were written over.
+    """
+    for file, otherwise in ((path, "the state before it is looked for"), (previous(path), "it begins anew")):
         try:
             return _read(file)
         except FileNotFoundError:
             continue
         except DamagedFileError as error:
-            warn(f"{error}; continuing from the state before it")
+            warn(f"{error}; {otherwise}")
     return None
