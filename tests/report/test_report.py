@@ -8,12 +8,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from scipy import stats
 from tensorboard import context
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
@@ -22,6 +24,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
+from commands import run_all
 from conftest import ROOT, SMALL
 from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
@@ -37,13 +40,25 @@ MIXED = ("optimizer=sgd,adam", "reg=none,l1,dropout", "reg.l1.strength=1e-5,1e-2
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+@contextmanager
+def once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that all workers of a test run share, and whether this one is to fill it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(folder.with_suffix(".lock")):
+        is_first = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        yield folder, is_first
+
+
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of 24 runs with its report."""
-    folder = tmp_path_factory.mktemp("swept") / "mixed"
-    command = [sys.executable, "train.py", "-m", *SMALL, *MIXED, f"hydra.sweep.dir={folder}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return folder
+    with once(tmp_path_factory, "swept") as (folder, is_first):
+        if is_first:
+            command = ["train.py", "-m", *SMALL, *MIXED, "executor=inline", f"hydra.sweep.dir={folder / 'mixed'}"]
+            subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    return folder / "mixed"
 
 
 @pytest.fixture
@@ -553,11 +568,14 @@ def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def alone_and_fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one sweep of two jobs twice: each job by itself in `off`, both as one program in `on`."""
-    folder = tmp_path_factory.mktemp("twice")
-    common = ("optimizer.lr=1e-3,3e-3", "prune=median", "logger=tensorboard", "report=false")
-    for fuse in ("off", "on"):
-        command = [sys.executable, "train.py", "-m", *SMALL, *common, f"fuse={fuse}", f"hydra.sweep.dir={folder / fuse}"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    common = ("optimizer.lr=1e-3,3e-3", "prune=median", "logger=tensorboard", "report=false", "executor=inline")
+    with once(tmp_path_factory, "twice") as (folder, is_first):
+        if is_first:
+            sweeps = {
+                fuse: ["-m", *SMALL, *common, f"fuse={fuse}", f"hydra.sweep.dir={folder / fuse}"] for fuse in ("off", "on")
+            }
+            (folder / "commands").mkdir()
+            assert {left.code for left in run_all(sweeps, folder / "commands").values()} == {0}
     return folder
 
 
