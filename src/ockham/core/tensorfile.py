@@ -35,8 +35,11 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `save` wrote. Raises DamagedFileError where the content is another one, FileNotFoundError where there is no file."""
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU.
+
+    Raises DamagedFileError where the content is another one, FileNotFoundError where there is no file.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign files: they are refused below
@@ -54,7 +57,7 @@ def load(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise DamagedFileError(f"{path} cannot be read: {reason}") from error
     if stored != actual:
         raise DamagedFileError(f"{path} is damaged: its content has checksum {actual[:12]}, {str(stored)[:12]} was written")
-    return content if torch.device(device).type == "cpu" else _moved(content, device)
+    return content
 
 
 def checksum(content: Any) -> str:
@@ -80,13 +83,3 @@ def _add(total: Any, value: Any) -> None:
             _add(total, entry)
     else:
         total.update(f"{value!r};".encode())
-
-
-def _moved(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _moved(entry, device) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_moved(entry, device) for entry in value)
-    return value

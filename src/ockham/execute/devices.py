@@ -19,6 +19,7 @@ from torch.multiprocessing import ProcessContext
 from ockham.errors import UserError
 from ockham.record.folder import RunFolder
 from ockham.record.ledger import LOG_FORMAT, RunSpec
+from ockham.sweep.executors import end_with_parent
 
 #: So long processes that are told to end may take to do so.
 SECONDS_TO_END = 10.0
@@ -75,7 +76,7 @@ def _work(
     rank: int, train: Callable[..., None], spec: RunSpec, pictures: bool, number: int, port: int, parent: int, mistakes: Any
 ) -> None:
     """One process of several, on device `rank`."""
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "ockham"}
     os.environ.update({key: str(value) for key, value in {**place, **address}.items()})
@@ -89,13 +90,6 @@ def _work(
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-def _end_with_parent(parent: int) -> None:
-    """Nobody may go on writing into a run folder whose process was killed: the next one continues the run there."""
-    while os.getppid() == parent:
-        time.sleep(0.1)
-    os._exit(1)
 
 
 def _log(folder: RunFolder, rank: int) -> None:

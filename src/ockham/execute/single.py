@@ -70,13 +70,13 @@ def train(spec: RunSpec, pictures: bool, *, ledger: Ledger | None = None, rank: 
     """
     if ledger is None:
         ledger = Ledger(spec, prune=pruner(spec.config.prune, spec.folder, spec.config.objective), writes=rank == 0)
-    from ockham.lit import fit  # late: a worker that trains groups does without Lightning, which takes seconds
-
     run = build.run(spec.config, rank=rank)
     checkpoint = ledger.recover()
     ledger.start(run)
     try:
         if not ledger.is_complete:
+            from ockham.lit import fit  # late: groups do without Lightning, and mistakes do not wait for it
+
             fit(run, ledger, checkpoint)
         if ledger.is_complete and ledger.verdict in ("continue", "done"):
             ledger.finish(pictures=pictures)

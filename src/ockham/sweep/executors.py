@@ -196,8 +196,8 @@ def _end(process: Any) -> None:
         process.join()
 
 
-def _end_with_parent(parent: int) -> None:
-    """Nobody may write into a run folder whose sweep was killed: the next one continues the run there."""
+def end_with_parent(parent: int) -> None:
+    """Nobody may write into a run folder whose parent was killed: the next process continues the run there."""
     while os.getppid() == parent:
         time.sleep(0.1)
     os._exit(1)
@@ -210,7 +210,7 @@ def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> N
     if threads is not None and "torch" in sys.modules:  # which had read it before this process was forked
         sys.modules["torch"].set_num_threads(int(threads))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end writes its state
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
