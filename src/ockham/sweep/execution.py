@@ -194,18 +194,20 @@ class Execution:
             self.stopped = True
 
     def _judge_group(self, task: Task, outcome: Outcome) -> None:
-        """What a group leaves unfinished goes on as a group where that helps; otherwise its jobs run one by one.
-
-        So one job cannot take others with it: one that failed by itself, while the group went on, runs alone.
-        """
         final = [job for job in task if self.folder.is_final(job)]
         for job in final:
             value = self.folder.metrics(job).get("objective", math.nan)
             self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
-        self._show(final)
         unfinished = [job for job in task if job.number not in self.returned]
-        if not unfinished:
-            return
+        if unfinished:
+            self._run_again(task, unfinished, outcome)
+        self._show(final)  # last, since it tells how many have ended
+
+    def _run_again(self, task: Task, unfinished: Sequence[Job], outcome: Outcome) -> None:
+        """What a group leaves unfinished goes on as a group where that helps; otherwise its jobs run one by one.
+
+        So one job cannot take others with it: one that failed by itself, while the group went on, runs alone.
+        """
         if isinstance(outcome, JobReturn):
             reasons = {self.folder.reason(job) for job in unfinished}
             log.error("%d of a group of %d failed, they run one by one: %s", len(unfinished), len(task), "; ".join(reasons))
