@@ -17,6 +17,7 @@ def test_what_came_before_the_first_epoch_is_no_part_of_an_epoch() -> None:
     pace.saw(2, 104.0)
     assert pace.seconds == 4.0
     assert pace.seconds_left(10, 105.0) == 8 * 4.0 - 1.0
+    assert pace.seconds_left(10, 500.0) == 7 * 4.0, "an epoch that does not end"
     assert pace.seconds_left(2, 105.0) == 0.0
 
 

@@ -36,7 +36,8 @@ class Pace:
         if self.seconds is None:
             return None
         epoch, ended = self._seen[-1]
-        return max(self.seconds * (num_epochs - epoch) - (now - ended), 0.0)
+        of_this_one = min(now - ended, self.seconds)  # one that takes longer than others says nothing about those to come
+        return max(self.seconds * (num_epochs - epoch) - of_this_one, 0.0)
 
 
 def duration(seconds: float) -> str:
