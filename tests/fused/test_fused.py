@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch.utils import _pytree as pytree
 
 from cases import CASES
 from comparison import assert_same_run, scalars
@@ -136,7 +135,7 @@ def use(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updates, "SECONDS_TO_COMPILE", 1e9 if form == "native" else 0.0)
     monkeypatch.setattr(updates, "SECONDS_TO_COMPILE_GRADIENTS", 0.0)
     if form == "rules":
-        monkeypatch.setattr(compiled, "compiled", lambda function, identity, *arguments: function)
+        monkeypatch.setattr(compiled, "compiled", lambda sources: [source.function for source in sources])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -272,16 +271,14 @@ def test_a_step_compiles_to_what_it_is(
         assert_same_run(one.folder, other.folder, events=False)
 
 
-@pytest.mark.parametrize("what", ["update", "gradients"])
 def test_what_cannot_be_compiled_runs_as_it_is(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A compiler that takes nothing, or none of the gradients."""
+    """A program may not look at the values of tensors."""
 
-    def impossible(function: Any, identity: Any, *arguments: Any) -> Any:
-        if what == "gradients" and function.__name__ == "update":
-            return function
-        return programs.compiled(lambda *values: bool(pytree.tree_leaves(values)[0].sum()), identity, *arguments)
+    def impossible(sources: Sequence[programs.Source]) -> list[programs.Program]:
+        look = programs.Source(lambda x: bool(x.sum()), "look", (torch.zeros(1),))
+        return programs.compiled([*sources, look])
 
     use("compiled", monkeypatch)
     monkeypatch.setattr(compiled, "compiled", impossible)

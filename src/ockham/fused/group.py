@@ -112,7 +112,7 @@ class Group:
         self.members = members
         runs = [member.run for member in members]
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
-        self.updates = self._updates(runs)
+        self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
@@ -126,15 +126,6 @@ class Group:
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
         self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
 
-    def _updates(self, runs: Sequence[Run]) -> Updates:
-        if self.compiles:
-            try:
-                return Compiled(self.stack, runs)
-            except CannotCompileError as error:
-                log.warning("warning: a group could not be compiled and runs slower: %s", error)
-                self.compiles = False
-        return Native(self.stack, runs)
-
     # -- training --------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
@@ -146,7 +137,7 @@ class Group:
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
         step_size = self.all_members[0].run.step_size
-        self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
+        self._prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.run.streams.begin(self.epoch)
@@ -160,6 +151,14 @@ class Group:
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
+
+    def _prepare(self, microbatches: Sequence[Batch]) -> None:
+        try:
+            self.updates.prepare(microbatches)
+        except CannotCompileError as error:
+            log.warning("warning: a group could not be compiled and runs slower: %s", error)
+            self.compiles = False
+            self._keep(list(range(len(self.members))))
 
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
