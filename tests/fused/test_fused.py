@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -269,6 +270,26 @@ def test_a_step_compiles_to_what_it_is(
     assert len(programs._programs) == 3, "no other program was needed"
     for one, other in zip(fused, broken, strict=True):
         assert_same_run(one.folder, other.folder, events=False)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
+def test_processes_share_compiling_and_wait_for_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that compile the same programs at once both end, with the same programs."""
+    code = """
+import sys, torch
+from ockham.fused import programs
+begin = programs._program
+programs._program = lambda traced: (print(tuple(traced.example[0].shape), flush=True), begin(traced))[1]
+sources = [programs.Source(lambda x: x.sin() + x, n, (torch.zeros(n),)) for n in (8, 16)]
+print([program(torch.zeros(n)).tolist() for program, n in zip(programs.compiled(sources), (8, 16))])
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0].splitlines() for process in running]
+    assert [sorted(output[:2]) for output in outputs] == [["(16,)", "(8,)"]] * 2
+    assert [output[2] for output in outputs] == [str([[0.0] * 8, [0.0] * 16])] * 2
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(

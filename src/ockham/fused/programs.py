@@ -5,12 +5,12 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -68,9 +68,9 @@ def compiled(sources: Sequence[Source]) -> list[Program]:
             if key not in _programs
         ]
         while waiting:
-            index, lock = _unclaimed(waiting)
+            index, claim = _unclaimed(waiting)
             traced = waiting.pop(index)
-            with lock:
+            with claim:
                 _programs[traced.key] = _program(traced)
     except RuntimeError as error:
         raise CannotCompileError(str(error).splitlines()[0]) from error
@@ -88,21 +88,17 @@ def _traced(source: Source, structure: pytree.TreeSpec, example: Sequence[Tensor
         return make_fx(function, tracing_mode="fake")(*example)
 
 
-def _unclaimed(waiting: Sequence[Traced]) -> tuple[int, FileLock]:
-    """The first that no other process is compiling, with its lock held; where all are taken, the first, once it is free."""
+def _unclaimed(waiting: Sequence[Traced]) -> tuple[int, AcquireReturnProxy]:
+    """The first that no other process is compiling, and what ends the claim to it; the very first, once free, if all are."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     folder = Path(cache_dir()) / "ockham"
     folder.mkdir(parents=True, exist_ok=True)
     locks = [FileLock(folder / f"{traced.digest}.lock") for traced in waiting]
     for index, lock in enumerate(locks):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        return index, lock
-    locks[0].acquire()
-    return 0, locks[0]
+        with suppress(Timeout):
+            return index, lock.acquire(timeout=0)
+    return 0, locks[0].acquire()
 
 
 def _program(traced: Traced) -> Program:
