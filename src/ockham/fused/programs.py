@@ -102,22 +102,25 @@ def _unclaimed(waiting: Sequence[Traced]) -> tuple[int, AcquireReturnProxy]:
 
 
 def _program(traced: Traced) -> Program:
+    from torch._inductor import config  # late: the compiler takes seconds to import
+
     # Beyond its limit of recompilations torch would silently run the slow form; a program has no reason for a second.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     began = time.monotonic()
     with _without_warnings():
         try:
             # The vector instructions that the processor names are taken as given: trying each with the compiler takes 7 s.
-            program = _compiled_with({"cpp.vec_isa_ok": True}, traced)
+            with config.patch({"cpp.vec_isa_ok": True}):
+                program = _compile(traced)
         except RuntimeError:  # a compiler older than the processor
-            program = _compiled_with({}, traced)
+            program = _compile(traced)
     log.info("compiled in %.1f s", time.monotonic() - began)
     return program
 
 
-def _compiled_with(settings: dict[str, Any], traced: Traced) -> Program:
+def _compile(traced: Traced) -> Program:
     # Guards would check at every step what `compiled` knows from the key.
-    options = {"guard_filter_fn": lambda guards: [False] * len(guards), **settings}
+    options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     program = torch.compile(traced.graph, dynamic=False, fullgraph=True, options=options)
     # Compiled at the first call, with copies, since that changes what it is called with.
     program(*[tensor.clone() for tensor in traced.example])
