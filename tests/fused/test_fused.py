@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_spec
-from ockham import schema
+from ockham import build, schema
+from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
@@ -270,6 +271,25 @@ def test_a_step_compiles_to_what_it_is(
     assert len(programs._programs) == 3, "no other program was needed"
     for one, other in zip(fused, broken, strict=True):
         assert_same_run(one.folder, other.folder, events=False)
+
+
+def test_train_scores_are_of_the_sample_that_is_asked_for(tmp_path: Path) -> None:
+    """Every fourth of 200 training images; all else stays the same."""
+    members = [[f"optimizer={optimizer}", "trainer.precision=64-true"] for optimizer in ("sgd", "adam")]
+    whole = run_group(tmp_path / "whole", members)
+    alone, fused = run_both(tmp_path, [[*member, "trainer.probe_samples=50"] for member in members])
+    for one, other, all_samples in zip(alone, fused, whole, strict=True):
+        assert_close(one.folder, other.folder)
+        last = Checkpoint.load(one.folder.last_checkpoint)
+        run = build.run(one.config)
+        run.model.double().load_state_dict(last.model)
+        run.normalize.for_model(torch.float64, run.memory_format, torch.device("cpu"))
+        train = run.splits.train
+        expected = evaluate(run.model, train.images[::4], train.labels[::4], run.normalize)
+        row, row_of_all = one.folder.epochs()[-1], all_samples.folder.epochs()[-1]
+        assert (row["train/loss"], row["train/acc"]) == pytest.approx(expected, rel=1e-9)
+        assert row["val/loss"] == pytest.approx(row_of_all["val/loss"], rel=1e-9)
+        assert row["train/loss"] != pytest.approx(row_of_all["train/loss"], rel=1e-3)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")

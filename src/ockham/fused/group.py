@@ -30,7 +30,7 @@ from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
 from ockham.record.measure import weight_scalars
-from ockham.run import PROBE_SAMPLES, Run
+from ockham.run import Run
 
 log = logging.getLogger("ockham")
 
@@ -124,7 +124,7 @@ class Group:
         for leader in self.leaders:
             leader.normalize.for_model(self.dtype, leader.memory_format, self.device)
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
-        self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
+        self.probes = [leader.probe(data) for leader, data in zip(self.leaders, self.data, strict=True)]
 
     # -- training --------------------------------------------------------------------------------------------------------
 
