@@ -14,13 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ockham.core.memory import keep_freed_memory
 from ockham.core.metrics import evaluation_batch, scores
 from ockham.data import Split
 from ockham.data.batches import steps_per_epoch
+from ockham.fused.compiled import Compiled
 from ockham.fused.determinism import deterministic
+from ockham.fused.native import Native
 from ockham.fused.objective import Batch
+from ockham.fused.programs import CannotCompileError
 from ockham.fused.stack import Stack
-from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink
+from ockham.fused.updates import Updates, order, pays_to_compile, pays_to_shrink
 from ockham.record.checkpoint import load_generation, save_generation
 from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
@@ -65,6 +69,7 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     pruned ends at its epoch and changes nothing for the others.
     """
     run = members[0].run
+    keep_freed_memory()
     double = run.settings.precision == "64-true"
     with _default_dtype(torch.float64 if double else torch.float32) as dtype, deterministic(run.device):
         Group(members, checkpoint, dtype).train()
@@ -96,7 +101,7 @@ class Group:
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
         # Once for all, so that a group that continues takes the same form.
-        self.updates_class = Compiled if pays_to_compile([member.run for member in members]) else Native
+        self.compiles = pays_to_compile([member.run for member in members])
         self._take([members[position] for position in order([member.run for member in members])])
         self._continue()
         for member in members:
@@ -107,7 +112,7 @@ class Group:
         self.members = members
         runs = [member.run for member in members]
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
-        self.updates: Updates = self.updates_class(self.stack, runs)
+        self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
@@ -132,7 +137,7 @@ class Group:
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
         step_size = self.all_members[0].run.step_size
-        self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
+        self._prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.run.streams.begin(self.epoch)
@@ -146,6 +151,14 @@ class Group:
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
+
+    def _prepare(self, microbatches: Sequence[Batch]) -> None:
+        try:
+            self.updates.prepare(microbatches)
+        except CannotCompileError as error:
+            log.warning("warning: a group could not be compiled and runs slower: %s", error)
+            self.compiles = False
+            self._keep(list(range(len(self.members))))
 
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
@@ -265,7 +278,7 @@ class Group:
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         runs = [member.run for member in self.members]
         kept, steps = [runs[row] for row in rows], runs[0].total_steps - self.step
-        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.updates_class is Compiled):
+        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.compiles):
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
