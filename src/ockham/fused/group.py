@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ockham.core.memory import keep_freed_memory
 from ockham.core.metrics import evaluation_batch, scores
+from ockham.core.pace import Pace, duration
 from ockham.data import Split
 from ockham.data.batches import steps_per_epoch
 from ockham.fused.compiled import Compiled
@@ -30,12 +31,16 @@ from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
 from ockham.record.measure import weight_scalars
+from ockham.record.progress import GroupProgress
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
 
 #: A group's checkpoint holds all its members and takes its time.
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+#: Of progress, on the screen or in the log of a worker.
+SECONDS_BETWEEN_LINES = 1.0
 
 #: The logits of the whole training set are in memory for so many members.
 ROWS_EVALUATED_AT_ONCE = 16
@@ -98,6 +103,7 @@ class Group:
         self.all_members = list(members)
         self.epoch, self.step = 0, 0
         self.last_written = time.monotonic()
+        self.pace, self.last_line = Pace(), -math.inf
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
         # Once for all, so that a group that continues takes the same form.
@@ -207,16 +213,26 @@ class Group:
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
         for begin in range(0, len(done), ROWS_EVALUATED_AT_ONCE):
             self._finish(done[begin : begin + ROWS_EVALUATED_AT_ONCE])
-        self._log_epoch([measured[row] for row in rows])
+        self._log_epoch()
         self._shrink()
         if time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
 
-    def _log_epoch(self, measured: Sequence[Mapping[str, float]]) -> None:
-        objective = self.settings.objective
-        low, high = (pick(scalars[objective] for scalars in measured) for pick in (min, max))
-        epochs = self.all_members[0].run.num_epochs
-        log.info("epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, epochs, len(measured), objective, low, high)
+    def _log_epoch(self) -> None:
+        """Say how far the group is: a line, and a file for the process that sweeps; not more often than somebody looks."""
+        now = time.monotonic()
+        self.pace.saw(self.epoch, now)
+        ledgers = [member.ledger for member in self.all_members]
+        if now - self.last_line < SECONDS_BETWEEN_LINES and not all(ledger.has_ended for ledger in ledgers):
+            return
+        self.last_line = now
+        progress = GroupProgress.of(ledgers, self.epoch)
+        progress.write(self.checkpoint.parent)
+        line = f"epoch {self.epoch}/{progress.num_epochs}, {progress.training} of {len(ledgers)} runs go on"
+        if progress.best is not None:
+            line += f", best {self.settings.objective} {progress.best:.4f} (#{progress.best_run})"
+        left = self.pace.seconds_left(progress.num_epochs, now)
+        log.info("%s", line if left is None or not progress.training else f"{line}, about {duration(left)} left")
 
     def _measure(self) -> list[dict[str, float]]:
         """The scalars of metrics.csv for every member."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
@@ -12,7 +13,7 @@ from ockham import schema
 from ockham.core.memory import available_bytes
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
-from ockham.sweep.conclusion import conclude
+from ockham.sweep.conclusion import conclude, prepare
 from ockham.sweep.dry_run import dry_run
 from ockham.sweep.execution import Execution, Policy, report_failures
 from ockham.sweep.folder import SweepFolder
@@ -95,7 +96,7 @@ def _run_on_slots(
     memory = available_bytes() if settings.executor.name in ("inline", "processes") else None  # of a cluster: not known here
     fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
-    execution.run()
+    execution.run(meanwhile=partial(prepare, plan, settings))
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started
     if execution.returned:
