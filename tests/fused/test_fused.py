@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -13,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch.utils import _pytree as pytree
 
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_spec
-from ockham import schema
+from ockham import build, schema
+from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
@@ -136,7 +137,7 @@ def use(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updates, "SECONDS_TO_COMPILE", 1e9 if form == "native" else 0.0)
     monkeypatch.setattr(updates, "SECONDS_TO_COMPILE_GRADIENTS", 0.0)
     if form == "rules":
-        monkeypatch.setattr(compiled, "compiled", lambda function, identity, *arguments: function)
+        monkeypatch.setattr(compiled, "compiled", lambda sources: [source.function for source in sources])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -272,16 +273,53 @@ def test_a_step_compiles_to_what_it_is(
         assert_same_run(one.folder, other.folder, events=False)
 
 
-@pytest.mark.parametrize("what", ["update", "gradients"])
-def test_what_cannot_be_compiled_runs_as_it_is(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A compiler that takes nothing, or none of the gradients."""
+def test_train_scores_are_of_the_sample_that_is_asked_for(tmp_path: Path) -> None:
+    """Every fourth of 200 training images; all else stays the same."""
+    members = [[f"optimizer={optimizer}", "trainer.precision=64-true"] for optimizer in ("sgd", "adam")]
+    whole = run_group(tmp_path / "whole", members)
+    alone, fused = run_both(tmp_path, [[*member, "trainer.probe_samples=50"] for member in members])
+    for one, other, all_samples in zip(alone, fused, whole, strict=True):
+        assert_close(one.folder, other.folder)
+        last = Checkpoint.load(one.folder.last_checkpoint)
+        run = build.run(one.config)
+        run.model.double().load_state_dict(last.model)
+        run.normalize.for_model(torch.float64, run.memory_format, torch.device("cpu"))
+        train = run.splits.train
+        expected = evaluate(run.model, train.images[::4], train.labels[::4], run.normalize)
+        row, row_of_all = one.folder.epochs()[-1], all_samples.folder.epochs()[-1]
+        assert (row["train/loss"], row["train/acc"]) == pytest.approx(expected, rel=1e-9)
+        assert row["val/loss"] == pytest.approx(row_of_all["val/loss"], rel=1e-9)
+        assert row["train/loss"] != pytest.approx(row_of_all["train/loss"], rel=1e-3)
 
-    def impossible(function: Any, identity: Any, *arguments: Any) -> Any:
-        if what == "gradients" and function.__name__ == "update":
-            return function
-        return programs.compiled(lambda *values: bool(pytree.tree_leaves(values)[0].sum()), identity, *arguments)
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
+def test_processes_share_compiling_and_wait_for_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that compile the same programs at once both end, with the same programs."""
+    code = """
+import sys, torch
+from ockham.fused import programs
+begin = programs._program
+programs._program = lambda traced: (print(tuple(traced.example[0].shape), flush=True), begin(traced))[1]
+sources = [programs.Source(lambda x: x.sin() + x, n, (torch.zeros(n),)) for n in (8, 16)]
+print([program(torch.zeros(n)).tolist() for program, n in zip(programs.compiled(sources), (8, 16))])
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0].splitlines() for process in running]
+    assert [sorted(output[:2]) for output in outputs] == [["(16,)", "(8,)"]] * 2
+    assert [output[2] for output in outputs] == [str([[0.0] * 8, [0.0] * 16])] * 2
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program may not look at the values of tensors."""
+
+    def impossible(sources: Sequence[programs.Source]) -> list[programs.Program]:
+        look = programs.Source(lambda x: bool(x.sum()), "look", (torch.zeros(1),))
+        return programs.compiled([*sources, look])
 
     use("compiled", monkeypatch)
     monkeypatch.setattr(compiled, "compiled", impossible)

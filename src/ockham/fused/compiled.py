@@ -1,8 +1,7 @@
 """Steps of members as compiled programs: one of the gradients for all, and for each rule a small one of the update."""
 
 import copy
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ockham.fused.objective import Batch, Objective
-from ockham.fused.programs import CannotCompileError, compiled
+from ockham.fused.programs import Program, Source, compiled
 from ockham.fused.regularizers import Regularization
 from ockham.fused.stack import Stack, stacked_parameters
 from ockham.fused.updates import pays_to_compile_gradients, updates_of
@@ -20,10 +19,6 @@ from ockham.fused.weights import update
 from ockham.optim.responses import rules_of
 from ockham.optim.rules import Rule, State
 from ockham.run import Run
-
-log = logging.getLogger("ockham")
-
-Gradients = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
 
 
 class RuleNumbers:
@@ -54,7 +49,6 @@ class Family:
     """The members, next to each other, with the same rules for the same parameters, and the program that updates them."""
 
     def __init__(self, stack: Stack, runs: Sequence[Run], rows: slice) -> None:
-        """Raises CannotCompileError."""
         runs = runs[rows]
         self.rows = rows
         by_member = [rules_of(run.make_optimizer(run.model), stacked_parameters(run.model)) for run in runs]
@@ -77,12 +71,16 @@ class Family:
         ]
         self.like = stack.like
         self.clipping = runs[0].settings.clipping
+        self.program: Program = self.update
+
+    @property
+    def source(self) -> Source:
         coming = {name: copy.copy(numbers) for name, numbers in self.rule_numbers.items()}
         for numbers in coming.values():
-            numbers.advance(np.ones(len(runs)))
+            numbers.advance(np.ones(len(numbers.base_lrs)))
         gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         identity = tuple(rule.update for rule in self.rules), self.regularization.identity, self.clipping
-        self.program = compiled(self.update, identity, *self._arguments(gradients, coming))
+        return Source(self.update, identity, self._arguments(gradients, coming))
 
     def step(self, gradients: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """Update with the gradients and the factors of all members; returns the penalties in the loss, (members,)."""
@@ -123,33 +121,35 @@ class Compiled:
     """
 
     def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
-        """Raises CannotCompileError."""
         self.runs = runs
         self.stack = stack
         self.objective = Objective(stack, slice(len(runs)), runs)
         self.step_size = runs[0].step_size
-        self.gradients: Gradients | None = None
+        self.is_prepared = False
+        self.gradients: Program = self.objective.gradients
         rules = [updates_of(run) for run in runs]
         starts = [row for row, rule in enumerate(rules) if row == 0 or rule != rules[row - 1]]
         self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
 
     def prepare(self, microbatches: Sequence[Batch]) -> None:
-        if self.gradients is not None:
+        if self.is_prepared:
             return
-        self.gradients = self.objective.gradients
+        sources = [family.source for family in self.families]
         if pays_to_compile_gradients(self.runs):
             inputs = [self.objective.inputs(batch) for batch in microbatches]
             arguments = (self.stack.parameters, self.stack.buffers, inputs)
-            try:
-                self.gradients = compiled(self.objective.gradients, self.objective.identity, *arguments)
-            except CannotCompileError as error:
-                log.warning("warning: the gradients of a group could not be compiled: %s", error)
+            sources.append(Source(self.objective.gradients, self.objective.identity, arguments))
+        programs = compiled(sources)
+        for family, program in zip(self.families, programs, strict=False):
+            family.program = program
+        self.gradients = programs[-1] if len(programs) > len(self.families) else self.objective.gradients
+        self.is_prepared = True
 
     def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         inputs = [self.objective.inputs(batch) for batch in microbatches]
         # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
         is_whole = sum(batch.x.shape[1] for batch in microbatches) == self.step_size
-        gradients_of = self.gradients if is_whole and self.gradients is not None else self.objective.gradients
+        gradients_of = self.gradients if is_whole else self.objective.gradients
         losses, gradients = gradients_of(self.stack.parameters, self.stack.buffers, inputs)
         return losses + torch.cat([family.step(gradients, factors) for family in self.families])
 

@@ -32,7 +32,7 @@ from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
 from ockham.record.measure import weight_scalars
 from ockham.record.progress import GroupProgress
-from ockham.run import PROBE_SAMPLES, Run
+from ockham.run import Run
 
 log = logging.getLogger("ockham")
 
@@ -118,7 +118,7 @@ class Group:
         self.members = members
         runs = [member.run for member in members]
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
-        self.updates = self._updates(runs)
+        self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
@@ -130,16 +130,7 @@ class Group:
         for leader in self.leaders:
             leader.normalize.for_model(self.dtype, leader.memory_format, self.device)
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
-        self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
-
-    def _updates(self, runs: Sequence[Run]) -> Updates:
-        if self.compiles:
-            try:
-                return Compiled(self.stack, runs)
-            except CannotCompileError as error:
-                log.warning("warning: a group could not be compiled and runs slower: %s", error)
-                self.compiles = False
-        return Native(self.stack, runs)
+        self.probes = [leader.probe(data) for leader, data in zip(self.leaders, self.data, strict=True)]
 
     # -- training --------------------------------------------------------------------------------------------------------
 
@@ -152,7 +143,7 @@ class Group:
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
         step_size = self.all_members[0].run.step_size
-        self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
+        self._prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.run.streams.begin(self.epoch)
@@ -166,6 +157,14 @@ class Group:
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
+
+    def _prepare(self, microbatches: Sequence[Batch]) -> None:
+        try:
+            self.updates.prepare(microbatches)
+        except CannotCompileError as error:
+            log.warning("warning: a group could not be compiled and runs slower: %s", error)
+            self.compiles = False
+            self._keep(list(range(len(self.members))))
 
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""

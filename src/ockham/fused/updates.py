@@ -32,7 +32,7 @@ class Updates(Protocol):
     """Steps of the members."""
 
     def prepare(self, microbatches: Sequence[Batch]) -> None:
-        """What has to be done once before steps on micro-batches of these shapes."""
+        """What has to be done once before steps on micro-batches of these shapes. Raises CannotCompileError."""
 
     def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         """A step in place with `factors` (members,) times each learning rate; returns the members' objectives, (members,).

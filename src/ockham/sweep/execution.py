@@ -20,7 +20,11 @@ from ockham.sweep.progress import Counts, Progress, better, name, varied
 
 log = logging.getLogger("ockham")
 
+#: Tables are written so often, and no more than such a share of the time is spent on them: of ten thousand jobs they take
+#: seconds.
 SECONDS_BETWEEN_TABLES = 5.0
+SHARE_FOR_TABLES = 0.05
+
 SECONDS_TO_STOP = 30.0
 
 
@@ -63,7 +67,7 @@ class Execution:
         self.failures: dict[int, str] = {}
         self.attempts: dict[tuple[int, ...], Attempts] = {}
         self.elsewhere: list[Task] = []
-        self.last_tables = time.monotonic()
+        self.next_tables = time.monotonic() + SECONDS_BETWEEN_TABLES
         self.progress = Progress(folder, objective=objective, swept=plan.swept, slots=executor.slots)
         self.best, self.best_overrides = math.nan, ""
 
@@ -171,7 +175,7 @@ class Execution:
                 self._judge_group(task, ended.outcome)
             else:
                 self._judge_job(task[0], ended.outcome)
-            if time.monotonic() - self.last_tables > SECONDS_BETWEEN_TABLES:
+            if time.monotonic() > self.next_tables:
                 self._tables()
 
     def _judge_job(self, job: Job, outcome: Outcome) -> None:
@@ -269,8 +273,10 @@ class Execution:
         log.info("%s %s  (%d of %d)  %s", name(jobs), ", ".join(shown), self._ended(), self.plan.total, settings)
 
     def _tables(self) -> None:
+        began = time.monotonic()
         self.folder.write_tables(self.plan, objective=self.objective)
-        self.last_tables = time.monotonic()
+        ended = time.monotonic()
+        self.next_tables = ended + max(SECONDS_BETWEEN_TABLES, (ended - began) / SHARE_FOR_TABLES)
 
     def _stop(self) -> None:
         """After Ctrl-C running jobs write their state; a second one ends them at once."""

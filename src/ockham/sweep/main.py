@@ -22,7 +22,7 @@ from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
 from ockham.sweep.slots import make_executor, prepare_workers
 from ockham.sweep.summary import sweep_result
-from ockham.sweep.worker import group_payload, payload
+from ockham.sweep.worker import Application, group_payload, payload
 
 log = logging.getLogger("ockham")
 
@@ -60,15 +60,14 @@ def sweep(
     folder.begin(parsed.stored, plan)
     OmegaConf.save(config, folder.path / "multirun.yaml")
     for_every_job = parsed.for_every_job
+    common = {"prune": schema.container(settings.prune)}
+    application = Application.pickled(context, config, task_function)
 
     def payload_of(task: Task) -> bytes:
         if len(task) > 1:
-            common = {"prune": schema.container(settings.prune)}
-            return group_payload(task, folder, common, for_every_job, context=context, config=config)
+            return group_payload(task, folder, common, for_every_job, application=application)
         (job,) = task
-        return payload(
-            job.number, [*job.overrides, *for_every_job], context=context, config=config, task_function=task_function
-        )
+        return payload(job.number, [*job.overrides, *for_every_job], application=application)
 
     failed: SweepFailedError | None = None
     returned: list[Sequence[JobReturn]] = []
