@@ -15,6 +15,8 @@ CASES: dict[str, dict[str, list[str]]] = {
         "cifar10": [],
         "cifar100": [],
         "image_folder": ["data.root=images"],
+        "mnist1d": [],
+        "digits": [],
     },
     "augment": {"none": [], "shift": [], "flip_crop": [], "cutout": [], "mixup": []},
     "model": {

@@ -216,6 +216,14 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path, mon
         assert_close(one.folder, another.folder)
 
 
+def test_signals_with_wrong_labels_train_as_a_group(tmp_path: Path) -> None:
+    """Every seed has wrong labels of its own, also where it validates, and float32 images."""
+    base = ["data=mnist1d", "data.label_noise=0.3", "data.label_noise_val=true", "trainer.precision=64-true"]
+    alone, fused = run_both(tmp_path, [[*base, f"seed={seed}", f"optimizer={o}"] for seed in (0, 1) for o in ("sgd", "adam")])
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
+
+
 def test_folds_of_unequal_size_make_a_group(tmp_path: Path) -> None:
     """4,000 images in three folds: two trainings of 2,667 images and one of 2,666."""
     base = ["trainer.precision=64-true", "data.train_samples=null", "trainer.max_epochs=1", "cv=3"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Images(Protocol):
-    """Images (N, C, H, W) as uint8 that are taken in parts: a tensor of them, or a split."""
+    """Stored images (N, C, H, W) that are taken in parts: a tensor of them, or a split."""
 
     @property
     def device(self) -> torch.device: ...
@@ -57,7 +57,7 @@ def scores(logits: Tensor, labels: Tensor) -> Scores:
 def logits_of(model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> Tensor:
     """The logits (N, C) of the images (N, C, H, W) in evaluation mode.
 
-    `prepare` turns the stored uint8 images into what the model takes.
+    `prepare` turns the stored images into what the model takes.
     """
     with evaluation_mode(model):
         return torch.cat([model(prepare(part)) for part in images.split(evaluation_batch(model, images.device))])

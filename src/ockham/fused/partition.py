@@ -14,7 +14,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from ockham.core.datasets import SIZES, Sizes
+from ockham.core import datasets
+from ockham.core.datasets import Sizes
 from ockham.optim.rules import rule_of
 
 Content = Mapping[str, Any]
@@ -126,7 +127,7 @@ def sizes_of(content: Content) -> Sizes:
     data = content["data"]
     side = data.get("size", 32)
     guess = Sizes(50_000, None, 10_000, data.get("num_classes") or 10, 1, (3, side, side))
-    return SIZES.get(str(data["_target_"]), guess)
+    return datasets.sizes_of(data) or guess
 
 
 def member_bytes(content: Content) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -43,12 +44,21 @@ def confidently_wrong(logits: Tensor, test: Split, classes: Sequence[str], *, nu
     figure.suptitle("most confidently wrong test images: predicted (probability), true")
     for place, index in enumerate(chosen):
         axes = figure.add_subplot(math.ceil(number / columns), columns, place + 1)
-        image = images[place].permute(1, 2, 0).squeeze(-1).numpy()
-        axes.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=255)
+        _draw(axes, images[place])
         guess, truth = classes[int(predicted[index])], classes[int(labels[place])]
         axes.set_title(f"{guess} ({confidence[index]:.2f})\n{truth}", fontsize=8)
         axes.axis("off")
     return figure
+
+
+def _draw(axes: Axes, image: Tensor) -> None:
+    """A stored image (C, H, W); one of a single row is a signal."""
+    if image.shape[1] == 1:
+        axes.plot(image[:, 0].T.numpy(), color="black", linewidth=1)
+        return
+    pixels = image.permute(1, 2, 0).squeeze(-1).numpy()
+    low, high = (0, 255) if image.dtype == torch.uint8 else (None, None)
+    axes.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None, vmin=low, vmax=high)
 
 
 def first_filters(model: nn.Module, shape: Sequence[int]) -> Figure | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import ceil, prod
 
-from ockham.core.datasets import SIZES, Sizes, check_folds, check_train_samples, drawn_for_validation
+from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.optim.rules import rule_of
@@ -45,13 +45,9 @@ def class_name(content: Content, group: str) -> str:
 # -- what is known of the data -----------------------------------------------------------------------------------------------
 
 
-def _sizes(content: Content) -> Sizes | None:
-    return SIZES.get(str(content["data"].get("_target_")))
-
-
 def training_images(content: Content) -> int | None:
     """The images that the run trains on; None where only the data can tell. Of folds the smaller number."""
-    data, sizes = content["data"], _sizes(content)
+    data, sizes = content["data"], sizes_of(content["data"])
     if data["train_samples"] is not None:
         return int(data["train_samples"])
     return None if sizes is None else _available(content, sizes)
@@ -91,9 +87,14 @@ def most_steps(content: Content) -> int | None:
 
 
 def _check_data(content: Content) -> None:
-    data, sizes = content["data"], _sizes(content)
+    data = content["data"]
+    if data.get("label_noise") is None:
+        for key, default in (("label_noise_kind", "symmetric"), ("label_noise_val", False)):
+            if data.get(key, default) != default:
+                raise UserError(f"data.{key}={shown(data[key])} changes nothing without noise: set data.label_noise too")
     if class_name(content, "data") == "ImageFolder" and data["root"] is None:
         raise UserError("data=image_folder reads the images below data.root: set data.root=<folder>")
+    sizes = sizes_of(data)
     if sizes is None:
         return
     name = class_name(content, "data")
@@ -191,6 +192,17 @@ def _check_augment(content: Content) -> None:
     shape = content["data"].get("shape")
     if shape is not None and len(shape) != 3 and "_target_" in content["augment"]:
         raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
+    name = {"Shift": "shift", "FlipCrop": "flip_crop"}.get(class_name(content, "augment"))
+    if name and shape is not None and min(shape[1:]) == 1:
+        raise UserError(
+            f"augment={name} moves images in both directions, but those of {list(shape)} have one row: set augment=none, "
+            f"cutout or mixup"
+        )
+    if name and content["data"].get("shuffle_pixels"):
+        raise UserError(
+            f"augment={name} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: set "
+            f"augment=none, cutout or mixup"
+        )
 
 
 def _has_one_layer(content: Content) -> bool:
