@@ -57,7 +57,7 @@ def evaluate_folder(folder: RunFolder, arguments: argparse.Namespace) -> None:
         classify(model, normalize, spec.classes, Path(arguments.images))
         return
     test = build.splits_of(config).test
-    loss, acc = evaluate(model, test, test.labels, normalize)
+    loss, acc = evaluate(model, test, test.labels, normalize, loss=config.loss)
     print(f"test/loss {loss!r}\ntest/acc {acc!r}")
 
 

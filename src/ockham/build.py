@@ -249,6 +249,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     return Settings(
         seed=config.seed,
         objective=config.objective,
+        loss=config.loss,
         batch_size=num_samples if full else min(config.data.batch_size, num_samples),
         shuffle=not full,
         max_epochs=trainer.max_epochs,

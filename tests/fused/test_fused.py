@@ -182,6 +182,7 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["model=linear"],
         ["model.activation=sigmoid", "reg=kl_sparsity"],
         ["augment=mixup"],
+        ["loss=mse"],
         ["augment=shift", "data.batch_size=full"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],

@@ -41,6 +41,8 @@ CONTRADICTIONS = {
     "data=mnist1d model=cnn": ["model=cnn", "1 x 40", "set model=mlp"],
     "data=mnist1d model=lenet": ["model=lenet", "1 x 40", "set model=mlp"],
     "data.shuffle_pixels=true augment=flip_crop": ["augment=flip_crop", "data.shuffle_pixels=true", "set augment=none"],
+    "loss=mse reg=confidence_penalty": ["reg=confidence_penalty", "loss=mse", "set loss=cross_entropy"],
+    "loss=hinge": ["loss=hinge", "one of cross_entropy, mse"],
     "schedule.warmup_steps=2200": ["schedule.warmup_steps=2200", "2200 steps"],
     "data=image_folder data.root=x trainer.max_steps=50 schedule.warmup_steps=50": ["schedule.warmup_steps=50", "50 steps"],
     "schedule=step schedule.every=1": ["schedule.every=1 is not possible", "below 1"],

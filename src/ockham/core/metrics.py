@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ockham.core.objective import LOSSES
 
 
 class Images(Protocol):
@@ -41,17 +42,17 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 class Scores(NamedTuple):
-    """Mean cross-entropy in nats, and the fraction of samples classified correctly."""
+    """The mean loss, and the fraction of samples classified correctly."""
 
     loss: float
     acc: float
 
 
-def scores(logits: Tensor, labels: Tensor) -> Scores:
-    """Loss and accuracy of logits (N, C) against classes (N,); the loss is summed in float64."""
-    loss = F.cross_entropy(logits.double(), labels)
+def scores(logits: Tensor, labels: Tensor, *, loss: str = "cross_entropy") -> Scores:
+    """Loss (one of LOSSES) and accuracy of logits (N, C) against classes (N,); the loss is summed in float64."""
+    mean = LOSSES[loss](logits.double(), labels, weight=1 / len(labels))
     correct = (logits.argmax(dim=1) == labels).double().mean()
-    return Scores(*torch.stack([loss, correct]).tolist())
+    return Scores(*torch.stack([mean, correct]).tolist())
 
 
 def logits_of(model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> Tensor:
@@ -63,6 +64,8 @@ def logits_of(model: nn.Module, images: Images, prepare: Callable[[Tensor], Tens
         return torch.cat([model(prepare(part)) for part in images.split(evaluation_batch(model, images.device))])
 
 
-def evaluate(model: nn.Module, images: Images, labels: Tensor, prepare: Callable[[Tensor], Tensor]) -> Scores:
+def evaluate(
+    model: nn.Module, images: Images, labels: Tensor, prepare: Callable[[Tensor], Tensor], *, loss: str = "cross_entropy"
+) -> Scores:
     """Loss and accuracy of the model on all the images, without dropout or other noise."""
-    return scores(logits_of(model, images, prepare), labels)
+    return scores(logits_of(model, images, prepare), labels, loss=loss)

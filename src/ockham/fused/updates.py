@@ -225,8 +225,7 @@ class Family:
     def identity(self) -> Hashable:
         """What fixes `whole_step`, beside the names and shapes of its arguments."""
         rules = tuple(rule.update for rule in self.rules)
-        identity = self.objective.regularization.identity
-        return rules, identity, self.clipping, repr(self.objective.layers), self.objective.num_classes
+        return rules, self.objective.identity, self.clipping
 
     def whole_step(self, parameters: Tensors, buffers: Tensors, states: Sequence[State], inputs: Mapping[str, Any]) -> Tensor:
         """Forward and backward pass and update, in place; returns the members' objectives, (members,)."""

@@ -43,6 +43,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
         "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each",
         "seed": f"{config.seed}, judged by {config.objective}",
+        "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
     }

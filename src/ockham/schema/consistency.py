@@ -216,6 +216,10 @@ def _check_regularizers(content: Content) -> None:
             "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
             "model.activation=sigmoid (with model=mlp, cnn or lenet)"
         )
+    if content["loss"] == "mse" and "confidence_penalty" in content["reg"]:
+        raise UserError(
+            "reg=confidence_penalty acts on probabilities, which the outputs under loss=mse are not: set loss=cross_entropy"
+        )
     for name in ("dropout", "gaussian_dropout"):
         settings = content["reg"].get(name, {})
         if settings.get("rate") and not settings.get("input_rate") and _has_one_layer(content):

@@ -9,6 +9,7 @@ from ockham.errors import UserError
 from ockham.schema.content import Content
 
 OBJECTIVES = ("val/acc", "val/loss")
+LOSSES = ("cross_entropy", "mse")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
@@ -86,6 +87,7 @@ betas = listed(rate, length=2)
 FIELDS: dict[str, Check] = {
     "seed": integer(0),
     "objective": choice(*OBJECTIVES),
+    "loss": choice(*LOSSES),
     "resume": either(absent, text),
     "sweep": either(absent, text),
     "seeds": either(absent, integer(1), listed(integer(0), at_least=1)),
