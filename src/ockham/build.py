@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.core import mup
 from ockham.core.clipping import Clipping
 from ockham.data import Augment, DataSet, InputSpec, LabelNoise, Normalize, Source, Splits, divide, pixel_order
 from ockham.errors import UserError
@@ -197,10 +198,13 @@ def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
 
 
 def model_of(config: DictConfig, shape: Sequence[int], num_classes: int, streams: Streams) -> nn.Module:
-    """The model with its initial weights, which depend on the seed and the model alone."""
+    """The model with its initial weights, which depend on the seed and the model alone; mup depends on the optimizer too."""
+    extra: dict[str, Any] = {"shape": shape, "num_classes": num_classes}
+    if config.model.get("parametrization") == "mup":
+        extra["adaptive"] = config.optimizer.get("_target_") in mup.ADAPTIVE
     with streams.global_seed("initialization"):
         try:
-            return _construct(config, "model", nn.Module, {"shape": shape, "num_classes": num_classes})
+            return _construct(config, "model", nn.Module, extra)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise

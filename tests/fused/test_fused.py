@@ -179,6 +179,8 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
     [
         [],
         ["model.batch_norm=true", "model.hidden=[16,8]"],
+        ["model.layer_norm=true", "model.hidden=[16,8]", "model.init=orthogonal", "model.init_scale=2"],
+        ["model.parametrization=mup", "model.hidden=[16,8]", "model.base_width=4"],
         ["model=linear"],
         ["model.activation=sigmoid", "reg=kl_sparsity"],
         ["augment=mixup"],

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import ceil, prod
 
+from ockham.core import mup
 from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
@@ -176,8 +177,8 @@ def _check_model(content: Content) -> None:
     settings = content["model"]
     if model == "ResNet":
         check_depth(settings["depth"])
-    if model == "MLP" and not settings["hidden"] and settings["batch_norm"]:
-        raise UserError("model.batch_norm=true acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
+    if model == "MLP":
+        _check_mlp(content)
     if shape is None:
         return
     if model in ("CNN", "LeNet", "ResNet"):
@@ -186,6 +187,28 @@ def _check_model(content: Content) -> None:
         check_halvings(shape, settings["channels"])
     if model == "LeNet":
         check_lenet(shape)
+
+
+def _check_mlp(content: Content) -> None:
+    settings, optimizer = content["model"], str(content["optimizer"].get("_target_"))
+    norms = [f"model.{name}=true" for name in ("batch_norm", "layer_norm") if settings.get(name)]
+    if norms and not settings["hidden"]:
+        raise UserError(f"{norms[0]} acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
+    if len(norms) > 1:
+        raise UserError(f"{' and '.join(norms)} are two norms of one layer: set one of them")
+    if settings.get("parametrization") != "mup":
+        if settings.get("base_width") is not None:
+            raise UserError(f"model.base_width={settings['base_width']} changes nothing: set model.parametrization=mup too")
+        return
+    if not settings["hidden"]:
+        raise UserError("model.parametrization=mup changes nothing: model.hidden=[] has no width; leave it out, or add layers")
+    if norms:
+        raise UserError(f"model.parametrization=mup has no factors for the scales of a norm: leave out {norms[0]}")
+    if optimizer not in mup.GRADIENT | mup.ADAPTIVE:
+        name = class_name(content, "optimizer")
+        raise UserError(
+            f"model.parametrization=mup has no factors for {name}: set optimizer=momentum, adam or one of their kind"
+        )
 
 
 def _check_augment(content: Content) -> None:
