@@ -15,8 +15,8 @@ CASES: dict[str, dict[str, list[str]]] = {
         "cifar10": [],
         "cifar100": [],
         "image_folder": ["data.root=images"],
-        "mnist1d": [],
-        "digits": [],
+        "mnist1d": ["data.label_noise=0.2"],
+        "digits": ["data.shuffle_pixels=true"],
     },
     "augment": {"none": [], "shift": [], "flip_crop": [], "cutout": [], "mixup": []},
     "model": {
