@@ -75,11 +75,6 @@ class Objective:
                     shape = stack.parameters[f"{layer.name}.weight"].shape[1:]
                     self._draw(key, regularizer, stream, shape, acting, by_sample=False)
 
-    @property
-    def identity(self) -> Hashable:
-        """What fixes `losses`, beside the names and shapes of its arguments."""
-        return self.regularization.identity, repr(self.layers), self.num_classes, self.loss
-
     def _draw(
         self, key: str, regularizer: StackedRegularizer, stream: str, shape: Sequence[int], rows: list[int], *, by_sample: bool
     ) -> None:
@@ -89,6 +84,11 @@ class Objective:
         if len(first_of) > 1:
             draw_of = {seed: position for position, seed in enumerate(first_of)}
             self.places[key] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
+
+    @property
+    def identity(self) -> Hashable:
+        """What fixes `gradients`, beside the names and shapes of its arguments."""
+        return self.regularization.identity, repr(self.layers), self.num_classes, self.loss
 
     def draw(self, n: int) -> dict[str, Tensor]:
         """The noise of a batch of n samples as each member draws it alone: (draws, n, width), for weights (draws, out, in)."""
