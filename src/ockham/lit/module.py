@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from ockham.core.metrics import evaluate
-from ockham.core.objective import cross_entropy
+from ockham.core.objective import LOSSES
 from ockham.core.parameters import named_parameters
 from ockham.data import Split, Splits
 from ockham.optim.responses import Responses
@@ -31,7 +31,7 @@ from ockham.run import Run
 class Classifier(pl.LightningModule):
     """Trains `run.model`, from the checkpoint's epoch on where one is given.
 
-    Per step: augment, regularize the batch, forward, cross-entropy and penalties, backward, optimizer step, projection.
+    Per step: augment, regularize the batch, forward, loss and penalties, backward, optimizer step, projection.
     """
 
     def __init__(self, run: Run, checkpoint: Checkpoint | None = None) -> None:
@@ -139,7 +139,7 @@ class Classifier(pl.LightningModule):
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
-        """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
+        """`weight` times the summed loss of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
         images, y = self.splits.train.batch(part)
         x = run.normalize(images)
@@ -155,7 +155,7 @@ class Classifier(pl.LightningModule):
         y = targets(run.regularizers, y, len(self.splits.classes), x.dtype)
         with activations_of(self.model, run.regularizers) as activations:
             logits = self.model(x)
-        loss = cross_entropy(logits, y, weight=weight)
+        loss = LOSSES[run.settings.loss](logits, y, weight=weight)
         for penalty in batch_penalties(run.regularizers, logits, activations):
             loss = loss + penalty * (weight * len(part))
         for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
@@ -168,7 +168,7 @@ class Classifier(pl.LightningModule):
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         for name, split in (("train", self.probe), ("val", self.splits.val)):
-            loss, acc = evaluate(self.model, split, split.labels, normalize)
+            loss, acc = evaluate(self.model, split, split.labels, normalize, loss=self.run.settings.loss)
             scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
         scalars |= gaps(scalars)
         scalars |= {
