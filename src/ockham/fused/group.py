@@ -215,7 +215,8 @@ class Group:
             self._finish(done[begin : begin + ROWS_EVALUATED_AT_ONCE])
         self._log_epoch()
         self._shrink()
-        if time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
+        goes_on = any(not member.ledger.has_ended for member in self.members)
+        if goes_on and time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
 
     def _log_epoch(self) -> None:
