@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ockham.core.metrics import evaluation_batch, scores
+from ockham.core.parameters import holding, named_parameters
 from ockham.data import Split
 from ockham.data.batches import steps_per_epoch
 from ockham.fused.determinism import deterministic
@@ -53,6 +54,9 @@ class MemberState:
 
     def weights(self) -> Mapping[str, Tensor]:
         return self.group.members[self.row].run.model.state_dict()
+
+    def averaged_weights(self) -> Mapping[str, Tensor]:
+        return self.group.updates.averaged_weights(self.row)
 
     def optimizer_state(self) -> dict[str, Any]:
         return self.group.updates.state(self.row)
@@ -184,7 +188,11 @@ class Group:
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        measured = self._measure()
+        with ExitStack() as stack:
+            for row, member in enumerate(self.members):
+                parameters = named_parameters(member.run.model)
+                stack.enter_context(holding(parameters, self.updates.averaged_weights(row)))
+            measured = self._measure()
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         seconds = self.epoch_seconds / len(self.all_members)

@@ -21,10 +21,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.optim import Optimizer
 from torch.utils import _pytree as pytree
 
+from ockham.core.parameters import named_parameters
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.stack import Stack, Tensors, stacked_parameters
 from ockham.fused.weights import update
-from ockham.optim.responses import Responses, rules_of
+from ockham.optim.responses import Responses, averaged_weights, rules_of
 from ockham.optim.rules import Rule, State, Update
 from ockham.reg.single import decay, prox_and_project, weight_penalties
 from ockham.run import Run
@@ -50,6 +51,9 @@ class Updates(Protocol):
 
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
+
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        """The averages that the member is judged by, by parameter name; empty where its trained weights are."""
 
     def load(self, position: int, state: Mapping[str, Any]) -> None: ...
 
@@ -138,6 +142,9 @@ class Native:
     def state(self, position: int) -> dict[str, Any]:
         return self.optimizers[position].state_dict()
 
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        return averaged_weights(self.optimizers[position], named_parameters(self.stack.models[position]))
+
     def load(self, position: int, state: Mapping[str, Any]) -> None:
         self.optimizers[position].load_state_dict(dict(state))
 
@@ -184,10 +191,7 @@ class Family:
         self.objective = Objective(stack, rows, runs)
         self.parameters = {name: p[rows] for name, p in stack.parameters.items()}
         self.buffers = {name: b[rows] for name, b in stack.buffers.items()}
-        self.states = [
-            {name: torch.zeros_like(p) for name in rule.state}
-            for rule, p in zip(self.rules, self.parameters.values(), strict=True)
-        ]
+        self.states = [rule.state(p) for rule, p in zip(self.rules, self.parameters.values(), strict=True)]
         self.like = stack.like
         self.step_size = runs[0].step_size
         self.clipping = runs[0].settings.clipping
@@ -255,11 +259,14 @@ class Compiled:
     def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
         return torch.cat([family.step(microbatches, factors) for family in self.families])
 
+    def _family(self, position: int) -> Family:
+        return next(family for family in self.families if family.rows.start <= position < family.rows.stop)
+
     def _parameters(
         self, position: int, optimizer: Optimizer
     ) -> Iterator[tuple[Tensor, dict[str, Any], RuleNumbers, State, int]]:
         """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
-        family = next(family for family in self.families if family.rows.start <= position < family.rows.stop)
+        family = self._family(position)
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         named = stacked_parameters(self.runs[position].model)
         for (_, parameter), key, state in zip(named, family.rule_keys, family.states, strict=True):
@@ -275,6 +282,19 @@ class Compiled:
             if counters or tensors:
                 optimizer.state[parameter] = counters | tensors
         return optimizer.state_dict()
+
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        family = self._family(position)
+        row = position - family.rows.start
+        averages = {}
+        own_names = {id(parameter): name for name, parameter in named_parameters(self.runs[position].model)}
+        named = stacked_parameters(self.runs[position].model)
+        for (_, parameter), rule, key, state in zip(named, family.rules, family.rule_keys, family.states, strict=True):
+            if rule.average is not None:
+                hyper = {name: float(values[row]) for name, values in family.rule_numbers[key].hyper.items()}
+                tensors = {name: value[row] for name, value in state.items()}
+                averages[own_names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
+        return averages
 
     def load(self, position: int, state: Mapping[str, Any]) -> None:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)
