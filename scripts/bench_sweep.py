@@ -204,7 +204,7 @@ def sizes(epochs: int) -> None:
     for members in (1, 2, 4, 8, 16, 32, 64, 128, 256):
         figures = []
         for seconds_to_compile in (1e9, 0.0):
-            updates.SECONDS_TO_COMPILE = seconds_to_compile
+            updates.SECONDS_TO_COMPILE = updates.SECONDS_TO_COMPILE_GRADIENTS = seconds_to_compile
             overrides = ["data.batch_size=128", "model.hidden=[128]", "schedule=constant", "optimizer=adam"]
             configs = [compose(*overrides, f"optimizer.lr={1e-3 * (n + 1) / members}") for n in range(members)]
             ledgers = [Ledger(RunSpec(config, {}, (), RunFolder("none")), writes=False) for config in configs]

@@ -1,9 +1,10 @@
 """Report on runs and sweeps: one page with tables and figures. Works while they run, too.
 
-    python scripts/report.py outputs/sweeps/<name>                          report.html, report.md and report/*.png in it
+    python scripts/report.py outputs/sweeps/<name>                          report.html and report.md in it
     python scripts/report.py outputs --output report                        over many sweeps and runs
     python scripts/report.py <folder> --compare reg=l2 reg=dropout          two configurations, paired over their seeds
     python scripts/report.py <folder> --export epochs.csv                   a row for every epoch of every run
+    python scripts/report.py <folder> --pictures                            with the figures as PNG, in report/
     python scripts/report.py <folder> --test                                with test results of all, not of the selected alone
 
 Each side of --compare names a configuration by its options and overrides, joined by commas (optimizer=adam,reg=l2); where
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument(
         "--test", action="store_true", help="show test results of all configurations, not only of the selected one"
     )
+    parser.add_argument("--pictures", action="store_true", help="write the figures as PNG too, and show them in report.md")
     arguments = parser.parse_args()
     try:
         if arguments.compare:
@@ -43,7 +45,8 @@ def main() -> None:
         else:
             name = ", ".join(folder.resolve().name for folder in arguments.folders)
             output = arguments.output or arguments.folders[0]
-            files = write_report(read(arguments.folders), name, output, show_test=arguments.test)
+            recorded = read(arguments.folders)
+            files = write_report(recorded, name, output, show_test=arguments.test, pictures=arguments.pictures)
             print("\n".join(str(file) for file in files))
     except (UserError, OSError) as error:
         print(error_screen(str(error)), file=sys.stderr)

@@ -3,15 +3,18 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
 
-from conftest import ROOT, SMALL, compose
+from conftest import ROOT, SMALL, composed
 from ockham import schema
 from ockham.sweep.axes import parse_axes
 from ockham.sweep.command_line import CommandLine
+from ockham.sweep.composition import CHOICES
 
 CONDITIONAL = (
     "optimizer=sgd,adam",
@@ -25,10 +28,17 @@ CONDITIONAL = (
 def command_line(*overrides: str) -> CommandLine:
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
+
+    def compose(chosen: Sequence[str]) -> DictConfig:
+        choices, config, _ = composed(tuple(chosen))
+        merged = OmegaConf.merge(config, {CHOICES: choices})
+        assert isinstance(merged, DictConfig)
+        return merged
+
     return CommandLine.of(
         parse_axes(overrides, loader),
         is_group=lambda key: bool(loader.get_group_options(key)),
-        compose=lambda chosen: compose(*chosen),
+        compose=compose,
         check=schema.check,
     )
 

@@ -76,3 +76,8 @@ def test_the_command_line_does_not_wait_for_torch() -> None:
 def test_a_default_run_does_not_import_the_events_before_its_first_step() -> None:
     code = "import sys; sys.path.insert(0, 'src'); import ockham.execute; sys.exit('tensorboard.summary' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_statistics_do_not_import_all_of_scipy_stats() -> None:
+    code = "import sys; sys.path.insert(0, 'src'); import ockham.core.statistics; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

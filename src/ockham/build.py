@@ -246,6 +246,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         accelerator=accelerator,
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,
+        probe_samples=trainer.probe_samples,
     )
 
 

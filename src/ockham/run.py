@@ -9,14 +9,14 @@ from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
 from ockham.core.selection import Criterion, cost, maximised
-from ockham.data import Augment, InputSpec, Normalize, Splits
+from ockham.data import Augment, InputSpec, Normalize, Split, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
 from ockham.reg.base import has_hook
 from ockham.rng import Streams
 from ockham.schedules import Schedule
 
-#: train/* in metrics.csv is measured on this many training images, or on as many as val has if that is more.
+#: Where a run does not say it, train/* is measured on this many training images, or as many as val has if that is more.
 PROBE_SAMPLES = 5000
 
 
@@ -39,6 +39,8 @@ class Settings:
     accelerator: str
     devices: int
     precision: str
+    #: Training images that train/* is measured on after an epoch.
+    probe_samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Run:
     make_optimizer: Callable[[nn.Module], Optimizer]
     schedule: Schedule
     streams: Streams
+
+    def probe(self, splits: Splits) -> Split:
+        """The sample of the training set that train/* is measured on after an epoch."""
+        return splits.train.probe(self.settings.probe_samples or max(PROBE_SAMPLES, len(splits.val)))
 
     @property
     def step_size(self) -> int:

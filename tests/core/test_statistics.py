@@ -91,6 +91,16 @@ def test_the_number_of_pairs_has_the_power_that_it_claims() -> None:
     assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / 10).mean() == pytest.approx(0.8, abs=0.02)
 
 
+@pytest.mark.parametrize("effect", [0.02, 0.1, 0.5, 2.0, 500.0])
+@pytest.mark.parametrize("comparisons", [1, 40])
+def test_the_number_of_pairs_is_the_first_whose_power_suffices_by_scipys_distribution(effect: float, comparisons: int) -> None:
+    differences = [effect - 1 / math.sqrt(2), effect + 1 / math.sqrt(2)]  # of standard deviation 1
+    counts = np.arange(2, 10_001)
+    critical = stats.t.ppf(1 - 0.05 / comparisons / 2, counts - 1)
+    enough = counts[stats.nct.sf(critical, counts - 1, effect * np.sqrt(counts)) >= 0.8]
+    assert pairs_needed(differences, comparisons=comparisons) == (enough[0] if len(enough) else None)
+
+
 def test_a_comparison_is_paired() -> None:
     rising = [0.1, 0.5, 0.9]
     comparison = compare([0.11, 0.511, 0.909], rising)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -17,10 +18,11 @@ from omegaconf import OmegaConf
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_spec
-from ockham import schema
+from ockham import build, schema
+from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
+from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
-from ockham.fused import updates
 from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition_jobs
 from ockham.optim.rules import RULES, rule_of
 from ockham.record.checkpoint import Checkpoint
@@ -136,8 +138,9 @@ def assert_close(alone: RunFolder, fused: RunFolder, *, rtol: float = 1e-9) -> N
 def use(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make groups update in that form; the rules without the time to compile them, which is another test."""
     monkeypatch.setattr(updates, "SECONDS_TO_COMPILE", 1e9 if form == "native" else 0.0)
+    monkeypatch.setattr(updates, "SECONDS_TO_COMPILE_GRADIENTS", 0.0)
     if form == "rules":
-        monkeypatch.setattr(updates, "compiled", lambda function, identity, *arguments: function)
+        monkeypatch.setattr(compiled, "compiled", lambda sources: [source.function for source in sources])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -150,8 +153,8 @@ def test_members_equal_single_runs_for_every_regularizer(
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
     ruled = run_group(tmp_path / "rules", members)
-    for one, native, rule in zip(alone, fused, ruled, strict=True):
-        assert_close(one.folder, native.folder)
+    for one, member, rule in zip(alone, fused, ruled, strict=True):
+        assert_close(one.folder, member.folder)
         assert_close(one.folder, rule.folder)
 
 
@@ -255,7 +258,7 @@ def test_a_step_compiles_to_what_it_is(
 ) -> None:
     """Programs equal single runs, also where they clip and accumulate, and a killed group continues in the same ones."""
     use("compiled", monkeypatch)
-    monkeypatch.setattr(updates, "_programs", {})
+    monkeypatch.setattr(programs, "_programs", {})
     common = ["trainer.precision=64-true", *ACCUMULATED, *CLIPPED]
     members = [
         [f"optimizer={optimizer}", f"reg={name}", *common]
@@ -264,24 +267,71 @@ def test_a_step_compiles_to_what_it_is(
     ]
     alone, fused = run_both(tmp_path, members)
     assert "could not be compiled" not in caplog.text
-    assert len(updates._programs) == 2, "a program for each rule"
-    assert None not in updates._programs.values()
+    assert len(programs._programs) == 3, "one of the gradients, and one for each rule"
     for one, other in zip(alone, fused, strict=True):
         assert_close(one.folder, other.folder)
     broken = [make_spec(tmp_path / "broken" / str(n), *BASE, *member) for n, member in enumerate(members)]
     assert kill_and_continue(broken, tmp_path / "broken-group", monkeypatch, kills=2) == 3
-    assert len(updates._programs) == 2, "no other program was needed"
+    assert len(programs._programs) == 3, "no other program was needed"
     for one, other in zip(fused, broken, strict=True):
         assert_same_run(one.folder, other.folder, events=False)
 
 
-def test_what_cannot_be_compiled_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    def impossible(x: torch.Tensor) -> torch.Tensor:
-        return x + 1 if x.sum().item() < 1 else x
+def test_train_scores_are_of_the_sample_that_is_asked_for(tmp_path: Path) -> None:
+    """Every fourth of 200 training images; all else stays the same."""
+    members = [[f"optimizer={optimizer}", "trainer.precision=64-true"] for optimizer in ("sgd", "adam")]
+    whole = run_group(tmp_path / "whole", members)
+    alone, fused = run_both(tmp_path, [[*member, "trainer.probe_samples=50"] for member in members])
+    for one, other, all_samples in zip(alone, fused, whole, strict=True):
+        assert_close(one.folder, other.folder)
+        last = Checkpoint.load(one.folder.last_checkpoint)
+        run = build.run(one.config)
+        run.model.double().load_state_dict(last.model)
+        run.normalize.for_model(torch.float64, run.memory_format, torch.device("cpu"))
+        train = run.splits.train
+        expected = evaluate(run.model, train.images[::4], train.labels[::4], run.normalize)
+        row, row_of_all = one.folder.epochs()[-1], all_samples.folder.epochs()[-1]
+        assert (row["train/loss"], row["train/acc"]) == pytest.approx(expected, rel=1e-9)
+        assert row["val/loss"] == pytest.approx(row_of_all["val/loss"], rel=1e-9)
+        assert row["train/loss"] != pytest.approx(row_of_all["train/loss"], rel=1e-3)
 
-    results = [updates.compiled(impossible, "impossible", torch.zeros(1))(torch.zeros(1)).item() for _ in range(2)]
-    assert results == [1, 1]
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler here")
+def test_processes_share_compiling_and_wait_for_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that compile the same programs at once both end, with the same programs."""
+    code = """
+import sys, torch
+from ockham.fused import programs
+begin = programs._program
+programs._program = lambda traced: (print(tuple(traced.example[0].shape), flush=True), begin(traced))[1]
+sources = [programs.Source(lambda x: x.sin() + x, n, (torch.zeros(n),)) for n in (8, 16)]
+print([program(torch.zeros(n)).tolist() for program, n in zip(programs.compiled(sources), (8, 16))])
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0].splitlines() for process in running]
+    assert [sorted(output[:2]) for output in outputs] == [["(16,)", "(8,)"]] * 2
+    assert [output[2] for output in outputs] == [str([[0.0] * 8, [0.0] * 16])] * 2
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program may not look at the values of tensors."""
+
+    def impossible(sources: Sequence[programs.Source]) -> list[programs.Program]:
+        look = programs.Source(lambda x: bool(x.sum()), "look", (torch.zeros(1),))
+        return programs.compiled([*sources, look])
+
+    use("compiled", monkeypatch)
+    monkeypatch.setattr(compiled, "compiled", impossible)
+    members = [["optimizer=adam", f"reg={name}", "trainer.precision=64-true"] for name in ("l1", "none")]
+    alone, fused = run_both(tmp_path, members)
     assert caplog.text.count("could not be compiled") == 1
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
 
 
 def test_a_member_that_diverges_changes_not_a_bit_of_its_neighbours(tmp_path: Path) -> None:
@@ -438,13 +488,13 @@ def test_seeds_without_an_order_or_noise_share_their_batches(
 ) -> None:
     """The splits of mnist5k are fixed, and a full batch has no order."""
     shapes = []
-    prepare = updates.Native.prepare
+    prepare = native.Native.prepare
 
-    def noted(self: updates.Native, microbatches: Sequence[Any]) -> None:
+    def noted(self: native.Native, microbatches: Sequence[Any]) -> None:
         shapes.append(tuple(microbatches[0].x.shape))
         prepare(self, microbatches)
 
-    monkeypatch.setattr(updates.Native, "prepare", noted)
+    monkeypatch.setattr(native.Native, "prepare", noted)
     base = [f"optimizer={optimizer}", "data.train_samples=null", "data.batch_size=full", "trainer.precision=64-true"]
     alone, fused = run_both(tmp_path, [[*base, f"seed={seed}", "reg=dropout"] for seed in range(2)])
     assert set(shapes) == {(1, 3500, 784)}
@@ -523,13 +573,12 @@ def test_every_kind_of_regularizer_compiles_to_what_single_runs_do(
     if not shutil.which("g++"):
         pytest.skip("there is no C++ compiler here")
     use("compiled", monkeypatch)
-    monkeypatch.setattr(updates, "_programs", {})
+    monkeypatch.setattr(programs, "_programs", {})
     caplog.set_level("INFO", logger="ockham")
     names = ("none", "l1", "l2", "max_norm", "[dropconnect,l1,spectral_norm]", "a noise from outside", "two of one class")
     members = [[*reg(name), "trainer.precision=64-true", f"seed={seed % 2}"] for seed, name in enumerate(names)]
     alone, fused = run_both(tmp_path, members)
-    assert caplog.text.count("compiled in") == 1  # all have one optimizer
-    assert None not in updates._programs.values()
+    assert caplog.text.count("compiled in") == 2  # the gradients, and the update of the one optimizer
     for one, member in zip(alone, fused, strict=True):
         assert_close(one.folder, member.folder)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ockham.core.files import write_atomic
@@ -16,6 +18,7 @@ from ockham.record.checkpoint import FORMAT, Checkpoint
 from ockham.record.cost import peak_memory_bytes
 from ockham.record.events import HPARAM_METRICS, TEST_METRICS
 from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, HIGHEST_LOSS, RunFolder, divergence
+from ockham.record.hydra_files import yaml_text
 
 RunSmall = Callable[..., RunFolder]
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -101,6 +104,18 @@ def test_writes_replace_the_whole_file(tmp_path: Path) -> None:
     write_atomic(file, b"new")
     assert file.read_bytes() == b"new"
     assert [path.name for path in file.parent.iterdir()] == ["status.json"]
+
+
+def test_what_was_asked_for_is_written_as_omegaconf_does_and_reads() -> None:
+    """Also texts that yaml would take for something else, what two settings share in memory, and the modes of Hydra."""
+    shared = {"0x1": "=", "kv_sep": ["1e-3", "1e3", "null", "yes", "~", ""]}
+    texts = ["???", "${now:%Y}", "a: b", " x", "straße", "two\nlines", "'", "l" * 200, "12:30:45", "2026-01-01"]
+    content = {"b": 1e-05, "a": [1, -2.5, float("inf"), float("nan"), True, None], "texts": texts, "one": shared, "two": shared}
+    content |= {"empty": {}, "none": [], "mode": RunMode.MULTIRUN}
+    text = yaml_text(content).decode()
+    assert text == OmegaConf.to_yaml(OmegaConf.create(content), sort_keys=True)
+    read = OmegaConf.to_container(OmegaConf.create(text))
+    assert repr(sorted(read.items())) == repr(sorted((content | {"mode": "MULTIRUN"}).items()))
 
 
 def test_checkpoints_hold_tensors_and_plain_containers(small_run: RunSmall) -> None:

@@ -125,12 +125,25 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
     low, high = float(best["objective low"]), float(best["objective high"])
     assert f"(95% interval {low:.4f} to {high:.4f}, n = 3)" in text
     assert f"optimizer={best['optimizer']}" in text.split("```")[1], "the command repeats the winner"
-    pictures = {file.stem for file in (swept / "report").iterdir()}
-    assert pictures == {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance", "cost"} & pictures
-    assert {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance"} <= pictures
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in (swept / "report").iterdir())
+    assert "![" not in text, "pictures that are not there are not linked"
+    assert not (swept / "report").exists()
     for address in ("src=", "http-equiv", "@import"):
         assert address not in page.split("<script>")[0], "nothing is fetched"
+
+
+def test_figures_are_pictures_where_asked(swept: Path, tmp_path: Path) -> None:
+    result = script(swept, "--output", tmp_path, "--pictures")
+    assert result.returncode == 0, result.stderr
+    pictures = sorted((tmp_path / "report").iterdir())
+    names = {file.stem for file in pictures}
+    assert names == {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance", "cost"} & names
+    assert {"curves", "matrix", "strength-reg-l1-strength", "sparsity", "parallel", "importance"} <= names
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
+    text = (tmp_path / "report.md").read_text()
+    assert {line.partition("(")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")} == {
+        f"report/{name}.png" for name in names
+    }
+    assert {str(file) for file in pictures} <= set(result.stdout.splitlines())
 
 
 def mean_test_accuracy(sweep: Path, jobs: str) -> float:
@@ -148,7 +161,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
     assert line.startswith(f"  test     accuracy {mean_test_accuracy(swept, summary[0]['jobs']):.4f}, loss ")
     assert "test/acc" in table(swept, "results.csv")[0], "the record of each run stays whole"
     for asked in (False, True):
-        write_report(read([swept]), "swept", tmp_path, show_test=asked, pictures=False)
+        write_report(read([swept]), "swept", tmp_path, show_test=asked)
         head = next(
             line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| optimizer | reg |")
         )
@@ -156,7 +169,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
 
 
 def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) -> None:
-    write_report(read([swept / "0"]), "one", tmp_path, pictures=False)
+    write_report(read([swept / "0"]), "one", tmp_path, pictures=True)
     titles = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert titles == ["## The answer", "## Learning curves", "## Configurations"]
 
@@ -204,7 +217,7 @@ def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> N
 def test_failed_and_diverged_runs_are_listed_with_their_reason(copied: Path, tmp_path: Path) -> None:
     RunFolder(copied / "3").end("diverged", error="val/loss is nan after epoch 2")
     RunFolder(copied / "4").end("failed", error="<script>alert(1)</script>")
-    write_report(read([copied]), "copied", tmp_path, pictures=False)
+    write_report(read([copied]), "copied", tmp_path)
     assert "val/loss is nan after epoch 2" in (tmp_path / "report.md").read_text()
     for name in ("report.html", "report.md"):
         text = (tmp_path / name).read_text()
@@ -216,7 +229,7 @@ def test_values_from_folders_are_text_wherever_they_stand(tmp_path: Path) -> Non
     hostile = "<!--<script><img src=x onerror=alert(1)>|`"
     runs = [run({"optimizer": "adam", "reg": reg}, 0.9, seed=seed) for reg in ("none", hostile) for seed in range(3)]
     runs = [replace(one, path=Path("javascript:alert(1)"), overrides=(f"{hostile}```",)) for one in runs]
-    write_report(RecordedRuns(runs), hostile, tmp_path, pictures=False)
+    write_report(RecordedRuns(runs), hostile, tmp_path)
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     assert "<img" not in page
     assert "<img" not in text.replace(text.split("````")[1], ""), "but in the block of code, which is none"
@@ -335,7 +348,7 @@ def test_there_is_one_answer_to_what_is_behind(tmp_path: Path) -> None:
     by_name = {f"{c.values['optimizer']} {c.values['reg']}": comparison for c, comparison in compared}
     assert {name: comparison.p for name, comparison in by_name.items()} == pytest.approx(adjusted)
     assert {name for name, comparison in by_name.items() if comparison.distinguishable} == {"adam l2"}
-    write_report(RecordedRuns(seeded(FAMILY)), "family", tmp_path, pictures=False)
+    write_report(RecordedRuns(seeded(FAMILY)), "family", tmp_path)
     text, page = (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
     for shown in (text, page):
         assert "Behind it beyond chance: 1 of 3 others" in shown
@@ -406,7 +419,7 @@ def test_seconds_are_compared_only_of_runs_that_had_their_process_to_themselves(
     specification = figure("cost", mixed).specification
     points = specification["datasets"][specification["concat"][2]["layer"][1]["data"]["name"]]
     assert {row["configuration"] for row in points} == {"sgd", "adam"}
-    write_report(RecordedRuns(mixed), "x", tmp_path, pictures=False)
+    write_report(RecordedRuns(mixed), "x", tmp_path)
     lines = (tmp_path / "report.md").read_text().partition("## Configurations")[2].splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     column = table[0].index("train s")
@@ -593,7 +606,7 @@ def test_a_configuration_alone_and_in_a_group_is_one(alone_and_fused: Path, tmp_
 
 def test_the_command_of_the_best_run_repeats_it(alone_and_fused: Path, tmp_path: Path) -> None:
     sweep = alone_and_fused / "off"
-    write_report(read([sweep]), "off", tmp_path, pictures=False)
+    write_report(read([sweep]), "off", tmp_path)
     printed = sweep_result(sweep, objective="val/acc").partition("  best     ")[2].splitlines()[0]
     assert (tmp_path / "report.md").read_text().split("```")[1].strip() == printed
     assert "prune" not in printed

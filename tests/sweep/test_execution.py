@@ -96,13 +96,20 @@ def execution_of(
     return Execution(plan, folder, executor, fusion, payload_of, Policy("continue", None, retries), "val/acc")
 
 
-def test_groups_that_die_go_on_and_members_that_fail_leave(tmp_path: Path) -> None:
+def test_groups_that_die_go_on_and_members_that_fail_leave(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = grid([command_line("model.hidden=[8],[16],[24],[32]", "seed=0,1")], make_replicates(None, None))
     folder = SweepFolder(tmp_path)
     folder.begin([], plan)
     executor = Processes([{}], logs=tmp_path / "workers")
     execution = execution_of(plan, folder, executor, train, retries=1)
-    execution.run()
+    called: list[int] = []
+    with caplog.at_level(logging.INFO, "ockham"):
+        execution.run(meanwhile=lambda: called.append(len(execution.running)))
+    assert called == [1], "once, while the first group runs"
+    ended = [record.getMessage() for record in caplog.records if " of 8)" in record.getMessage()]
+    assert [line.partition("  (")[0] for line in ended if " and " in line] == ["#0 and 1 more val/acc 0.5000"], "a line a group"
+    assert ended[0].endswith("(1 of 8)  model.hidden=[24] seed=0")
+    assert {line.partition(" val/acc")[0] for line in ended} == {"#0 and 1 more", "#4", "#2", "#3", "#6", "#7"}
     begun = [[int(number) for number in line.split()] for line in (tmp_path / "begun").read_text().splitlines()]
     by_group = {first: [numbers for numbers in begun if numbers[0] // 2 == first // 2] for first in (0, 2, 4, 6)}
     assert by_group[0] == [[0, 1]] * 3, "killed twice, and each time further than before: that takes none of its attempts"

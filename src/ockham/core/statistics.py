@@ -2,11 +2,13 @@
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special  # of scipy.stats, which takes three times as long to import, no more than these functions is used
 
 #: A p below it is taken for a difference, and intervals are as wide as goes with it.
 LEVEL = 0.05
@@ -22,7 +24,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2 or not _all_finite(values):
         return (math.nan, math.nan)
     mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
     return (mean - half, mean + half)
 
 
@@ -34,7 +36,7 @@ def paired_t_p(differences: Sequence[float]) -> float:
     if len(differences) < 2 or not _all_finite(differences) or not _has_spread(differences):
         return math.nan
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return float(2 * stats.t.sf(abs(statistics.fmean(differences)) / error, len(differences) - 1))
+    return float(2 * special.stdtr(len(differences) - 1, -abs(statistics.fmean(differences)) / error))
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -44,9 +46,15 @@ def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
     """
     if len(values) < 2 or not _all_finite(values):
         return (math.nan, math.nan)
-    resamples = np.random.default_rng(0).choice(np.asarray(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(resamples.mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    means = np.asarray(values)[_resamples(len(values))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return (float(low), float(high))
+
+
+@lru_cache(maxsize=4)  # a report asks for the same number of seeds again and again
+def _resamples(n: int) -> np.ndarray:
+    """The positions that each resample of n values takes, (RESAMPLES, n)."""
+    return np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -107,10 +115,15 @@ def pairs_needed(differences: Sequence[float], *, comparisons: int = 1, limit: i
     effect = abs(statistics.fmean(differences)) / statistics.stdev(differences)
     if effect == 0:
         return None
-    counts = np.arange(2, limit + 1)
-    critical = stats.t.ppf(1 - LEVEL / comparisons / 2, counts - 1)
-    enough = np.flatnonzero(stats.nct.sf(critical, counts - 1, effect * np.sqrt(counts)) >= POWER)
-    return int(counts[enough[0]]) if len(enough) else None
+
+    def suffice(pairs: int) -> bool:
+        critical = special.stdtrit(pairs - 1, 1 - LEVEL / comparisons / 2)
+        missed = special.nctdtr(pairs - 1, effect * math.sqrt(pairs), critical)
+        return not missed > 1 - POWER  # NaN is a share of misses too small for a number
+
+    counts = range(2, limit + 1)
+    position = bisect_left(counts, True, key=suffice)  # more pairs have more power
+    return counts[position] if position < len(counts) else None
 
 
 def _all_finite(values: Sequence[float]) -> bool:

@@ -14,25 +14,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ockham.core.memory import keep_freed_memory
 from ockham.core.metrics import evaluation_batch, scores
+from ockham.core.pace import Pace, duration
 from ockham.core.parameters import holding, named_parameters
 from ockham.data import Split
 from ockham.data.batches import steps_per_epoch
+from ockham.fused.compiled import Compiled
 from ockham.fused.determinism import deterministic
+from ockham.fused.native import Native
 from ockham.fused.objective import Batch
+from ockham.fused.programs import CannotCompileError
 from ockham.fused.stack import Stack
-from ockham.fused.updates import Compiled, Native, Updates, order, pays_to_compile, pays_to_shrink
+from ockham.fused.updates import Updates, order, pays_to_compile, pays_to_shrink
 from ockham.record.checkpoint import load_generation, save_generation
 from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
 from ockham.record.measure import weight_scalars
-from ockham.run import PROBE_SAMPLES, Run
+from ockham.record.progress import GroupProgress
+from ockham.run import Run
 
 log = logging.getLogger("ockham")
 
 #: A group's checkpoint holds all its members and takes its time.
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+#: Of progress, on the screen or in the log of a worker.
+SECONDS_BETWEEN_LINES = 1.0
 
 #: The logits of the whole training set are in memory for so many members.
 ROWS_EVALUATED_AT_ONCE = 16
@@ -69,6 +78,7 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     pruned ends at its epoch and changes nothing for the others.
     """
     run = members[0].run
+    keep_freed_memory()
     double = run.settings.precision == "64-true"
     with _default_dtype(torch.float64 if double else torch.float32) as dtype, deterministic(run.device):
         Group(members, checkpoint, dtype).train()
@@ -97,10 +107,11 @@ class Group:
         self.all_members = list(members)
         self.epoch, self.step = 0, 0
         self.last_written = time.monotonic()
+        self.pace, self.last_line = Pace(), -math.inf
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
         # Once for all, so that a group that continues takes the same form.
-        self.updates_class = Compiled if pays_to_compile([member.run for member in members]) else Native
+        self.compiles = pays_to_compile([member.run for member in members])
         self._take([members[position] for position in order([member.run for member in members])])
         self._continue()
         for member in members:
@@ -111,7 +122,7 @@ class Group:
         self.members = members
         runs = [member.run for member in members]
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
-        self.updates: Updates = self.updates_class(self.stack, runs)
+        self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
@@ -123,7 +134,7 @@ class Group:
         for leader in self.leaders:
             leader.normalize.for_model(self.dtype, leader.memory_format, self.device)
         self.data = [leader.splits.to(self.device) for leader in self.leaders]
-        self.probes = [data.train.probe(max(PROBE_SAMPLES, len(data.val))) for data in self.data]
+        self.probes = [leader.probe(data) for leader, data in zip(self.leaders, self.data, strict=True)]
 
     # -- training --------------------------------------------------------------------------------------------------------
 
@@ -136,7 +147,7 @@ class Group:
     def _train_epoch(self) -> None:
         orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
         step_size = self.all_members[0].run.step_size
-        self.updates.prepare(self._microbatches([order[:step_size] for order in orders]))
+        self._prepare(self._microbatches([order[:step_size] for order in orders]))
         began = time.monotonic()
         for member in self.members:
             member.run.streams.begin(self.epoch)
@@ -150,6 +161,14 @@ class Group:
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
+
+    def _prepare(self, microbatches: Sequence[Batch]) -> None:
+        try:
+            self.updates.prepare(microbatches)
+        except CannotCompileError as error:
+            log.warning("warning: a group could not be compiled and runs slower: %s", error)
+            self.compiles = False
+            self._keep(list(range(len(self.members))))
 
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
@@ -188,10 +207,10 @@ class Group:
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        with ExitStack() as stack:
+        with ExitStack() as averages:
             for row, member in enumerate(self.members):
                 parameters = named_parameters(member.run.model)
-                stack.enter_context(holding(parameters, self.updates.averaged_weights(row)))
+                averages.enter_context(holding(parameters, self.updates.averaged_weights(row)))
             measured = self._measure()
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
@@ -202,16 +221,26 @@ class Group:
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
         for begin in range(0, len(done), ROWS_EVALUATED_AT_ONCE):
             self._finish(done[begin : begin + ROWS_EVALUATED_AT_ONCE])
-        self._log_epoch([measured[row] for row in rows])
+        self._log_epoch()
         self._shrink()
         if time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
 
-    def _log_epoch(self, measured: Sequence[Mapping[str, float]]) -> None:
-        objective = self.settings.objective
-        low, high = (pick(scalars[objective] for scalars in measured) for pick in (min, max))
-        epochs = self.all_members[0].run.num_epochs
-        log.info("epoch %d/%d of %d runs: %s %.4f to %.4f", self.epoch, epochs, len(measured), objective, low, high)
+    def _log_epoch(self) -> None:
+        """Say how far the group is: a line, and a file for the process that sweeps; not more often than somebody looks."""
+        now = time.monotonic()
+        self.pace.saw(self.epoch, now)
+        ledgers = [member.ledger for member in self.all_members]
+        if now - self.last_line < SECONDS_BETWEEN_LINES and not all(ledger.has_ended for ledger in ledgers):
+            return
+        self.last_line = now
+        progress = GroupProgress.of(ledgers, self.epoch)
+        progress.write(self.checkpoint.parent)
+        line = f"epoch {self.epoch}/{progress.num_epochs}, {progress.training} of {len(ledgers)} runs go on"
+        if progress.best is not None:
+            line += f", best {self.settings.objective} {progress.best:.4f} (#{progress.best_run})"
+        left = self.pace.seconds_left(progress.num_epochs, now)
+        log.info("%s", line if left is None or not progress.training else f"{line}, about {duration(left)} left")
 
     def _measure(self) -> list[dict[str, float]]:
         """The scalars of metrics.csv for every member."""
@@ -273,7 +302,7 @@ class Group:
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         runs = [member.run for member in self.members]
         kept, steps = [runs[row] for row in rows], runs[0].total_steps - self.step
-        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.updates_class is Compiled):
+        if kept and pays_to_shrink(runs, kept, steps, compile_again=self.compiles):
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:

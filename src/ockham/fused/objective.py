@@ -2,7 +2,7 @@
 targets and outputs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -83,6 +83,11 @@ class Objective:
         if len(first_of) > 1:
             draw_of = {seed: position for position, seed in enumerate(first_of)}
             self.places[key] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
+
+    @property
+    def identity(self) -> Hashable:
+        """What fixes `gradients`, beside the names and shapes of its arguments."""
+        return self.regularization.identity, repr(self.layers), self.num_classes
 
     def draw(self, n: int) -> dict[str, Tensor]:
         """The noise of a batch of n samples as each member draws it alone: (draws, n, width), for weights (draws, out, in)."""

@@ -28,7 +28,7 @@ from ockham.reg.single import (
     targets,
     weight_penalties,
 )
-from ockham.run import PROBE_SAMPLES, Run
+from ockham.run import Run
 
 
 class Classifier(pl.LightningModule):
@@ -72,7 +72,7 @@ class Classifier(pl.LightningModule):
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
-        self.probe = self.splits.train.probe(max(PROBE_SAMPLES, len(self.splits.val)))
+        self.probe = self.run.probe(self.splits)
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def on_train_epoch_start(self) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ockham.core.metrics import Scores, logits_of, scores
 from ockham.data import InputSpec, Split
-from ockham.record.cost import flops_per_sample
 from ockham.record.folder import FINAL_METRICS, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import Run
@@ -27,7 +26,7 @@ class FinalEvaluation:
     scores_by_split: Mapping[str, Scores]
     test_logits: Tensor | None
 
-    def metrics(self, *, best_epoch: int, last_epoch: int, steps: int, samples: int) -> dict[str, float]:
+    def metrics(self, *, best_epoch: int, last_epoch: int, steps: int, samples: int, flops_per_sample: int) -> dict[str, float]:
         """What metrics.json holds; `samples` are all that training worked on."""
         run = self.run
         values: dict[str, float] = {}
@@ -42,7 +41,7 @@ class FinalEvaluation:
             "parameters": run.num_parameters,
             "steps": steps,
             "samples": samples,
-            "flops": flops_per_sample(self.model, run.normalize.shape) * samples,
+            "flops": flops_per_sample * samples,
         }
         return {key: values[key] for key in FINAL_METRICS}
 

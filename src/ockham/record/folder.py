@@ -223,13 +223,11 @@ class RunFolder:
         write_json(self.path / "cost.json", cost)
 
     def append_epoch(self, epoch: int, step: int, scalars: Mapping[str, float]) -> None:
-        """Add the row of an epoch to metrics.csv."""
+        """Add the row of an epoch to metrics.csv; what a crash takes of it is written again from the checkpoint."""
         assert tuple(scalars) == EPOCH_SCALARS, f"metrics.csv has other columns: {tuple(scalars)}"
-        file = self.path / "metrics.csv"
-        if not file.exists():
-            write_atomic(file, _csv_line(["epoch", "step", *EPOCH_SCALARS]))
-        with file.open("ab") as rows:
-            rows.write(_csv_line([epoch, step, *scalars.values()]))
+        with (self.path / "metrics.csv").open("ab") as rows:
+            head = b"" if rows.tell() else _csv_line(["epoch", "step", *EPOCH_SCALARS])
+            rows.write(head + _csv_line([epoch, step, *scalars.values()]))
 
     def epochs(self) -> list[dict[str, float]]:
         """The complete rows of metrics.csv; a last line that a crash cut short is left out."""
@@ -262,7 +260,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """The versions of Python and of the packages that decide results."""
     from importlib.metadata import PackageNotFoundError, version  # late: a mistake on the command line does not wait for it
 

@@ -5,6 +5,7 @@ fused group) trains an epoch, measures it, and hands both to `close_epoch`, whic
 run goes on. Best weights, checkpoints, cost and the final figures are kept here alone.
 """
 
+import json
 import logging
 import time
 import traceback
@@ -13,11 +14,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ockham import schema
-from ockham.core.files import write_atomic
 from ockham.core.metrics import Scores
 from ockham.core.selection import Criterion, best_epoch
 from ockham.identity import run_key
@@ -30,10 +30,12 @@ from ockham.record.checkpoint import (
     rows_to_tensor,
     save_generation,
 )
-from ockham.record.cost import peak_memory_bytes, reset_peak_memory
+from ockham.record.cost import flops_per_sample, peak_memory_bytes, reset_peak_memory
 from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter, hparam_settings
 from ockham.record.folder import RunFolder, divergence
+from ockham.record.hydra_files import write_hydra_files
 from ockham.record.resume import check_resumable
+from ockham.reg.base import has_hook
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -43,6 +45,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 #: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
+
+#: Floating-point operations of a sample in training, by what decides them.
+_flops_by_model: dict[str, int] = {}
 
 Verdict = Literal["continue", "done", "diverged", "pruned"]
 """After an epoch: train another one; come to the end and be judged; or end without being judged."""
@@ -107,6 +112,7 @@ class Ledger:
     ) -> None:
         """`prune` is asked with the objectives so far, to be minimised, whether the run is to end as pruned."""
         self.spec = spec
+        self.content = schema.container(spec.config)
         self.folder = spec.folder
         self.prune = prune
         self.shared = shared
@@ -129,21 +135,8 @@ class Ledger:
         """
         check_resumable(self.folder)
         if self.spec.hydra is not None:
-            self._store(self.spec.hydra)
-        self.folder.begin(run_key(schema.container(self.spec.config)))
-
-    def _store(self, hydra: Mapping[str, Any]) -> None:
-        """The files of .hydra, the same for a run alone and in a group: Hydra writes the first, in another form."""
-        content: dict[str, Any] = {
-            "config": schema.container(self.spec.config),
-            "hydra": {"hydra": {**hydra, "output_subdir": self.folder.config_file.parent.name}},
-            "overrides": list(self.spec.overrides),
-        }
-        texts = {name: OmegaConf.to_yaml(OmegaConf.create(node), sort_keys=True).encode() for name, node in content.items()}
-        file = self.folder.config_file
-        if not file.exists() or file.read_bytes() != texts["config"]:
-            for name, text in texts.items():
-                write_atomic(file.with_name(f"{name}.yaml"), text)
+            write_hydra_files(self.folder, config=self.content, hydra=self.spec.hydra, overrides=self.spec.overrides)
+        self.folder.begin(run_key(self.content))
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
@@ -180,7 +173,7 @@ class Ledger:
 
     def _opened_events(self, *, again: bool) -> EventWriter:
         """`again`: the run had come to its end, whose figures are no longer the final ones; its curves are written anew."""
-        settings = hparam_settings(schema.container(self.spec.config))
+        settings = hparam_settings(self.content)
         if again:
             self.folder.remove_events()
         past_step = 0 if again else self.step
@@ -296,7 +289,11 @@ class Ledger:
         evaluation = final.evaluate(self.run, self.best, scores_by_split)
         last = self.rows[-1]
         metrics = evaluation.metrics(
-            best_epoch=self.best_epoch, last_epoch=len(self.rows), steps=last.step, samples=last.samples
+            best_epoch=self.best_epoch,
+            last_epoch=len(self.rows),
+            steps=last.step,
+            samples=last.samples,
+            flops_per_sample=self._flops_per_sample(),
         )
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
@@ -308,6 +305,16 @@ class Ledger:
         self.folder.end("finished")
         self.folder.previous_checkpoint.unlink(missing_ok=True)
         self.log("%s", screen.result(self.folder))
+
+    def _flops_per_sample(self) -> int:
+        """Counted once for runs of one model, as members of a group are: counting takes longer than the rest of the end."""
+        run = self.run
+        parts_of_model = any(has_hook(one, hook) for one in run.regularizers for hook in ("reparametrize", "configure_model"))
+        decisive = [self.content["model"], self.content["reg"] if parts_of_model else None, run.input.shape, run.input.classes]
+        key = json.dumps(decisive)
+        if key not in _flops_by_model:
+            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape)
+        return _flops_by_model[key]
 
     def fail(self, error: BaseException) -> None:
         """The run has ended by an error: its status says which, its log has the traceback."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,17 +39,13 @@ def confidently_wrong(logits: Tensor, test: Split, classes: Sequence[str], *, nu
     wrong = (predicted != test.labels).nonzero().squeeze(1)
     chosen = wrong[confidence[wrong].argsort(descending=True, stable=True)[:number]].tolist()
     images, labels = test.batch(torch.tensor(chosen, dtype=torch.int64))
-    columns = 8
-    figure = Figure(figsize=(columns * 1.4, math.ceil(number / columns) * 1.8), layout="constrained")
-    figure.suptitle("most confidently wrong test images: predicted (probability), true")
+    sheet = _Sheet(images.shape[2:], columns=8, rows=math.ceil(number / 8), cell=(1.4, 1.72), text=0.37)
+    sheet.figure.suptitle("most confidently wrong test images: predicted (probability), true")
     for place, index in enumerate(chosen):
-        axes = figure.add_subplot(math.ceil(number / columns), columns, place + 1)
-        image = images[place].permute(1, 2, 0).squeeze(-1).numpy()
-        axes.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=0, vmax=255)
         guess, truth = classes[int(predicted[index])], classes[int(labels[place])]
-        axes.set_title(f"{guess} ({confidence[index]:.2f})\n{truth}", fontsize=8)
-        axes.axis("off")
-    return figure
+        text = f"{guess} ({confidence[index]:.2f})\n{truth}"
+        sheet.add(images[place].permute(1, 2, 0).squeeze(-1).numpy(), text, cmap="gray", vmin=0, vmax=255)
+    return sheet.figure
 
 
 def first_filters(model: nn.Module, shape: Sequence[int]) -> Figure | None:
@@ -67,15 +64,40 @@ def first_filters(model: nn.Module, shape: Sequence[int]) -> Figure | None:
     weight = weight[:MOST_FILTERS]
     columns = min(16, len(weight))
     rows = math.ceil(len(weight) / columns)
-    figure = Figure(figsize=(columns * 0.7, rows * 0.75 + 0.4), layout="constrained")
-    figure.suptitle(f"first layer: {len(weight)} of {len(layer.weight)} filters")
-    for place, kernel in enumerate(weight):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    sheet = _Sheet(weight.shape[2:], columns=columns, rows=rows, cell=(0.7, 0.75))
+    sheet.figure.suptitle(f"first layer: {len(weight)} of {len(layer.weight)} filters")
+    for kernel in weight:
         if len(kernel) == 1:
             bound = float(kernel.abs().max()) or 1.0
-            axes.imshow(kernel[0].numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
+            sheet.add(kernel[0].numpy(), cmap="RdBu_r", vmin=-bound, vmax=bound)
         else:
             low, high = kernel.min(), kernel.max()
-            axes.imshow(((kernel - low) / (high - low).clamp(min=1e-12)).permute(1, 2, 0).numpy())
-        axes.axis("off")
-    return figure
+            sheet.add(((kernel - low) / (high - low).clamp(min=1e-12)).permute(1, 2, 0).numpy())
+    return sheet.figure
+
+
+class _Sheet:
+    """Small images of one size in rows, all in one axes: with one for each, the axes would take ten times the images' time."""
+
+    def __init__(self, image: Sequence[int], *, columns: int, rows: int, cell: tuple[float, float], text: float = 0.0) -> None:
+        """For images of (height, width) in cells of (width, height) inches, of which `text` inches are left above an image."""
+        width, height = cell
+        heading = 0.35
+        self.figure = Figure(figsize=(columns * width, rows * height + heading))
+        self.axes = self.figure.add_axes((0, 0, 1, 1 - heading / (rows * height + heading)))
+        self.axes.axis("off")
+        self.axes.set(xlim=(0, columns * width), ylim=(rows * height, 0), aspect="equal")
+        self.columns, self.cell, self.text = columns, cell, text
+        scale = 0.94 * min(width / image[1], (height - text) / image[0])
+        self.size = scale * image[1], scale * image[0]
+        self.number = 0
+
+    def add(self, image: np.ndarray, text: str = "", **colours: Any) -> None:
+        """The next image (height, width), with what imshow is to make of its numbers, or (height, width, 3)."""
+        row, column = divmod(self.number, self.columns)
+        self.number += 1
+        centre, top = (column + 0.5) * self.cell[0], row * self.cell[1] + self.text
+        left, right = centre - self.size[0] / 2, centre + self.size[0] / 2
+        self.axes.imshow(image, extent=(left, right, top + self.size[1], top), **colours)
+        if text:
+            self.axes.text(centre, top - 0.05, text, fontsize=8, ha="center", va="bottom")

@@ -3,6 +3,7 @@
 import re
 import shutil
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ockham.core.statistics import t_interval
@@ -13,13 +14,20 @@ from ockham.report.analysis import Configuration, Results
 FOLDER = "mean"
 
 
-def write_means(results: Results, sweep: Path) -> None:
-    """Write `<sweep>/mean/<configuration>` for each configuration with two finished runs or more, anew each time."""
+Epochs = Sequence[Mapping[str, float]]
+
+
+def means(results: Results) -> dict[str, Epochs]:
+    """Of each configuration with two finished runs or more the mean epochs, by its label."""
+    by_label = {configuration.label: _mean(configuration) for configuration in results.finished if configuration.n > 1}
+    return {label: epochs for label, epochs in by_label.items() if epochs}
+
+
+def write_means(means: Mapping[str, Epochs], sweep: Path) -> None:
+    """Write `<sweep>/mean/<configuration>` for each of them, anew each time."""
     shutil.rmtree(sweep / FOLDER, ignore_errors=True)
-    for configuration in results.finished:
-        epochs = _mean(configuration) if configuration.n > 1 else []
-        if epochs:
-            write_mean(sweep / FOLDER / re.sub(r"[^\w.=+-]+", "_", configuration.label), epochs)
+    for label, epochs in means.items():
+        write_mean(sweep / FOLDER / re.sub(r"[^\w.=+-]+", "_", label), epochs)
 
 
 def _mean(configuration: Configuration) -> list[dict[str, float]]:

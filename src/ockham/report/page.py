@@ -1,4 +1,4 @@
-"""The report: one page that opens offline, the same as Markdown, and its figures as PNG."""
+"""The report: one page that opens offline, the same as Markdown; where it is asked for, its figures as PNG."""
 
 import json
 import math
@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from ockham.core.cache import cached
 from ockham.core.files import write_atomic
 from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smallest_sign_flip_p
 from ockham.errors import UserError
@@ -53,10 +55,11 @@ class Section:
 
 
 def write_report(
-    recorded: RecordedRuns, name: str, output: Path, *, show_test: bool = False, pictures: bool = True
+    recorded: RecordedRuns, name: str, output: Path, *, show_test: bool = False, pictures: bool = False
 ) -> list[Path]:
-    """Write report.html, report.md and the PNGs of the figures into `output`; returns the files. The title has the `name`.
+    """Write report.html and report.md into `output`; returns the files. The title has the `name`.
 
+    The page draws its figures in the browser; with `pictures` they are PNGs in `report/` too, and report.md shows them.
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
     Raises UserError where there is nothing to report on.
     """
@@ -67,7 +70,8 @@ def write_report(
     sections = _sections(recorded, results, figures, output, show_test=show_test)
     title, counts = f"Report on {name}", _counts(recorded, results)
     written = {output / "report.html": _html(title, counts, sections, figures).encode()}
-    written[output / "report.md"] = _markdown(title, counts, sections).encode()
+    in_markdown = [section for section in sections if pictures or section.figure is None]
+    written[output / "report.md"] = _markdown(title, counts, in_markdown).encode()
     if pictures:
         written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in figures}
     for path, content in written.items():
@@ -279,11 +283,6 @@ def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequenc
     from jinja2 import Environment
     from markupsafe import Markup
 
-    library = ""
-    if figures:
-        import vl_convert
-
-        library = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what it does not need
     # Inside a script element a "<" may begin its end tag, or a comment that hides the end tag.
     specifications = json.dumps({figure.name: figure.specification for figure in figures}).replace("<", "\\u003c")
     template = Environment(autoescape=True).from_string(files("ockham.report").joinpath("page.html").read_text())
@@ -293,9 +292,23 @@ def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequenc
         sections=sections,
         figures=figures,
         figures_json=Markup(specifications),
-        library=Markup(library.replace("</script", "<\\/script")),
+        library=Markup((library() if figures else "").replace("</script", "<\\/script")),
         footer="Made by scripts/report.py; what the figures mean is in docs/results.md.",
     )
+
+
+def library() -> str:
+    """The JavaScript that draws the figures: Vega, Vega-Lite and vega-embed as one text, by vl-convert.
+
+    It depends on the version of that alone, and takes more than a second to make: so it is kept in the cache of the user.
+    """
+    import vl_convert
+
+    def make() -> bytes:
+        bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what it does not need
+        return bundle.encode()
+
+    return cached(f"vega-of-vl-convert-{version('vl-convert-python')}.js", make).decode()
 
 
 def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:

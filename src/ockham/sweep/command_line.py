@@ -8,7 +8,7 @@ from typing import Any
 from ockham import schema
 from ockham.errors import UserError
 from ockham.sweep.axes import Axis
-from ockham.sweep.composition import Compose, compose_all
+from ockham.sweep.composition import CHOICES, Compose, compose_all
 from ockham.sweep.jobs import with_values
 
 Check = Callable[[schema.Content], object]
@@ -21,6 +21,8 @@ class Combination:
 
     chosen: tuple[str, ...]
     content: schema.Content
+    choices: Mapping[str, Any]
+    """The option of every group of conf/, also of those that the command line does not name."""
     fitting: tuple[Axis, ...]
     ranges: tuple[tuple[str, str], ...]
     """What the options declare for a search: (setting, what a command line would say)."""
@@ -44,10 +46,11 @@ class CommandLine:
         combinations = []
         for chosen, base in compose_all([axis.texts for axis in groups], compose):
             content = schema.without_ranges(base)
+            choices = content.pop(CHOICES)
             fitting = tuple(axis for axis in settings if axis.always or _exists(content, axis.name))
             if check is not None:
                 check_values(content, fitting, check)
-            combinations.append(Combination(chosen, content, fitting, tuple(_ranges(base))))
+            combinations.append(Combination(chosen, content, choices, fitting, tuple(_ranges(base))))
         applied = {axis.name for combination in combinations for axis in combination.fitting}
         known = {path for combination in combinations for path, _ in schema.leaves(combination.content)}
         _check_applied([axis for axis in settings if axis.name not in applied], known)

@@ -8,6 +8,9 @@ from omegaconf import DictConfig
 
 from ockham import schema
 
+#: Beside the settings that a choice of options composes to: which options those are, of every group.
+CHOICES = "choices"
+
 Compose = Callable[[Sequence[str]], DictConfig]
 """Overrides of groups -> the task's configuration."""
 

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,11 +16,15 @@ from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Job, Plan
 from ockham.sweep.outcome import Failure, Outcome
-from ockham.sweep.progress import Counts, Progress, better
+from ockham.sweep.progress import Counts, Progress, better, name, varied
 
 log = logging.getLogger("ockham")
 
+#: Tables are written so often, and no more than such a share of the time is spent on them: of ten thousand jobs they take
+#: seconds.
 SECONDS_BETWEEN_TABLES = 5.0
+SHARE_FOR_TABLES = 0.05
+
 SECONDS_TO_STOP = 30.0
 
 
@@ -63,12 +67,15 @@ class Execution:
         self.failures: dict[int, str] = {}
         self.attempts: dict[tuple[int, ...], Attempts] = {}
         self.elsewhere: list[Task] = []
-        self.last_tables = time.monotonic()
+        self.next_tables = time.monotonic() + SECONDS_BETWEEN_TABLES
         self.progress = Progress(folder, objective=objective, swept=plan.swept, slots=executor.slots)
         self.best, self.best_overrides = math.nan, ""
 
-    def run(self) -> None:
-        """Run what is missing. Raises KeyboardInterrupt after running jobs have written their state."""
+    def run(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Run what is missing; `meanwhile` is called while the first tasks run.
+
+        Raises KeyboardInterrupt after running jobs have written their state.
+        """
         num_finished = sum(self.folder.is_final(job) for job in self.plan.jobs)
         if num_finished:
             log.info("%d of %d jobs are finished already", num_finished, self.plan.total)
@@ -76,6 +83,8 @@ class Execution:
             self._take(self.plan.jobs)
             # Inline jobs have the terminal for themselves.
             with nullcontext() if isinstance(self.executor, Inline) else self.progress.shown():
+                self._fill()
+                meanwhile()
                 while True:
                     self._fill()
                     self.progress.update(self._counts())
@@ -127,6 +136,7 @@ class Execution:
         attempts = self.attempts.setdefault(tuple(numbers), Attempts(epochs=self._epochs(task)))
         attempts.number += 1
         self.running[numbers[0]] = task
+        self.progress.begin(task)
         self.executor.submit(numbers, self.payload_of(task))
 
     def _epochs(self, task: Task) -> int:
@@ -160,17 +170,18 @@ class Execution:
         for ended in self.executor.wait(seconds):
             task = self.running.pop(ended.number)
             self._release(task)
+            self.progress.end(task, completed=isinstance(ended.outcome, JobReturn))
             if len(task) > 1:
                 self._judge_group(task, ended.outcome)
             else:
                 self._judge_job(task[0], ended.outcome)
-            if time.monotonic() - self.last_tables > SECONDS_BETWEEN_TABLES:
+            if time.monotonic() > self.next_tables:
                 self._tables()
 
     def _judge_job(self, job: Job, outcome: Outcome) -> None:
         if isinstance(outcome, JobReturn):
             self.returned[job.number] = outcome
-            self._show(job)
+            self._show([job])
             return
         self._mark_failed(job, outcome)
         log_file = self.folder.run_folder(job).log_file
@@ -187,18 +198,20 @@ class Execution:
             self.stopped = True
 
     def _judge_group(self, task: Task, outcome: Outcome) -> None:
+        final = [job for job in task if self.folder.is_final(job)]
+        for job in final:
+            value = self.folder.metrics(job).get("objective", math.nan)
+            self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
+        unfinished = [job for job in task if job.number not in self.returned]
+        if unfinished:
+            self._run_again(task, unfinished, outcome)
+        self._show(final)  # last, since it tells how many have ended
+
+    def _run_again(self, task: Task, unfinished: Sequence[Job], outcome: Outcome) -> None:
         """What a group leaves unfinished goes on as a group where that helps; otherwise its jobs run one by one.
 
         So one job cannot take others with it: one that failed by itself, while the group went on, runs alone.
         """
-        for job in task:
-            if self.folder.is_final(job):
-                value = self.folder.metrics(job).get("objective", math.nan)
-                self.returned[job.number] = JobReturn(overrides=job.overrides, _return_value=value, status=JobStatus.COMPLETED)
-                self._show(job)
-        unfinished = [job for job in task if not self.folder.is_final(job)]
-        if not unfinished:
-            return
         if isinstance(outcome, JobReturn):
             reasons = {self.folder.reason(job) for job in unfinished}
             log.error("%d of a group of %d failed, they run one by one: %s", len(unfinished), len(task), "; ".join(reasons))
@@ -236,26 +249,34 @@ class Execution:
     # -- what is shown ---------------------------------------------------------------------------------------------------
 
     def _counts(self) -> Counts:
-        running = list(self.running.values())
-        return Counts(self.plan.total, running, self._ended(), len(self.failures), self.best, self.best_overrides)
+        running, waiting = list(self.running.values()), list(self.waiting)
+        return Counts(self.plan.total, running, self._ended(), len(self.failures), self.best, self.best_overrides, waiting)
 
     def _ended(self) -> int:
         """Of the jobs that there are: those that neither wait nor run, here or elsewhere."""
         tasks = [*self.waiting, *self.elsewhere, *self.running.values()]
         return len(self.plan.jobs) - sum(map(len, tasks))
 
-    def _show(self, job: Job) -> None:
-        """A line for a job that has ended."""
-        value = self.folder.metrics(job).get("objective")
-        if value is not None and better(value, self.best, objective=self.objective):
-            self.best, self.best_overrides = value, " ".join(job.overrides)
-        shown = f"{self.objective} {value:.4f}" if value is not None else self.folder.state(job) or "done"
-        varied = [override for override in job.overrides if override.lstrip("+").partition("=")[0] in self.plan.swept]
-        log.info("#%d %s  (%d of %d)  %s", job.number, shown, self._ended(), self.plan.total, " ".join(varied))
+    def _show(self, jobs: Sequence[Job]) -> None:
+        """One line for jobs that have ended together."""
+        if not jobs:
+            return
+        objectives = {job: self.folder.metrics(job).get("objective", math.nan) for job in jobs}
+        for job, value in objectives.items():
+            if better(value, self.best, objective=self.objective):
+                self.best, self.best_overrides = value, " ".join(job.overrides)
+        known = [value for value in objectives.values() if math.isfinite(value)]
+        shown = [f"{self.objective} " + " to ".join(f"{end:.4f}" for end in sorted({min(known), max(known)}))] if known else []
+        others = Counter(self.folder.state(job) or "done" for job, value in objectives.items() if not math.isfinite(value))
+        shown += [f"{count} {state}" if len(jobs) > 1 else state for state, count in others.items()]
+        settings = varied(jobs, self.plan.swept)
+        log.info("%s %s  (%d of %d)  %s", name(jobs), ", ".join(shown), self._ended(), self.plan.total, settings)
 
     def _tables(self) -> None:
+        began = time.monotonic()
         self.folder.write_tables(self.plan, objective=self.objective)
-        self.last_tables = time.monotonic()
+        ended = time.monotonic()
+        self.next_tables = ended + max(SECONDS_BETWEEN_TABLES, (ended - began) / SHARE_FOR_TABLES)
 
     def _stop(self) -> None:
         """After Ctrl-C running jobs write their state; a second one ends them at once."""

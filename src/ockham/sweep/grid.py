@@ -56,7 +56,7 @@ def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate]) -> Grid:
     total = 0
     for line in lines:
         for combination, texts, values in _picks(line):
-            for job in configuration_jobs(combination.content, values, texts, replicates):
+            for job in configuration_jobs(combination.content, values, texts, replicates, choices=combination.choices):
                 total += 1
                 seen.setdefault(job.key, replace(job, number=len(seen)))
     swept = dict.fromkeys(name for line in lines for name in line.swept)

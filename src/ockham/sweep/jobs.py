@@ -15,7 +15,7 @@ class Job:
 
     `key` identifies what it computes: jobs with one key are one job. `configuration_key` is the same without the seed and
     the fold, so that it names the row of summary.csv that the job counts for; `replicate` are the overrides of seed and fold.
-    `content` is the configuration in plain containers.
+    `content` is the configuration in plain containers, `choices` the option in each group of conf/.
     """
 
     number: int
@@ -24,6 +24,7 @@ class Job:
     configuration_key: str
     replicate: tuple[str, ...]
     content: Mapping[str, Any] = field(compare=False, repr=False)
+    choices: Mapping[str, Any] = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,19 @@ def configuration_jobs(
     overrides: Sequence[str],
     replicates: Sequence[Replicate],
     *,
+    choices: Mapping[str, Any],
     first: int = 0,
 ) -> list[Job]:
-    """The jobs of one configuration, numbered from `first`: `plain` with `values` put in, once for each of the replicates."""
+    """The jobs of one configuration, numbered from `first`: `plain` with `values` put in, once for each of the replicates.
+
+    `choices` are the options that `plain` was composed of.
+    """
     jobs = []
     for index, replicate in enumerate(replicates):
         content = with_values(plain, {**values, **replicate.values})
         line = (*overrides, *replicate.overrides)
-        jobs.append(Job(first + index, line, run_key(content), configuration_key(content), replicate.overrides, content))
+        keys = run_key(content), configuration_key(content)
+        jobs.append(Job(first + index, line, *keys, replicate.overrides, content, choices))
     return jobs
 
 

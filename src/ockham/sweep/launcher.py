@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ockham.sweep.outcome import Failure, Outcome
 from ockham.sweep.slots import make_executor
-from ockham.sweep.worker import payload
+from ockham.sweep.worker import Application, payload
 
 #: Of an application that has no group `executor`: the settings of conf/executor/processes.yaml.
 DEFAULT_EXECUTOR = {"name": "processes", "slots": None, "threads": None, "gpus": "auto", "jobs_per_gpu": 1, "timeout": None}
@@ -27,16 +27,14 @@ def launch(
     sweep_dir = Path(str(config.hydra.sweep.dir))
     sweep_dir.mkdir(parents=True, exist_ok=True)
     executor = make_executor(config.get("executor") or OmegaConf.create(DEFAULT_EXECUTOR), sweep_dir)
+    application = Application.pickled(context, config, task_function)
     waiting = list(range(len(batch)))[::-1]
     running, returned = 0, {}
     try:
         while waiting or running:
             while waiting and running < executor.slots:
                 number = first + waiting.pop()
-                job_payload = payload(
-                    number, batch[number - first], context=context, config=config, task_function=task_function
-                )
-                executor.submit([number], job_payload)
+                executor.submit([number], payload(number, batch[number - first], application=application))
                 running += 1
             for ended in executor.wait(1.0):
                 running -= 1

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
@@ -12,7 +13,7 @@ from ockham import schema
 from ockham.core.memory import available_bytes
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
-from ockham.sweep.conclusion import conclude
+from ockham.sweep.conclusion import conclude, prepare
 from ockham.sweep.dry_run import dry_run
 from ockham.sweep.execution import Execution, Policy, report_failures
 from ockham.sweep.folder import SweepFolder
@@ -21,7 +22,7 @@ from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
 from ockham.sweep.slots import make_executor, prepare_workers
 from ockham.sweep.summary import sweep_result
-from ockham.sweep.worker import group_payload, payload
+from ockham.sweep.worker import Application, group_payload, payload
 
 log = logging.getLogger("ockham")
 
@@ -59,15 +60,14 @@ def sweep(
     folder.begin(parsed.stored, plan)
     OmegaConf.save(config, folder.path / "multirun.yaml")
     for_every_job = parsed.for_every_job
+    common = {"prune": schema.container(settings.prune)}
+    application = Application.pickled(context, config, task_function)
 
     def payload_of(task: Task) -> bytes:
         if len(task) > 1:
-            common = {"prune": schema.container(settings.prune)}
-            return group_payload(task, folder, common, for_every_job, context=context, config=config)
+            return group_payload(task, folder, common, for_every_job, application=application)
         (job,) = task
-        return payload(
-            job.number, [*job.overrides, *for_every_job], context=context, config=config, task_function=task_function
-        )
+        return payload(job.number, [*job.overrides, *for_every_job], application=application)
 
     failed: SweepFailedError | None = None
     returned: list[Sequence[JobReturn]] = []
@@ -96,7 +96,7 @@ def _run_on_slots(
     memory = available_bytes() if settings.executor.name in ("inline", "processes") else None  # of a cluster: not known here
     fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
-    execution.run()
+    execution.run(meanwhile=partial(prepare, plan, settings))
     log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started
     if execution.returned:

@@ -10,6 +10,7 @@ from ockham import schema
 from ockham.errors import UserError
 from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import CommandLine
+from ockham.sweep.composition import CHOICES
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import grid
 from ockham.sweep.jobs import Plan, make_replicates
@@ -88,9 +89,16 @@ def command_line(
     return CommandLine.of(
         axes,
         is_group=lambda key: bool(config_loader.get_group_options(key.partition("@")[0])),
-        compose=lambda overrides: without_hydra(config_loader.load_sweep_config(config, list(overrides))),
+        compose=lambda overrides: _with_choices(config_loader.load_sweep_config(config, list(overrides))),
         check=check,
     )
+
+
+def _with_choices(config: DictConfig) -> DictConfig:
+    """The configuration without Hydra's own part, but with what Hydra knows of the options that it was composed of."""
+    composed = OmegaConf.merge(without_hydra(config), {CHOICES: config.hydra.runtime.choices})
+    assert isinstance(composed, DictConfig)
+    return composed
 
 
 def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder) -> Plan:

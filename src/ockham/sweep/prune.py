@@ -6,9 +6,10 @@ it works wherever the sweep folder is seen.
 
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from omegaconf import DictConfig
 
 from ockham.core.selection import maximised
 from ockham.record.folder import RunFolder
+
+#: The curves of so many runs are kept in memory.
+LARGEST_SWEEP = 4096
 
 Costs = Sequence[float]
 """The objective of each epoch of a run, to be minimised."""
@@ -71,21 +75,40 @@ def pruner(settings: DictConfig, folder: RunFolder, objective: str) -> Callable[
 
 def _peers(plan_file: Path, folder: RunFolder, objective: str) -> list[list[float]]:
     """The costs of every other run of the sweep that repeats under the same seed and fold."""
-    jobs: list[dict[str, Any]] = json.loads(plan_file.read_text())["jobs"]
-    replicate = next((job["replicate"] for job in jobs if str(job["number"]) == folder.path.name), None)
-    names = [str(job["number"]) for job in jobs if job["replicate"] == replicate]
-    sign = -1.0 if maximised(objective) else 1.0
-    curves = [_curve(RunFolder(plan_file.parent / name), objective) for name in names if name != folder.path.name]
-    return [[_cost(sign * value) for value in curve] for curve in curves if curve]
+    replicates = _replicates(str(plan_file), _version(plan_file))
+    replicate = replicates.get(folder.path.name)
+    names = [name for name, other in replicates.items() if other == replicate and name != folder.path.name]
+    files = [f"{plan_file.parent}/{name}/metrics.csv" for name in names]
+    curves = [_costs(file, _version(file), objective) for file in files]
+    return [curve for curve in curves if curve]
 
 
-def _curve(peer: RunFolder, objective: str) -> list[float]:
-    """The objective of each epoch; none where its record is damaged, which does not concern this run."""
+def _version(file: str | Path) -> tuple[int, ...]:
+    """Another one when the file has changed; empty where there is none."""
     try:
-        return [row[objective] for row in peer.epochs()]
-    except (ValueError, TypeError, KeyError):
+        stat = os.stat(file)
+    except OSError:
+        return ()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _replicates(plan_file: str, version: tuple[int, ...]) -> dict[str, Any]:
+    """Seed and fold of each run of the sweep by the name of its folder."""
+    return {str(job["number"]): job["replicate"] for job in json.loads(Path(plan_file).read_text())["jobs"]}
+
+
+@lru_cache(maxsize=LARGEST_SWEEP)
+def _costs(metrics_file: str, version: tuple[int, ...], objective: str) -> list[float]:
+    """The objective of each epoch, to be minimised; none where the record is damaged, which does not concern this run.
+
+    Members of a group ask for the same peers at the same time: what has not changed is not read again.
+    """
+    if not version:
         return []
-
-
-def _cost(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+    sign = -1.0 if maximised(objective) else 1.0
+    try:
+        values = [sign * row[objective] for row in RunFolder(Path(metrics_file).parent).epochs()]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    return [math.inf if math.isnan(value) else value for value in values]

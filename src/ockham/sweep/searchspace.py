@@ -135,13 +135,14 @@ class SearchSpace:
     def jobs(self, point: Point, replicates: Sequence[Replicate], *, first: int) -> list[Job]:
         """The jobs of the configuration at `point`; what its choices do not have is left out."""
         chosen = self.chosen(point)
-        content = next(combination.content for combination in self.line.combinations if combination.chosen == chosen)
+        combination = next(combination for combination in self.line.combinations if combination.chosen == chosen)
         texts = {group.axis.name: text for group, text in zip(self.groups, chosen, strict=True)}
         values = {}
         for dimension in self.by_choice[chosen]:
             text, value = dimension.assigned(point.get(dimension.name, 0))
             texts[dimension.axis.name], values[dimension.axis.name] = text, value
-        return configuration_jobs(content, values, self.line.in_order(texts), replicates, first=first)
+        overrides = self.line.in_order(texts)
+        return configuration_jobs(combination.content, values, overrides, replicates, choices=combination.choices, first=first)
 
 
 def _declared(line: CommandLine, combination: Combination) -> list[Dimension]:

@@ -61,10 +61,10 @@ def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def sweep_result(folder: Path, *, objective: str) -> str:
     """The best configurations on validation; of the first of them the test result, and the command that repeats it."""
-    rows = [row for row in _read(folder / "summary.csv") if int(row["n"])][:MOST_PRINTED]
-    if not rows:
+    finished = [row for row in _read(folder / "summary.csv") if int(row["n"])]
+    if not finished:
         return f"  no job is finished; see {shown_path(folder)}"
-    best = rows[0]
+    rows, best = finished[:MOST_PRINTED], finished[0]
     swept = list(best)[1 : list(best).index("n")]
     table = [["job", *swept, "n", objective, "95% interval"]]
     for row in rows:
@@ -73,6 +73,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
         table.append([row["job"], *(row[key] for key in swept), row["n"], f"{float(row['objective']):.4f}", interval])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines += [f"and {len(finished) - len(rows)} more: summary.csv"] if len(finished) > len(rows) else []
     repeats = [
         row for row in _read(folder / "results.csv") if row["job"] in best["jobs"].split() and row["state"] == "finished"
     ]

@@ -1,12 +1,11 @@
 """What a worker runs: one job as Hydra would run it, or a group of jobs that train together."""
 
-import copy
 import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import cloudpickle
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, env_override, run_job, setup_globals
 from hydra.experimental.callback import Callback
@@ -30,21 +30,37 @@ if TYPE_CHECKING:
     from ockham.execute import RunSpec
 
 
-def payload(
-    number: int, overrides: Sequence[str], *, context: HydraContext, config: DictConfig, task_function: TaskFunction
-) -> bytes:
+@dataclass(frozen=True)
+class Application:
+    """What every job of a sweep has of Hydra: `config` is the sweep as a whole, `singletons` the state of Hydra's own."""
+
+    context: HydraContext
+    config: DictConfig
+    task_function: TaskFunction
+    singletons: Any
+
+    @classmethod
+    def pickled(cls, context: HydraContext, config: DictConfig, task_function: TaskFunction) -> bytes:
+        """As payloads carry it: pickled once, since looking up what cannot be pickled by its name takes its time."""
+        return cloudpickle.dumps(cls(context, config, task_function, Singleton.get_state()))
+
+    @classmethod
+    def restored(cls, pickled: bytes) -> "Application":
+        """The same in a worker, whose own state of Hydra is replaced."""
+        application: Application = cloudpickle.loads(pickled)
+        setup_globals()
+        Singleton.set_state(application.singletons)
+        return application
+
+
+def payload(number: int, overrides: Sequence[str], *, application: bytes) -> bytes:
     """What a worker runs for a job: Hydra's own run_job, with the configuration composed there."""
-    return cloudpickle.dumps(
-        partial(_run_in_worker, number, list(overrides), context, config, task_function, Singleton.get_state())
-    )
+    return cloudpickle.dumps(partial(_run_in_worker, number, list(overrides), application))
 
 
-def _run_in_worker(
-    number: int, overrides: list[str], context: HydraContext, config: DictConfig, task_function: TaskFunction, singletons: Any
-) -> JobReturn:
-    setup_globals()
-    Singleton.set_state(singletons)
-    job_config = context.config_loader.load_sweep_config(config, overrides)
+def _run_in_worker(number: int, overrides: list[str], pickled: bytes) -> JobReturn:
+    application = Application.restored(pickled)
+    job_config = application.context.config_loader.load_sweep_config(application.config, overrides)
     with open_dict(job_config):
         job_config.hydra.job.id = str(number)
         job_config.hydra.job.num = number
@@ -53,8 +69,8 @@ def _run_in_worker(
             job_config.hydra.output_subdir = None
     HydraConfig.instance().set_config(job_config)
     return run_job(
-        hydra_context=context,
-        task_function=task_function,
+        hydra_context=application.context,
+        task_function=application.task_function,
         config=job_config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
@@ -68,75 +84,70 @@ class GroupJob:
     number: int
     overrides: tuple[str, ...]
     content: Mapping[str, Any]
+    choices: Mapping[str, Any]
 
 
 def group_payload(
-    task: Task,
-    folder: SweepFolder,
-    common: Mapping[str, Any],
-    common_overrides: Sequence[str],
-    *,
-    context: HydraContext,
-    config: DictConfig,
+    task: Task, folder: SweepFolder, common: Mapping[str, Any], common_overrides: Sequence[str], *, application: bytes
 ) -> bytes:
     """What a worker runs for a group. `common` are settings of the sweep that its jobs have too, by overrides of the sweep."""
-    jobs = [GroupJob(job.number, (*job.overrides, *common_overrides), {**job.content, **common}) for job in task]
+    jobs = [GroupJob(job.number, (*job.overrides, *common_overrides), {**job.content, **common}, job.choices) for job in task]
     checkpoints = folder.group_checkpoints(task[0])
-    return cloudpickle.dumps(
-        partial(_run_group_in_worker, jobs, folder.path, checkpoints, context, config, Singleton.get_state())
-    )
+    return cloudpickle.dumps(partial(_run_group_in_worker, jobs, folder.path, checkpoints, application))
 
 
-def _run_group_in_worker(
-    jobs: Sequence[GroupJob],
-    sweep_folder: Path,
-    checkpoints: Path,
-    context: HydraContext,
-    config: DictConfig,
-    singletons: Any,
-) -> JobReturn:
-    """In place of Hydra's run_job for each member: the same files and calls of callbacks, from one composition."""
-    setup_globals()
-    Singleton.set_state(singletons)
-    composed = context.config_loader.load_sweep_config(config, list(jobs[0].overrides))
-    HydraConfig.instance().set_config(composed)
+def _run_group_in_worker(jobs: Sequence[GroupJob], sweep_folder: Path, checkpoints: Path, pickled: bytes) -> JobReturn:
+    """In place of Hydra's run_job for each member: the same files and calls of callbacks. Nothing is composed here."""
+    application = Application.restored(pickled)
+    hydra = application.config.hydra
+    HydraConfig.instance().set_config(application.config)
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     from ockham.execute import execute_group  # late: the worker imports torch with the first job
 
-    stored = OmegaConf.to_container(composed.hydra, resolve=False)
-    assert isinstance(stored, dict)
-    specs = [_spec(job, sweep_folder, {str(key): value for key, value in stored.items()}) for job in jobs]
-    with env_override(composed.hydra.job.env_set):
-        full_configs = _announce(specs, context)
+    stored: Any = OmegaConf.to_container(hydra, resolve=False)
+    specs = [_spec(job, sweep_folder, stored) for job in jobs]
+    with env_override(hydra.job.env_set):
+        full_configs = _announce(specs, application.context)
         execute_group(specs, checkpoints)
         for spec, full_config in zip(specs, full_configs, strict=False):
-            context.callbacks.on_job_end(config=full_config, job_return=_job_return(spec, full_config))
+            application.context.callbacks.on_job_end(config=full_config, job_return=_job_return(spec, full_config))
     return JobReturn(status=JobStatus.COMPLETED)
 
 
-def _spec(job: GroupJob, sweep_folder: Path, composed: Mapping[str, Any]) -> "RunSpec":
-    """The member as Hydra would have handed it over: `composed` is its part of the configuration, for another member."""
+def _spec(job: GroupJob, sweep_folder: Path, of_sweep: Mapping[str, Any]) -> "RunSpec":
+    """The member as Hydra would have handed it over: `of_sweep` is Hydra's part of the configuration of the whole sweep.
+
+    What members share of it they share in memory too.
+    """
     from ockham.execute import RunSpec
 
     run_folder = RunFolder(sweep_folder / str(job.number))
-    hydra = copy.deepcopy(dict(composed))
-    parsed = OverridesParser.create().parse_overrides(list(job.overrides))
-    dirname = hydra["job"]["config"]["override_dirname"]
-    hydra["job"] |= {
+    parsed = [_parsed(override) for override in job.overrides]
+    dirname = of_sweep["job"]["config"]["override_dirname"]
+    of_job = {
         "id": str(job.number),
         "num": job.number,
         "override_dirname": get_overrides_dirname(
             parsed, kv_sep=dirname["kv_sep"], item_sep=dirname["item_sep"], exclude_keys=dirname["exclude_keys"]
         ),
     }
-    hydra["overrides"]["task"] = list(job.overrides)
-    hydra["runtime"]["output_dir"] = str(run_folder.path.absolute())
-    choices = hydra["runtime"]["choices"]
-    choices |= {override.key_or_group: override.value() for override in parsed if override.key_or_group in choices}
+    # Settings of the sweep that its jobs have too are no part of what the job was composed of.
+    choices = {**job.choices, **{one.key_or_group: one.value() for one in parsed if one.key_or_group in job.choices}}
+    hydra = {
+        **of_sweep,
+        "job": {**of_sweep["job"], **of_job},
+        "overrides": {**of_sweep["overrides"], "task": list(job.overrides)},
+        "runtime": {**of_sweep["runtime"], "output_dir": str(run_folder.path.absolute()), "choices": choices},
+    }
     chosen_options = {str(group): str(option) for group, option in choices.items()}
     warnings = tuple(schema.check(job.content))
     return RunSpec(OmegaConf.create(dict(job.content)), chosen_options, job.overrides, run_folder, hydra, warnings)
+
+
+@lru_cache(maxsize=1024)  # members share most of their overrides, and Hydra's parser takes its time
+def _parsed(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
 
 
 def _announce(specs: Sequence["RunSpec"], context: HydraContext) -> list[DictConfig]:

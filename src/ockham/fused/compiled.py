@@ -1,0 +1,200 @@
+"""Steps of members as compiled programs: one of the gradients for all, and for each rule a small one of the update."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ockham.core.parameters import named_parameters
+from ockham.fused.objective import Batch, Objective
+from ockham.fused.programs import Program, Source, compiled
+from ockham.fused.regularizers import Regularization
+from ockham.fused.stack import Stack, stacked_parameters
+from ockham.fused.updates import pays_to_compile_gradients, updates_of
+from ockham.fused.weights import update
+from ockham.optim.responses import rules_of
+from ockham.optim.rules import Rule, State
+from ockham.run import Run
+
+
+class RuleNumbers:
+    """Hyperparameters and counters, (members,), of the parameters that one rule updates in all members of a family."""
+
+    def __init__(self, rule: Rule, hypers: Sequence[Mapping[str, float]], dtype: torch.dtype) -> None:
+        self.rule = rule
+        self.hyper = {name: np.array([hyper[name] for hyper in hypers], dtype=np.float64) for name in rule.defaults}
+        self.base_lrs = self.hyper["lr"].copy()
+        # Counters have the precision in which torch keeps and stores them, so that a group that continues has the same.
+        self.count_dtype = torch.empty(0, dtype=dtype).numpy().dtype
+        self.counters = {name: np.full(len(hypers), start, self.count_dtype) for name, start in rule.counters.items()}
+
+    def advance(self, factors: np.ndarray) -> None:
+        """Set the learning rates (members,) of the next step and count it."""
+        self.hyper = {**self.hyper, "lr": self.base_lrs * factors}
+        counted = self.rule.count(self.hyper, self.counters)
+        self.counters = {name: values.astype(self.count_dtype) for name, values in counted.items()}
+
+    def tensors(self, like: Tensor) -> dict[str, Tensor]:
+        """The hyperparameters of the step and what follows from its number, (members,) each."""
+        numbers = self.hyper | self.rule.corrections(self.hyper, self.counters)
+        table = torch.from_numpy(np.stack(list(numbers.values()))).to(dtype=like.dtype, device=like.device)
+        return dict(zip(numbers, table, strict=True))
+
+
+class Family:
+    """The members, next to each other, with the same rules for the same parameters, and the program that updates them."""
+
+    def __init__(self, stack: Stack, runs: Sequence[Run], rows: slice) -> None:
+        runs = runs[rows]
+        self.rows = rows
+        by_member = [rules_of(run.make_optimizer(run.model), stacked_parameters(run.model)) for run in runs]
+        self.rules = [rule for rule, _ in by_member[0]]
+        by_update = {rule.update: position for position, rule in reversed(list(enumerate(self.rules)))}
+        self.rule_numbers = {
+            str(position): RuleNumbers(self.rules[position], [rules[position][1] for rules in by_member], stack.like.dtype)
+            for position in by_update.values()
+        }
+        #: For each parameter, the key of its rule in `rule_numbers`.
+        self.rule_keys = [str(by_update[rule.update]) for rule in self.rules]
+        self.regularization = Regularization(
+            stack.regularizers[rows], stack.models[rows], [layer.name for layer in stack.layers], stack.like
+        )
+        self.regularizers = {"numbers": self.regularization.numbers, "masks": self.regularization.masks}
+        self.parameters = [parameter[rows] for parameter in stack.parameters.values()]
+        self.states = [rule.state(parameter) for rule, parameter in zip(self.rules, self.parameters, strict=True)]
+        self.like = stack.like
+        self.clipping = runs[0].settings.clipping
+        self.program: Program = self.update
+
+    @property
+    def source(self) -> Source:
+        coming = {name: copy.copy(numbers) for name, numbers in self.rule_numbers.items()}
+        for numbers in coming.values():
+            numbers.advance(np.ones(len(numbers.base_lrs)))
+        gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        identity = tuple(rule.update for rule in self.rules), self.regularization.identity, self.clipping
+        return Source(self.update, identity, self._arguments(gradients, coming))
+
+    def step(self, gradients: Sequence[Tensor], factors: np.ndarray) -> Tensor:
+        """Update with the gradients and the factors of all members; returns the penalties in the loss, (members,)."""
+        for numbers in self.rule_numbers.values():
+            numbers.advance(factors[self.rows])
+        return self.program(*self._arguments([gradient[self.rows].contiguous() for gradient in gradients], self.rule_numbers))
+
+    def _arguments(
+        self, gradients: Sequence[Tensor], rule_numbers: Mapping[str, RuleNumbers]
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[State], Mapping[str, Any], Mapping[str, Any]]:
+        """What `update` is called with."""
+        hyper = {name: numbers.tensors(self.like) for name, numbers in rule_numbers.items()}
+        return self.parameters, gradients, self.states, hyper, self.regularizers
+
+    def update(
+        self,
+        parameters: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        states: Sequence[State],
+        hyper: Mapping[str, Any],
+        regularizers: Mapping[str, Any],
+    ) -> Tensor:
+        """Update parameters and states in place; returns the penalties in the loss, (members,).
+
+        Reads no tensor but its arguments, so that it can be traced.
+        """
+        hypers = [hyper[key] for key in self.rule_keys]
+        with torch.no_grad():
+            return update(
+                self.rules, self.regularization, self.clipping, parameters, gradients, states, hypers, regularizers
+            )  # fmt: skip
+
+
+class Compiled:
+    """A program for each choice of rules, and one for the gradients of all members where that pays.
+
+    Members stand in the order of their rules: see `updates.order`.
+    """
+
+    def __init__(self, stack: Stack, runs: Sequence[Run]) -> None:
+        self.runs = runs
+        self.stack = stack
+        self.objective = Objective(stack, slice(len(runs)), runs)
+        self.step_size = runs[0].step_size
+        self.is_prepared = False
+        self.gradients: Program = self.objective.gradients
+        rules = [updates_of(run) for run in runs]
+        starts = [row for row, rule in enumerate(rules) if row == 0 or rule != rules[row - 1]]
+        self.families = [Family(stack, runs, slice(*rows)) for rows in pairwise([*starts, len(rules)])]
+
+    def prepare(self, microbatches: Sequence[Batch]) -> None:
+        if self.is_prepared:
+            return
+        sources = [family.source for family in self.families]
+        if pays_to_compile_gradients(self.runs):
+            inputs = [self.objective.inputs(batch) for batch in microbatches]
+            arguments = (self.stack.parameters, self.stack.buffers, inputs)
+            sources.append(Source(self.objective.gradients, self.objective.identity, arguments))
+        programs = compiled(sources)
+        for family, program in zip(self.families, programs, strict=False):
+            family.program = program
+        self.gradients = programs[-1] if len(programs) > len(self.families) else self.objective.gradients
+        self.is_prepared = True
+
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+        inputs = [self.objective.inputs(batch) for batch in microbatches]
+        # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
+        is_whole = sum(batch.x.shape[1] for batch in microbatches) == self.step_size
+        gradients_of = self.gradients if is_whole else self.objective.gradients
+        losses, gradients = gradients_of(self.stack.parameters, self.stack.buffers, inputs)
+        return losses + torch.cat([family.step(gradients, factors) for family in self.families])
+
+    def _family(self, position: int) -> Family:
+        return next(family for family in self.families if family.rows.start <= position < family.rows.stop)
+
+    def _parameters(
+        self, position: int, optimizer: Optimizer
+    ) -> Iterator[tuple[Tensor, dict[str, Any], RuleNumbers, State, int]]:
+        """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
+        family = self._family(position)
+        groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+        named = stacked_parameters(self.runs[position].model)
+        for (_, parameter), key, state in zip(named, family.rule_keys, family.states, strict=True):
+            yield parameter, groups[id(parameter)], family.rule_numbers[key], state, position - family.rows.start
+
+    def state(self, position: int) -> dict[str, Any]:
+        optimizer = self.runs[position].make_optimizer(self.runs[position].model)
+        for parameter, group, numbers, state, row in self._parameters(position, optimizer):
+            group["lr"] = float(numbers.hyper["lr"][row])
+            dtype = self.stack.like.dtype
+            counters = {name: torch.tensor(values[row], dtype=dtype) for name, values in numbers.counters.items()}
+            # Copies: a view would be saved with the numbers of all members.
+            tensors = {name: value[row].clone() for name, value in state.items()}
+            if counters or tensors:
+                optimizer.state[parameter] = counters | tensors
+        return optimizer.state_dict()
+
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        family, model = self._family(position), self.runs[position].model
+        row = position - family.rows.start
+        averages = {}
+        own_names = {id(parameter): name for name, parameter in named_parameters(model)}
+        named = stacked_parameters(model)
+        for (_, parameter), rule, key, state in zip(named, family.rules, family.rule_keys, family.states, strict=True):
+            if rule.average is not None:
+                hyper = {name: float(values[row]) for name, values in family.rule_numbers[key].hyper.items()}
+                tensors = {name: value[row] for name, value in state.items()}
+                averages[own_names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
+        return averages
+
+    def load(self, position: int, state: Mapping[str, Any]) -> None:
+        optimizer = self.runs[position].make_optimizer(self.runs[position].model)
+        optimizer.load_state_dict(dict(state))
+        for parameter, group, numbers, tensors, row in self._parameters(position, optimizer):
+            numbers.hyper["lr"][row] = group["lr"]
+            for name, values in numbers.counters.items():
+                values[row] = float(optimizer.state[parameter][name])
+            for name, value in tensors.items():
+                value[row].copy_(optimizer.state[parameter][name])
