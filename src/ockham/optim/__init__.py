@@ -5,19 +5,30 @@ The command line reads the rules before torch is imported, so that this file imp
 
 from typing import Any
 
-#: The classes that conf/optimizer names, and the modules that hold them.
-_MODULES = {
-    "External": "external",
-    "GradientDescent": "gradient_descent",
-    "Muon": "muon",
-    "Prodigy": "prodigy",
-    **dict.fromkeys(["AdEMAMix", "Adan", "Lamb", "Lars", "Lion", "ScheduleFreeAdamW", "ScheduleFreeSGD", "SignSGD"], "ruled"),
-}
+#: The classes of `ruled` that conf/optimizer names.
+_RULED = ("AdEMAMix", "Adan", "Lamb", "Lars", "Lion", "ScheduleFreeAdamW", "ScheduleFreeSGD", "SignSGD")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    """The classes that conf/optimizer names."""
+    if name == "External":
+        from ockham.optim.external import External
 
-    return getattr(import_module(f"ockham.optim.{_MODULES[name]}"), name)
+        return External
+    if name == "GradientDescent":
+        from ockham.optim.gradient_descent import GradientDescent
+
+        return GradientDescent
+    if name == "Muon":
+        from ockham.optim.muon import Muon
+
+        return Muon
+    if name == "Prodigy":
+        from ockham.optim.prodigy import Prodigy
+
+        return Prodigy
+    if name in _RULED:
+        from ockham.optim import ruled
+
+        return getattr(ruled, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
