@@ -76,6 +76,11 @@ def test_what_is_not_fused_is_what_its_table_says() -> None:
     assert named == alone
 
 
+def test_the_readme_says_which_optimizers_are_fused() -> None:
+    fused = {option for option, text in readme_rows("optimizer").items() if text.endswith("| yes")}
+    assert fused == {option for option in options("optimizer") if why_alone(content("optimizer", option)) is None}
+
+
 def test_no_group_is_without_cases() -> None:
     groups = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
     assert groups - {"hydra", "experiment"} == set(CASES)

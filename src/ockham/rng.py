@@ -5,9 +5,11 @@ have drawn, and two runs with one seed see the same initialization, split, order
 """
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,10 +27,18 @@ def generator(seed: int, purpose: str, epoch: int = 0, *, device: torch.device |
 
 @contextmanager
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
-    """Seed torch's global CPU generator inside the block only, for torch code that accepts no generator."""
+    """Seed the global generators (torch's for the CPU, numpy's, Python's) inside the block only, for code that accepts none."""
+    before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, purpose))
-        yield
+        number = derive(seed, purpose)
+        torch.manual_seed(number)
+        np.random.seed(number % 2**32)
+        random.seed(number)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
 
 
 class Noise:

@@ -198,7 +198,8 @@ def test_a_run_reaches_the_minimum_too(tmp_path: Path) -> None:
     ("overrides", "warned"),
     [
         (["optimizer=lbfgs", "reg=l1"], "LBFGS has no rule: reg=l1 .* reg.l1.method=subgradient"),
-        (["optimizer=muon", "reg=l1"], "steps of Muon have one length: reg=l1"),
+        (["optimizer=muon", "reg=l1"], "steps of Muon have one length, whatever the size of the gradient: reg=l1"),
+        (["optimizer=lion", "reg=l1"], "steps of Lion have a length of their own, .*: reg=l1"),
         (["+optimizer.amsgrad=true", "reg=group_lasso"], "Adam has no rule with amsgrad=True: reg=group_lasso"),
         (["optimizer=lbfgs", "reg=l1", "reg.l1.method=subgradient"], None),
         (["optimizer=nesterov", "reg=[l1,group_lasso]"], None),

@@ -1,4 +1,4 @@
-"""The rules as formulas, against the optimizers of torch."""
+"""The rules, against the optimizers of torch, and against the formulas of papers where torch has none."""
 
 import inspect
 from typing import Any
@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+import formulas
+import ockham.optim
 from ockham import schema
-from ockham.optim.rules import RULES, rule_of
+from ockham.optim.rules import PARTS, RULES, rule_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -17,23 +19,37 @@ pytestmark = pytest.mark.usefixtures("float64")
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "torch.optim.SGD": [{}, {"momentum": 0.9}, {"momentum": 0.8, "nesterov": True}],
     **{target: [{}] for target in RULES if target not in ("torch.optim.SGD", "ockham.optim.Muon")},
+    "torch.optim.ASGD": [{}, {"t0": 5.0, "lambd": 0.1}],
+    "ockham.optim.AdEMAMix": [{}, {"alpha_warmup": 10, "beta3_warmup": 15}],
+    "ockham.optim.SignSGD": [{}, {"momentum": 0.9}],
+    "torch.optim.Adafactor": [{"eps": (1e-3, 1e-3), "d": 1.1}, {"eps": (1e-15, 1e-3), "d": 2.0, "lr": 0.9}],
 }
 MEMBERS, STEPS = 3, 25
 
 
 def class_of(target: str) -> type[torch.optim.Optimizer]:
-    """torch's class: gd is its SGD by another name."""
+    """torch's class: gd is its SGD by another name. Where it has none the formula of the paper."""
     name = target.rpartition(".")[2]
-    return torch.optim.SGD if name == "GradientDescent" else getattr(torch.optim, name)
+    if name == "GradientDescent":
+        return torch.optim.SGD
+    return getattr(torch.optim if target.startswith("torch.") else formulas, name)
+
+
+def in_parts(settings: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that an optimizer takes together, as it takes them."""
+    for setting, names in PARTS.items():
+        values = tuple(settings.pop(name) for name in names if name in settings)
+        settings |= {setting: values} if values else {}
+    return settings
 
 
 def settings_of(target: str, further: dict[str, Any], member: int) -> dict[str, Any]:
     """What torch's class is constructed with: each number of the rule, different for every member."""
     _, hyper = rule_of(target, further)
     settings: dict[str, Any] = {name: value * (1 - 0.03 * member) for name, value in hyper.items()}
-    settings["weight_decay"] = 0.1 * member
-    if "beta1" in settings:
-        settings["betas"] = (settings.pop("beta1"), settings.pop("beta2"))
+    if "weight_decay" in settings:
+        settings["weight_decay"] = 0.1 * member
+    settings = in_parts(settings)
     return settings | {name: value for name, value in further.items() if isinstance(value, bool)}
 
 
@@ -42,7 +58,7 @@ def settings_of(target: str, further: dict[str, Any], member: int) -> dict[str, 
     [(target, further) for target, each in SETTINGS.items() for further in each],
     ids=lambda value: value.rpartition(".")[2] if isinstance(value, str) else "-".join(value),
 )
-def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[str, Any]) -> None:
+def test_members_of_a_rule_are_the_optimizers(target: str, further: dict[str, Any]) -> None:
     """Weights, state and counters after steps with gradients that change; what a step needs of those before is carried."""
     cls = class_of(target)
     settings = [settings_of(target, further, member) for member in range(MEMBERS)]
@@ -52,7 +68,7 @@ def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[st
     counters = {name: np.full(MEMBERS, start) for name, start in rule.counters.items()}
 
     parameters = torch.randn(MEMBERS, 4, 2)
-    state = {name: torch.zeros_like(parameters) for name in rule.state}
+    state = rule.state(parameters)
     singles = [nn.Parameter(parameter.clone()) for parameter in parameters]
     optimizers = [cls([parameter], **chosen) for parameter, chosen in zip(singles, settings, strict=True)]
     for _ in range(STEPS):
@@ -68,24 +84,26 @@ def test_members_of_a_rule_are_optimizers_of_torch(target: str, further: dict[st
     for member, (parameter, optimizer) in enumerate(zip(singles, optimizers, strict=True)):
         torch.testing.assert_close(parameters[member], parameter.detach())
         kept = optimizer.state[parameter]
-        for name in rule.state:
+        if isinstance(optimizer, formulas.ScheduleFree):
+            assert rule.average is not None
+            torch.testing.assert_close(rule.average(parameters, state, columns)[member], kept["x"])
+        if isinstance(optimizer, formulas.Formula):
+            continue
+        for name in state:
             torch.testing.assert_close(state[name][member], kept[name])
         for name, values in counters.items():
             assert float(kept[name]) == pytest.approx(values[member], rel=1e-12)
 
 
-@pytest.mark.parametrize("target", [target for target in RULES if target.startswith("torch.")])
-def test_defaults_are_those_of_torch(target: str) -> None:
-    signature = inspect.signature(class_of(target)).parameters
-    defaults = {name: parameter.default for name, parameter in signature.items()}
-    if "betas" in defaults:
-        defaults["beta1"], defaults["beta2"] = defaults["betas"]
-    for name, value in RULES[target].defaults.items():
-        assert defaults[name] == value, name
+@pytest.mark.parametrize("target", [target for target in RULES if "GradientDescent" not in target and "Muon" not in target])
+def test_defaults_are_those_of_the_class(target: str) -> None:
+    name = target.rpartition(".")[2]
+    signature = inspect.signature(getattr(torch.optim if target.startswith("torch.") else ockham.optim, name)).parameters
+    for setting, value in in_parts(dict(RULES[target].defaults)).items():
+        assert signature[setting].default == value, setting
 
 
 def test_settings_of_the_rules_are_checked_by_the_schema() -> None:
     for target in RULES:
-        for name in rule_of(target, {})[0].defaults:
-            setting = "betas" if name.startswith("beta") else name
+        for setting in in_parts(dict(RULES[target].defaults)):
             assert schema.field_of(f"optimizer.{setting}") in schema.FIELDS

@@ -1,6 +1,8 @@
 """Which parameters are meant: weights, and not biases or normalization scales, unless asked."""
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -34,3 +36,20 @@ def zero_fraction(parameters: NamedParameters) -> float:
     """The fraction of the weights that are exactly zero."""
     tensors = [w for _, w in weights(parameters)]
     return sum(int((w == 0).sum()) for w in tensors) / sum(w.numel() for w in tensors)
+
+
+@contextmanager
+def holding(parameters: NamedParameters, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the block the parameters named in `values` hold these; after it what they held before, bit for bit."""
+    held = [(parameter, parameter.detach().clone()) for name, parameter in parameters if name in values]
+    _copy((parameter, values[name]) for name, parameter in parameters if name in values)
+    try:
+        yield
+    finally:
+        _copy(held)
+
+
+@torch.no_grad()
+def _copy(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for parameter, value in pairs:
+        parameter.copy_(value)

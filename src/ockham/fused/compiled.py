@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ockham.core.parameters import named_parameters
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.programs import Program, Source, compiled
 from ockham.fused.regularizers import Regularization
@@ -65,10 +66,7 @@ class Family:
         )
         self.regularizers = {"numbers": self.regularization.numbers, "masks": self.regularization.masks}
         self.parameters = [parameter[rows] for parameter in stack.parameters.values()]
-        self.states = [
-            {name: torch.zeros_like(parameter) for name in rule.state}
-            for rule, parameter in zip(self.rules, self.parameters, strict=True)
-        ]
+        self.states = [rule.state(parameter) for rule, parameter in zip(self.rules, self.parameters, strict=True)]
         self.like = stack.like
         self.clipping = runs[0].settings.clipping
         self.program: Program = self.update
@@ -153,11 +151,14 @@ class Compiled:
         losses, gradients = gradients_of(self.stack.parameters, self.stack.buffers, inputs)
         return losses + torch.cat([family.step(gradients, factors) for family in self.families])
 
+    def _family(self, position: int) -> Family:
+        return next(family for family in self.families if family.rows.start <= position < family.rows.stop)
+
     def _parameters(
         self, position: int, optimizer: Optimizer
     ) -> Iterator[tuple[Tensor, dict[str, Any], RuleNumbers, State, int]]:
         """For each parameter of the member: itself, its group in `optimizer`, and where its numbers and state are."""
-        family = next(family for family in self.families if family.rows.start <= position < family.rows.stop)
+        family = self._family(position)
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         named = stacked_parameters(self.runs[position].model)
         for (_, parameter), key, state in zip(named, family.rule_keys, family.states, strict=True):
@@ -174,6 +175,19 @@ class Compiled:
             if counters or tensors:
                 optimizer.state[parameter] = counters | tensors
         return optimizer.state_dict()
+
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        family, model = self._family(position), self.runs[position].model
+        row = position - family.rows.start
+        averages = {}
+        own_names = {id(parameter): name for name, parameter in named_parameters(model)}
+        named = stacked_parameters(model)
+        for (_, parameter), rule, key, state in zip(named, family.rules, family.rule_keys, family.states, strict=True):
+            if rule.average is not None:
+                hyper = {name: float(values[row]) for name, values in family.rule_numbers[key].hyper.items()}
+                tensors = {name: value[row] for name, value in state.items()}
+                averages[own_names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
+        return averages
 
     def load(self, position: int, state: Mapping[str, Any]) -> None:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)

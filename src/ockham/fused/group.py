@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from ockham.core.memory import keep_freed_memory
 from ockham.core.metrics import evaluation_batch, scores
 from ockham.core.pace import Pace, duration
+from ockham.core.parameters import holding, named_parameters
 from ockham.data import Split
 from ockham.data.batches import steps_per_epoch
 from ockham.fused.compiled import Compiled
@@ -62,6 +63,9 @@ class MemberState:
 
     def weights(self) -> Mapping[str, Tensor]:
         return self.group.members[self.row].run.model.state_dict()
+
+    def averaged_weights(self) -> Mapping[str, Tensor]:
+        return self.group.updates.averaged_weights(self.row)
 
     def optimizer_state(self) -> dict[str, Any]:
         return self.group.updates.state(self.row)
@@ -203,7 +207,11 @@ class Group:
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        measured = self._measure()
+        with ExitStack() as averages:
+            for row, member in enumerate(self.members):
+                parameters = named_parameters(member.run.model)
+                averages.enter_context(holding(parameters, self.updates.averaged_weights(row)))
+            measured = self._measure()
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         seconds = self.epoch_seconds / len(self.all_members)

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ockham.core.parameters import named_parameters
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.stack import Stack, stacked_parameters
-from ockham.optim.responses import Responses
+from ockham.optim.responses import Responses, averaged_weights
 from ockham.reg.single import decay, prox_and_project, weight_penalties
 from ockham.run import Run
 
@@ -68,6 +69,9 @@ class Native:
 
     def state(self, position: int) -> dict[str, Any]:
         return self.optimizers[position].state_dict()
+
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        return averaged_weights(self.optimizers[position], named_parameters(self.stack.models[position]))
 
     def load(self, position: int, state: Mapping[str, Any]) -> None:
         self.optimizers[position].load_state_dict(dict(state))

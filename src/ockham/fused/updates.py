@@ -43,6 +43,9 @@ class Updates(Protocol):
     def state(self, position: int) -> dict[str, Any]:
         """The state_dict of the member's torch optimizer; its tensors may be views."""
 
+    def averaged_weights(self, position: int) -> dict[str, Tensor]:
+        """The averages that the member is judged by, by parameter name; empty where its trained weights are."""
+
     def load(self, position: int, state: Mapping[str, Any]) -> None: ...
 
 

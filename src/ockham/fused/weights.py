@@ -38,7 +38,7 @@ def update(
                 w = regularization.changed(index, "decay", inputs, w, hyper["lr"])
         w, new = rule.update(w, g, state, h)
         is_asked = any(regularizer.example.proximal for _, regularizer in acting)
-        response = rule.response(new, h) if rule.response is not None and is_asked else h["lr"]
+        response = rule.response(new, h) if is_asked and not isinstance(rule.response, str) else h["lr"]
         for index, regularizer in acting:
             if regularizer.example.proximal:
                 w = regularization.changed(index, "prox", inputs, w, response)

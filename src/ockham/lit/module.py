@@ -1,6 +1,8 @@
 """The Lightning module: one optimizer step, readable, and what is measured after an epoch."""
 
+import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,10 +12,11 @@ from torch.optim import LBFGS, Optimizer
 
 from ockham.core.metrics import evaluate
 from ockham.core.objective import LOSSES
-from ockham.core.parameters import named_parameters
+from ockham.core.parameters import holding, named_parameters
 from ockham.data import Splits
 from ockham.data.inputs import Inputs
-from ockham.optim.responses import Responses
+from ockham.optim.external import draws, needs_graph
+from ockham.optim.responses import Responses, averaged_weights
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import weight_scalars
@@ -59,6 +62,7 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
         self.optimizer = optimizer
+        self.create_graph = needs_graph(optimizer)
         self.responses = Responses(optimizer, self.parameters_by_name)
         dtype = self.parameters_by_name[0][1].dtype
         self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
@@ -94,7 +98,8 @@ class Classifier(pl.LightningModule):
         else:
             objective = self.forward_backward(batch)
             self.before_step(lrs)
-            self.optimizer.step()
+            with self.drawing():
+                self.optimizer.step()
         with torch.no_grad():
             prox_and_project(self.run.regularizers, self.parameters_by_name, self.responses)
         self.objective_sum += objective.detach() * len(batch)
@@ -113,6 +118,11 @@ class Classifier(pl.LightningModule):
     @torch.no_grad()
     def before_step(self, lrs: Mapping[str, float]) -> None:
         decay(self.run.regularizers, self.parameters_by_name, lrs)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """What a step of somebody else's optimizer draws follows from the seed and the number of the step."""
+        purpose = f"optimizer/{self.finished_steps}"
+        return self.run.streams.global_seed(purpose) if draws(self.optimizer) else nullcontext()
 
     def backward_again(self, batch: Tensor) -> Tensor:
         """The closure of L-BFGS: its line search compares values, so every call draws the same noise."""
@@ -136,7 +146,7 @@ class Classifier(pl.LightningModule):
             if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
-                objective.backward()
+                backward(objective, create_graph=self.create_graph)
             total = total + objective.detach()
         if settings.clipping is not None:
             settings.clipping.apply(self.model.parameters())
@@ -166,18 +176,19 @@ class Classifier(pl.LightningModule):
         return loss
 
     def finish_epoch(self) -> dict[str, float]:
-        """Measure the weights as they are after the epoch, on every rank alike; returns the scalars of metrics.csv."""
+        """Measure the weights that are judged after the epoch, on every rank alike; returns the scalars of metrics.csv."""
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
-        for name, inputs in (("train", self.probe_inputs), ("val", self.val_inputs)):
-            loss, acc = evaluate(self.model, inputs.images, inputs.labels, inputs.prepare, loss=self.run.settings.loss)
-            scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
-        scalars |= gaps(scalars)
-        scalars |= {
-            "train/objective": float(mean_objective),
-            **weight_scalars(self.run.regularizers, self.model, self.probe_inputs.images, self.probe_inputs.prepare),
-            "lr": self.lrs[0],
-        }
+        with holding(self.parameters_by_name, self.averaged_weights()):
+            for name, inputs in (("train", self.probe_inputs), ("val", self.val_inputs)):
+                loss, acc = evaluate(self.model, inputs.images, inputs.labels, inputs.prepare, loss=self.run.settings.loss)
+                scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
+            scalars |= gaps(scalars)
+            scalars |= {
+                "train/objective": float(mean_objective),
+                **weight_scalars(self.run.regularizers, self.model, self.probe_inputs.images, self.probe_inputs.prepare),
+                "lr": self.lrs[0],
+            }
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
@@ -189,11 +200,22 @@ class Classifier(pl.LightningModule):
     def weights(self) -> Mapping[str, Tensor]:
         return self.model.state_dict()
 
+    def averaged_weights(self) -> Mapping[str, Tensor]:
+        return averaged_weights(self.optimizer, self.parameters_by_name)
+
     def optimizer_state(self) -> dict[str, Any]:
         return self.optimizer.state_dict()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         raise AssertionError("Lightning writes no checkpoints here: the ledger does")
+
+
+def backward(objective: Tensor, *, create_graph: bool) -> None:
+    """Add to the gradients, which can be differentiated again with `create_graph`."""
+    with warnings.catch_warnings():
+        # Of a cycle from parameters to gradients and back, which `zero_grad` breaks before the next step.
+        warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
+        objective.backward(create_graph=create_graph)
 
 
 def shares(batch: Tensor, size: int, *, devices: int, rank: int) -> list[Tensor]:

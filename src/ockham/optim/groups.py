@@ -19,8 +19,9 @@ def make_optimizer(cls: type[Optimizer], model: nn.Module, settings: Mapping[str
     """
     construct = getattr(cls, "from_model", None)
     accepted = inspect.signature(construct or cls).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
     unknown = set(settings) - set(accepted)
-    if unknown:
+    if unknown and not takes_all:
         raise UserError(
             f"optimizer.{sorted(unknown)[0]} is no setting of {cls.__name__}: it takes "
             f"{', '.join(name for name in accepted if name not in ('params', 'model'))}"

@@ -1,17 +1,13 @@
 """Muon for the hidden matrices of a network, Adam for everything else."""
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 from ockham.core.parameters import is_weight
 from ockham.errors import UserError
-from ockham.optim.rules import rule_of
+from ockham.optim.ruled import RuleOptimizer
 
 
-class Muon(Optimizer):
+class Muon(RuleOptimizer):
     """torch.optim.Muon on the weights of hidden layers, torch.optim.Adam on the rest. yaml: `optimizer=muon`.
 
     Muon orthogonalises the momentum of a matrix with five Newton-Schulz iterations (Jordan et al. 2024, Muon: An
@@ -34,7 +30,7 @@ class Muon(Optimizer):
     ) -> None:
         by_muon = {"params": hidden, "rule": "ockham.optim.Muon", "lr": lr, "momentum": momentum}
         by_adam = {"params": rest, "rule": "torch.optim.Adam", "lr": adam_lr}
-        super().__init__([by_muon, by_adam], defaults={"weight_decay": weight_decay})
+        super().__init__([by_muon, by_adam], {"weight_decay": weight_decay})
 
     @classmethod
     def from_model(
@@ -49,30 +45,3 @@ class Muon(Optimizer):
         hidden_ids = {id(weight) for weight in hidden}
         rest = [parameter for parameter in parameters if id(parameter) not in hidden_ids]
         return cls(hidden, rest, lr=lr, momentum=momentum, adam_lr=adam_lr, weight_decay=weight_decay)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            rule, hyper = rule_of(group["rule"], group)
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state |= {name: torch.tensor(start) for name, start in rule.counters.items()}
-                    state |= {name: torch.zeros_like(parameter) for name in rule.state}
-                counters = rule.count(hyper, {name: float(state[name]) for name in rule.counters})
-                numbers = {**hyper, **rule.corrections(hyper, counters)}
-                # A rule has an axis of members: this is a group of one.
-                tensors = {name: state[name].unsqueeze(0) for name in rule.state}
-                updated, new = rule.update(parameter.unsqueeze(0), parameter.grad.unsqueeze(0), tensors, numbers)
-                parameter.copy_(updated[0])
-                for name, value in counters.items():
-                    state[name].fill_(value)
-                for name, tensor in new.items():
-                    state[name].copy_(tensor[0])
-        return loss

@@ -1,4 +1,4 @@
-"""How far the optimizer of a run moves each parameter for a unit of gradient."""
+"""What the rules of an optimizer tell of it: how far it moves a parameter for a unit of gradient, and its averages."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,8 @@ from ockham.optim.rules import Rule, rule_of
 def rule_of_group(optimizer: Optimizer, group: Mapping[str, Any]) -> tuple[Rule, dict[str, float]]:
     """What the optimizer does to the parameters of one of its groups. Raises ValueError where no rule describes it."""
     cls = type(optimizer)
-    package = cls.__module__.rpartition(".")[0]  # torch.optim.adam.Adam is torch.optim.Adam
+    module = cls.__module__  # torch.optim.adam.Adam is torch.optim.Adam
+    package = module if module == "torch.optim" else module.rpartition(".")[0]
     return rule_of(group.get("rule", f"{package}.{cls.__name__}"), group)
 
 
@@ -44,7 +45,7 @@ class Responses(Mapping[str, float | Tensor]):
             rule, hyper = rule_of_group(self.optimizer, group)
         except ValueError:
             return float(group["lr"])
-        if rule.response is None or not {*rule.state, *rule.counters} <= set(state):  # or a parameter without a gradient so far
+        if isinstance(rule.response, str) or (rule.counters and not state):  # or a parameter without a gradient so far
             return float(group["lr"])
         counters = {key: float(state[key]) for key in rule.counters}
         return rule.response(state, {**hyper, **rule.corrections(hyper, counters)})
@@ -54,3 +55,18 @@ class Responses(Mapping[str, float | Tensor]):
 
     def __len__(self) -> int:
         return len(self.parameters)
+
+
+def averaged_weights(optimizer: Optimizer, parameters: NamedParameters) -> dict[str, Tensor]:
+    """The averages that a run is judged by in place of the parameters of these names; empty where what is trained is judged."""
+    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    averages = {}
+    for name, parameter in parameters:
+        try:
+            rule, hyper = rule_of_group(optimizer, group_of[id(parameter)])
+        except ValueError:
+            continue
+        state = optimizer.state.get(parameter)
+        if rule.average is not None and state:
+            averages[name] = rule.average(parameter.detach(), state, hyper)
+    return averages

@@ -50,7 +50,8 @@ def rows_from_tensor(table: Tensor) -> list[Row]:
 class Checkpoint:
     """The state of a run after `epoch` epochs, of which `rows` tell.
 
-    `best` are the weights of the best epoch so far where that is not the last one. best.ckpt has neither them nor `optimizer`.
+    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained. best.ckpt has
+    neither them nor `optimizer`.
     """
 
     epoch: int

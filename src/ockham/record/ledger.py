@@ -86,7 +86,10 @@ class TrainingState(Protocol):
     """What a checkpoint keeps of an engine. The tensors may be those that training goes on with."""
 
     def weights(self) -> Mapping[str, Tensor]:
-        """The model's state_dict."""
+        """The model's state_dict, with the weights that are trained."""
+
+    def averaged_weights(self) -> Mapping[str, Tensor]:
+        """What the epoch was measured with in place of entries of the state_dict; empty where that are the trained weights."""
 
     def optimizer_state(self) -> dict[str, Any]:
         """The state_dict of the run's torch optimizer."""
@@ -213,7 +216,7 @@ class Ledger:
             return
         if not self.best_epoch or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
-            self._keep(state.weights())
+            self._keep({**state.weights(), **state.averaged_weights()})
         if self.is_complete:
             self.verdict = "done"
 
@@ -257,7 +260,8 @@ class Ledger:
         weights = {name: value.detach().clone() for name, value in state.weights().items()}
         input_spec = self.run.input
         Checkpoint(best, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
-        last = Checkpoint(epoch, self.rows, weights, None if best == epoch else self.best, state.optimizer_state(), input_spec)
+        is_last = best == epoch and not state.averaged_weights()
+        last = Checkpoint(epoch, self.rows, weights, None if is_last else self.best, state.optimizer_state(), input_spec)
         save_generation(self.folder.last_checkpoint, last.content())
         self.last_checkpoint = time.monotonic()
 

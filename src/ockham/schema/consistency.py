@@ -1,13 +1,14 @@
 """Settings against each other: what contradicts something else, or changes nothing and so cannot be what was meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil, prod
 
 from ockham.core import mup
 from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
-from ockham.optim.rules import rule_of
+from ockham.optim.catalogue import NON_COMMERCIAL, check_name, key_of
+from ockham.optim.rules import PARTS, RULES, rule_of
 from ockham.schema.content import Content
 from ockham.schema.fields import shown
 
@@ -33,6 +34,7 @@ def warnings(content: Content) -> Iterator[str]:
     """What is probably not meant."""
     yield from _decay_warnings(content)
     yield from _proximal_warnings(content)
+    yield from _licence_warnings(content)
     yield from _noise_warnings(content)
     yield from _patience_warnings(content)
     yield from _size_warnings(content)
@@ -124,10 +126,10 @@ def _check_fold(content: Content) -> None:
 
 def _check_full_batch(content: Content) -> None:
     batch_size, parts = content["data"]["batch_size"], content["trainer"]["accumulate_grad_batches"]
-    names = {"LBFGS": "lbfgs", "GradientDescent": "gd"}
+    names = {"LBFGS": "lbfgs", "GradientDescent": "gd", "Rprop": "rprop"}
     name = names.get(class_name(content, "optimizer"))
     if name and batch_size != "full":
-        instead = "adam" if name == "lbfgs" else "sgd"
+        instead = "sgd" if name == "gd" else "adam"
         raise UserError(
             f"optimizer={name} needs the whole training split in every step, but data.batch_size={batch_size}: "
             f"set data.batch_size=full, or optimizer={instead}"
@@ -158,6 +160,13 @@ def check_warmup(warmup_steps: int, total_steps: int) -> None:
 
 def _check_optimizer(content: Content) -> None:
     trainer, name, model = content["trainer"], class_name(content, "optimizer"), class_name(content, "model")
+    if name == "External":
+        check_name(content["optimizer"].get("name"))
+    _check_parts(content)
+    _check_schedule(content)
+    _check_average(content)
+    if name == "RMSprop" and content["optimizer"].get("alpha", 0) >= 1:
+        raise UserError(f"optimizer.alpha={shown(content['optimizer']['alpha'])} is not possible: RMSprop takes one below 1")
     if name == "Muon" and (model == "Linear" or (model == "MLP" and not content["model"]["hidden"])):
         raise UserError("optimizer=muon works on hidden layers and this model has none: set optimizer=adam, or model=mlp")
     if trainer["gradient_clip_val"] is None and trainer["gradient_clip_algorithm"] != "norm":
@@ -170,6 +179,59 @@ def _check_optimizer(content: Content) -> None:
             "optimizer=lbfgs compares gradients along a line, which trainer.gradient_clip_val would make those of another "
             "function: leave it out"
         )
+
+
+def _check_parts(content: Content) -> None:
+    """Settings of several numbers: as many as the optimizer has."""
+    rule = RULES.get(str(content["optimizer"].get("_target_")))
+    for setting, names in PARTS.items():
+        value = content["optimizer"].get(setting)
+        if rule is None or value is None:
+            continue
+        expected = sum(name in rule.defaults for name in names)
+        if (len(value) if isinstance(value, Sequence) else 0) != expected:
+            raise UserError(
+                f"optimizer.{setting}={shown(value)} is not possible: {class_name(content, 'optimizer')} takes "
+                + (f"a list of {expected} numbers" if expected else "one number")
+            )
+
+
+#: Optimizers that choose their learning rates themselves, and what a schedule would do to them.
+WITHOUT_SCHEDULE = {
+    "Rprop": "takes optimizer.lr for its first step and finds the others itself",
+    "ScheduleFreeSGD": "averages its weights in place of a schedule",
+    "ScheduleFreeAdamW": "averages its weights in place of a schedule",
+}
+
+
+def _check_schedule(content: Content) -> None:
+    name, schedule = class_name(content, "optimizer"), class_name(content, "schedule")
+    warmup = content["schedule"].get("warmup_steps", 0)
+    if name in WITHOUT_SCHEDULE and schedule != "Constant":
+        raise UserError(f"{name} {WITHOUT_SCHEDULE[name]}, so that {schedule} has nothing to say: set schedule=constant")
+    if name == "Rprop" and warmup:
+        raise UserError(f"schedule.warmup_steps={warmup} changes nothing: Rprop {WITHOUT_SCHEDULE[name]}; leave it out")
+
+
+def _check_average(content: Content) -> None:
+    """Of optimizers that are judged by an average: what would act on the weights that train, and is not in the average."""
+    name = class_name(content, "optimizer")
+    rule = RULES.get(str(content["optimizer"].get("_target_")))
+    if rule is None or rule.average is None:
+        return
+    if content["model"].get("batch_norm") or class_name(content, "model") == "ResNet":
+        raise UserError(
+            f"{name} is judged by an average of its weights, and batch norm has the statistics of others: set "
+            f"model.batch_norm=false or model=mlp, or optimizer=adamw"
+        )
+    for key, settings in content["reg"].items():
+        is_step = key in ("weight_decay", "max_norm", "group_lasso") or settings.get("method") == "proximal"
+        if is_step and name.startswith("ScheduleFree"):
+            instead = {"weight_decay": "optimizer.weight_decay", "l1": "reg.l1.method=subgradient"}.get(key, "reg=l2")
+            raise UserError(
+                f"reg={key} changes weights after a step, which {name} does not carry over into the average that it is judged "
+                f"by: set {instead}, or optimizer=adamw"
+            )
 
 
 def _check_model(content: Content) -> None:
@@ -290,7 +352,7 @@ def _proximal_warnings(content: Content) -> Iterator[str]:
     target = str(content["optimizer"].get("_target_"))
     try:
         rule, _ = rule_of(target, {name: value for name, value in content["optimizer"].items() if name != "_target_"})
-        reason = "" if rule.response is not None else f"steps of {class_name(content, 'optimizer')} have one length"
+        reason = f"steps of {class_name(content, 'optimizer')} {rule.response}" if isinstance(rule.response, str) else ""
     except ValueError as error:
         reason = str(error)
     for name in ("l1", "elastic_net", "group_lasso"):
@@ -300,6 +362,12 @@ def _proximal_warnings(content: Content) -> Iterator[str]:
                 f"{reason}: reg={name} shrinks weights by lr times its strength after each step, and what is minimised is not "
                 f"the penalised loss. Set optimizer=adam{instead} where it has to be"
             )
+
+
+def _licence_warnings(content: Content) -> Iterator[str]:
+    name = content["optimizer"].get("name")
+    if class_name(content, "optimizer") == "External" and key_of(name) in NON_COMMERCIAL:
+        yield f"the licence of optimizer.name={name}, CC BY-NC-SA 4.0, does not allow commercial use"
 
 
 def _noise_warnings(content: Content) -> Iterator[str]:

@@ -81,7 +81,7 @@ absent: Check = lambda value: None if value is None else "null"  # noqa: E731
 positive = number(above=0)
 non_negative = number(0)
 rate = number(0, below=1)
-betas = listed(rate, length=2)
+betas = either(listed(rate, length=2), listed(rate, length=3))
 
 #: What each setting must be. A setting of a user's own class is not listed, and not checked here.
 FIELDS: dict[str, Check] = {
@@ -155,9 +155,20 @@ FIELDS: dict[str, Check] = {
     "optimizer.weight_decay": non_negative,
     "optimizer.momentum": rate,
     "optimizer.nesterov": flag,
-    "optimizer.alpha": rate,
+    "optimizer.name": either(absent, text),
+    "optimizer.d_coef": positive,
+    "optimizer.alpha": non_negative,
+    "optimizer.alpha_warmup": integer(0),
+    "optimizer.beta3_warmup": integer(0),
+    "optimizer.beta2_decay": number(high=0),
+    "optimizer.d": number(1),
+    "optimizer.trust_coefficient": positive,
+    "optimizer.lambd": non_negative,
+    "optimizer.t0": non_negative,
+    "optimizer.etas": listed(positive, length=2),
+    "optimizer.step_sizes": listed(positive, length=2),
     "optimizer.rho": rate,
-    "optimizer.eps": positive,
+    "optimizer.eps": either(positive, listed(either(absent, positive), length=2)),
     "optimizer.betas": betas,
     "optimizer.max_iter": integer(1),
     "optimizer.history_size": integer(1),
