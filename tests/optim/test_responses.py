@@ -78,8 +78,13 @@ def fista(reg: Regularizer, x: Tensor, y: Tensor, steps: int = 1500) -> nn.Modul
     return model
 
 
-def train(optimizer: str, reg: Regularizer, x: Tensor, y: Tensor, steps: int = 800) -> nn.Module:
-    """As a run does it, full batch; the learning rate falls to zero over the second half of the steps."""
+def train(
+    optimizer: str, reg: Regularizer, x: Tensor, y: Tensor, steps: int = 800, *, preconditioned: bool = True
+) -> nn.Module:
+    """As a run does it, full batch; the learning rate falls to zero over the second half of the steps.
+
+    Proximal steps are as long as those of the optimizer for each weight; if not `preconditioned`, as long as the learning rate.
+    """
     torch.manual_seed(0)
     model = Linear(x.shape[1:], int(y.max()) + 1)
     torch_optimizer = build.optimizer_of(compose(f"optimizer={optimizer}", *undecayed(optimizer)))(model)
@@ -96,7 +101,8 @@ def train(optimizer: str, reg: Regularizer, x: Tensor, y: Tensor, steps: int = 8
             decay([reg], named, dict.fromkeys([name for name, _ in named], group["lr"]))
         torch_optimizer.step()
         with torch.no_grad():
-            prox_and_project([reg], named, responses)
+            lengths = responses if preconditioned else dict.fromkeys([name for name, _ in named], group["lr"])
+            prox_and_project([reg], named, lengths)
     return model
 
 
@@ -122,7 +128,11 @@ def test_the_minimum_is_scikit_learns(digits: tuple[Tensor, Tensor]) -> None:
     with torch.no_grad():
         model.output.weight.copy_(torch.tensor(reference.coef_))
         model.output.bias.copy_(torch.tensor(reference.intercept_))
-    assert objective(model, reg, x, y) == pytest.approx(objective(fista(reg, x, y), reg, x, y), rel=1e-4)
+    lowest = objective(model, reg, x, y)
+    assert objective(fista(reg, x, y), reg, x, y) == pytest.approx(lowest, rel=1e-4)
+    assert objective(train("adam", reg, x, y), reg, x, y) == pytest.approx(lowest, rel=1e-3)
+    plain = objective(train("adam", reg, x, y, preconditioned=False), reg, x, y)
+    assert plain > 1.02 * lowest, "a threshold of lr * strength is another problem under Adam"
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
