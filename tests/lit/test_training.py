@@ -74,8 +74,8 @@ def test_mse_is_the_loop_written_by_hand(small_run: RunSmall) -> None:
     for name, weight in run.model.state_dict().items():
         torch.testing.assert_close(weights_of(folder)[name], weight, rtol=1e-4, atol=1e-6)
     val = run.splits.val
-    expected = one_hot_error(run.model(run.normalize(val.images)), val.labels)
-    assert folder.epochs()[-1]["val/loss"] == pytest.approx(float(expected), rel=1e-5)
+    expected = one_hot_error(run.model(run.normalize(val.images)), val.labels).item()
+    assert folder.epochs()[-1]["val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_l2_is_torchs_weight_decay_under_sgd_and_not_under_adam(small_run: RunSmall) -> None:

@@ -98,7 +98,7 @@ def test_hydras_sweep_syntax_keeps_its_meaning() -> None:
         "seed=range(1,4)": ["1", "2", "3"],
         "model.hidden=[8],[8,4]": ["[8]", "[8,4]"],
         "optimizer.lr=choice(0.1,0.2)": ["0.1", "0.2"],
-        "optimizer=glob(ada*)": ["adadelta", "adagrad", "adam", "adamw"],
+        "optimizer=glob(ada*)": ["adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan"],
     }
     for override, expected in values.items():
         assert [job.overrides[0].partition("=")[2] for job in plan(override).jobs] == expected

@@ -105,6 +105,6 @@ def test_pruned_runs_stand_in_the_tables(tmp_path: Path) -> None:
     code, out, errors = sweep(tmp_path / "sweep", *arguments)
     assert (code, errors) == (0, "")
     assert [row["state"] for row in table(tmp_path / "sweep", "results.csv")] == ["finished", "pruned", "pruned", "pruned"]
-    assert "#3 pruned" in out
+    assert "3 pruned" in out
     code, out, _ = sweep(tmp_path / "sweep", *arguments)
     assert "4 of 4 jobs are finished already" in out
