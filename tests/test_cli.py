@@ -266,7 +266,7 @@ def test_help_groups_the_options_and_says_how_to_sweep() -> None:
 
 def test_a_class_of_the_users_own_needs_trust(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import torch\n\nclass Mine(torch.optim.SGD):\n    pass\n")
-    arguments = [*SMALL, "trainer=smoke", "optimizer._target_=mine.Mine", "~optimizer.betas"]
+    arguments = [*SMALL, "trainer=smoke", "optimizer._target_=mine.Mine", "~optimizer.betas", "~optimizer.eps"]
     refused = train(*arguments, cwd=tmp_path)
     assert refused.returncode == 2
     assert "optimizer._target_=mine.Mine is outside the packages" in refused.stderr
@@ -280,7 +280,14 @@ def test_a_fault_is_its_last_line_and_the_place_of_its_traceback(tmp_path: Path)
         "import torch\n\nclass Mine(torch.optim.SGD):\n    def step(self, closure=None):\n        raise ValueError('broken')\n"
     )
     (tmp_path / "mine.py").write_text(source)
-    arguments = [*SMALL, "optimizer._target_=mine.Mine", "~optimizer.betas", "trust=[mine]", f"hydra.run.dir={tmp_path}/run"]
+    arguments = [
+        *SMALL,
+        "optimizer._target_=mine.Mine",
+        "~optimizer.betas",
+        "~optimizer.eps",
+        "trust=[mine]",
+        f"hydra.run.dir={tmp_path}/run",
+    ]
     result = train(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
     log = tmp_path / "run" / "train.log"
     assert result.returncode == 1

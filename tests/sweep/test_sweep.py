@@ -187,5 +187,5 @@ def test_a_terminal_shows_one_table_that_stays(tmp_path: Path) -> None:
     assert process.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "2 of 2 slots busy, 0 waiting, 0 of 4 ended" in text
-    assert re.search(r"#0 and 1 more +\d+/300 +0\.\d{4} to 0\.\d{4}", text), "the spread of a group's members"
+    assert re.search(r"#0 and 1 more +\d+/300 +0\.\d{4} .*seed=0,1", text), "a group's epoch, best, and what varies in it"
     assert text.rstrip().splitlines()[-1].strip().startswith("2 slots were busy"), "the table is gone at the end"
