@@ -18,6 +18,6 @@ def options(group: str) -> list[str]:
 
 def unknown_option(group: str, option: str) -> str:
     """The mistake of an option that does not exist, with the nearest that does."""
-    nearest = difflib.get_close_matches(option, options(group), n=1)
+    nearest = difflib.get_close_matches(option.removesuffix(".yaml"), options(group), n=1)
     hint = [f"did you mean {group}={nearest[0]}?"] if nearest else []
     return "\n".join([f"{group}={option} is not known", *hint, f"{group} is one of: {', '.join(options(group))}"])
