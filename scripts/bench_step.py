@@ -163,6 +163,7 @@ def ockham(case: Case) -> float:
         settings=Settings(
             seed=0,
             objective="val/acc",
+            loss="cross_entropy",
             batch_size=BATCH,
             shuffle=True,
             max_epochs=2,

@@ -57,7 +57,7 @@ def evaluate_folder(folder: RunFolder, arguments: argparse.Namespace) -> None:
         classify(model, normalize, spec.classes, Path(arguments.images))
         return
     test = build.splits_of(config).test
-    loss, acc = evaluate(model, test, test.labels, normalize)
+    loss, acc = evaluate(model, test, test.labels, normalize, loss=config.loss)
     print(f"test/loss {loss!r}\ntest/acc {acc!r}")
 
 
@@ -66,7 +66,7 @@ def classify(model: torch.nn.Module, normalize: Normalize, classes: tuple[str, .
     paths = list(image_files(folder))
     if not paths:
         raise UserError(f"--images {folder} holds no image files")
-    if len(normalize.shape) != 3:
+    if len(normalize.shape) != 3 or normalize.shape[1] != normalize.shape[2]:
         raise UserError(f"the model takes inputs of shape {list(normalize.shape)}, not images")
     channels, height, _ = normalize.shape
     images = decode_all(paths, height, "L" if channels == 1 else "RGB")

@@ -9,14 +9,18 @@ from torch.optim import lr_scheduler
 from ockham.schedules import (
     Constant,
     Cosine,
+    CosineRestarts,
+    Cyclic,
     Exponential,
     InverseSqrt,
     Linear,
     Multistep,
     OneCycle,
     Plateau,
+    Polynomial,
     Schedule,
     Step,
+    Wsd,
 )
 
 TOTAL = 30
@@ -43,6 +47,24 @@ def of_torch(make: object, steps: int = TOTAL) -> list[float]:
         (Exponential(final=0.01), lambda o: lr_scheduler.ExponentialLR(o, 0.01 ** (1 / TOTAL))),
         (Linear(final=0.1), lambda o: lr_scheduler.LinearLR(o, 1.0, 0.1, TOTAL)),
         (Cosine(final=0.2), lambda o: lr_scheduler.CosineAnnealingLR(o, TOTAL, eta_min=0.2)),
+        (Polynomial(power=1.7), lambda o: lr_scheduler.PolynomialLR(o, TOTAL, power=1.7)),
+        (
+            CosineRestarts(cycles=2, growth=2, final=0.1),  # 10 and 20 steps
+            lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10, T_mult=2, eta_min=0.1),
+        ),
+        (CosineRestarts(cycles=3, growth=1), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 10)),
+        (CosineRestarts(cycles=1, final=0.2), lambda o: lr_scheduler.CosineAnnealingLR(o, TOTAL, eta_min=0.2)),
+        (Cyclic(cycles=3, low=0.2), lambda o: lr_scheduler.CyclicLR(o, 0.2, 1.0, 5, cycle_momentum=False)),
+        (
+            Cyclic(cycles=3, low=0.2, gamma=0.5),
+            lambda o: lr_scheduler.CyclicLR(o, 0.2, 1.0, 5, mode="triangular2", cycle_momentum=False),
+        ),
+        (
+            Wsd(decay=0.4, final=0.1),
+            lambda o: lr_scheduler.SequentialLR(
+                o, [lr_scheduler.ConstantLR(o, 1.0), lr_scheduler.LinearLR(o, 1.0, 0.1, 12)], milestones=[18]
+            ),
+        ),
         (
             OneCycle(rise=0.3, start_divisor=10, final_divisor=100),
             lambda o: lr_scheduler.OneCycleLR(
@@ -68,6 +90,13 @@ def test_factors_are_those_of_torch(schedule: Schedule, make: object) -> None:
         (Cosine(final=0.0), {0: 1, 50: 0.5, 100: 0}),
         (InverseSqrt(timescale=100), {0: 1, 300: 0.5}),
         (OneCycle(rise=0.3), {0: 1 / 25, 29: 1, 99: 1 / 25 / 1e4}),
+        (Polynomial(power=2, final=0.1), {0: 1, 50: 0.1 + 0.9 * 0.25, 100: 0.1}),
+        (Wsd(decay=0.25), {0: 1, 75: 1, 80: 0.8, 99: 0.04, 100: 0}),
+        (Wsd(decay=0.25, shape="sqrt", final=0.2), {75: 1, 79: 1 - 0.8 * 0.4, 91: 1 - 0.8 * 0.8, 100: 0.2}),
+        (Wsd(decay=0.5, warmup_steps=20), {0: 1 / 21, 20: 1, 60: 1, 80: 0.5, 100: 0}),
+        (Wsd(decay=1.0), {0: 1, 25: 0.75}),
+        (CosineRestarts(cycles=4, growth=1), {0: 1, 25: 1, 50: 1, 75: 1, 100: 0}),
+        (Cyclic(cycles=2, low=0.1, gamma=0.5), {0: 0.1, 25: 1, 50: 0.1, 75: 0.1 + 0.9 / 2}),
         (Linear(final=0.0, warmup_steps=4), {0: 0.2, 3: 0.8, 4: 1, 52: 0.5}),
         (Constant(warmup_steps=3), {0: 0.25, 1: 0.5, 2: 0.75, 3: 1}),
     ],
@@ -77,7 +106,11 @@ def test_factors_written_by_hand(schedule: Schedule, factors: dict[int, float]) 
 
 
 def test_short_runs_do_not_divide_by_zero() -> None:
-    for schedule in (Step(), Multistep(), Exponential(), Linear(), Cosine(), OneCycle(), InverseSqrt(), Plateau()):
+    schedules = [
+        *(Step(), Multistep(), Exponential(), Linear(), Cosine(), OneCycle(), InverseSqrt(), Plateau()),
+        *(CosineRestarts(), Polynomial(), Wsd(), Wsd(shape="sqrt"), Cyclic(low=0.0)),
+    ]
+    for schedule in schedules:
         for total in (1, 2, 3, 4):
             factors = [schedule(step, total) for step in range(total)]
             assert all(math.isfinite(factor) and 0 <= factor <= 1 for factor in factors), (schedule, total)

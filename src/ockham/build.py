@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 
+from ockham.core import mup
 from ockham.core.clipping import Clipping
-from ockham.data import Augment, DataSet, InputSpec, Normalize, Source, Splits, divide
+from ockham.data import Augment, DataSet, InputSpec, LabelNoise, Normalize, Source, Splits, divide, pixel_order
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
 from ockham.reg import Context, Regularizer
@@ -26,8 +27,9 @@ from ockham.schema.consistency import check_warmup
 #: Packages whose classes a configuration may name; `trust` on the command line adds to them.
 ALLOWED = ("ockham", "torch.optim", "torch.nn", "torch.optim.lr_scheduler")
 
-#: Settings of the group `data` that are not the data set's own.
+#: Settings of the group `data` that are not the data set's own: what is done with it for a run, and with its labels.
 RUN_KEYS = ("shape", "num_classes", "val_samples", "train_samples", "batch_size")
+LABEL_NOISE_KEYS = ("label_noise", "label_noise_kind", "label_noise_val")
 
 T = TypeVar("T")
 
@@ -49,7 +51,8 @@ def runs(configs: Sequence[DictConfig]) -> Iterator[Run | Exception]:
 
 def _is_drawn(config: DictConfig) -> bool:
     """Whether the splits depend on the seed."""
-    return any(value is not None for value in (config.fold, config.data.val_samples, config.data.train_samples))
+    data = config.data
+    return any(value is not None for value in (config.fold, data.val_samples, data.train_samples, data.get("label_noise")))
 
 
 def data_of(config: DictConfig) -> tuple[Splits, Normalize]:
@@ -148,26 +151,36 @@ def _target_of(config: DictConfig, path: str) -> str:
 
 def splits_of(config: DictConfig) -> Splits:
     """The splits that this run uses, in memory."""
-    return divide(
-        _source(config),
-        val_samples=config.data.val_samples,
-        train_samples=config.data.train_samples,
+    data = config.data
+    splits = divide(
+        source_of(config),
+        val_samples=data.val_samples,
+        train_samples=data.train_samples,
         seed=config.seed,
         fold=None if config.fold is None else (config.fold, config.cv),
     )
+    if data.get("label_noise") is None:
+        return splits
+    noise = LabelNoise(data.label_noise, data.get("label_noise_kind", "symmetric"), data.get("label_noise_val", False))
+    return noise.applied(splits, seed=config.seed)
 
 
 #: The data set that was read last, by its settings: the jobs that a slot of a sweep works on share one, nearly always.
 _last_source: dict[str, Source] = {}
 
 
-def _source(config: DictConfig) -> Source:
-    key = repr([{name: value for name, value in container(config.data).items() if name not in RUN_KEYS}, config.trust])
+def source_of(config: DictConfig) -> Source:
+    """The data set as it is before a run draws its splits, with its pixels in the order that the settings ask for."""
+    drop = (*RUN_KEYS, *LABEL_NOISE_KEYS)
+    key = repr([{name: value for name, value in container(config.data).items() if name not in drop}, config.trust])
     if key not in _last_source:
         _last_source.clear()  # before the next is read: two may not fit
         # mypy takes a protocol for an abstract class, of which no object can be made; none is.
-        data_set = _construct(config, "data", DataSet, {}, drop=RUN_KEYS)  # type: ignore[type-abstract]
-        _last_source[key] = data_set.load()
+        data_set = _construct(config, "data", DataSet, {}, drop=(*drop, "shuffle_pixels"))  # type: ignore[type-abstract]
+        source = data_set.load()
+        if config.data.get("shuffle_pixels"):
+            source = source.with_pixels_in_order(pixel_order(source.train.image_shape))
+        _last_source[key] = source
     return _last_source[key]
 
 
@@ -185,10 +198,13 @@ def _shape(config: DictConfig, splits: Splits) -> tuple[int, ...]:
 
 
 def model_of(config: DictConfig, shape: Sequence[int], num_classes: int, streams: Streams) -> nn.Module:
-    """The model with its initial weights, which depend on the seed and the model alone."""
+    """The model with its initial weights, which depend on the seed and the model alone; mup depends on the optimizer too."""
+    extra: dict[str, Any] = {"shape": shape, "num_classes": num_classes}
+    if config.model.get("parametrization") == "mup":
+        extra["adaptive"] = config.optimizer.get("_target_") in mup.ADAPTIVE
     with streams.global_seed("initialization"):
         try:
-            return _construct(config, "model", nn.Module, {"shape": shape, "num_classes": num_classes})
+            return _construct(config, "model", nn.Module, extra)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
@@ -237,6 +253,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
     return Settings(
         seed=config.seed,
         objective=config.objective,
+        loss=config.loss,
         batch_size=num_samples if full else min(config.data.batch_size, num_samples),
         shuffle=not full,
         max_epochs=trainer.max_epochs,

@@ -30,6 +30,7 @@ class Settings:
 
     seed: int
     objective: str
+    loss: str
     batch_size: int
     shuffle: bool
     max_epochs: int | None

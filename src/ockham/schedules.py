@@ -8,7 +8,7 @@ a pure function too, of the validation history. Every class takes `warmup_steps`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ockham.core.selection import improvements
 
@@ -96,6 +96,80 @@ class Cosine(Schedule):
 
     def factor(self, step: int, total: int) -> float:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / total)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineRestarts(Schedule):
+    """`cycles` half cosines from 1 to `final`, each `growth` times as long as the one before. yaml: `schedule=cosine_restarts`.
+
+    Loshchilov & Hutter 2017, SGDR: Stochastic Gradient Descent with Warm Restarts. As torch's CosineAnnealingWarmRestarts, with
+    a first cycle that makes the last one end with the run.
+    """
+
+    cycles: int = 3
+    growth: float = 2.0
+    final: float = 0.0
+
+    def factor(self, step: int, total: int) -> float:
+        lengths = [self.growth**cycle for cycle in range(self.cycles)]
+        position = step / total * sum(lengths)
+        for length in lengths[:-1]:
+            # A cycle begins at a step: what rounding leaves of the one before is none of it.
+            if position < length * (1 - 1e-9):
+                return _anneal(1.0, self.final, position / length)
+            position = max(position - length, 0.0)
+        return _anneal(1.0, self.final, min(position / lengths[-1], 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polynomial(Schedule):
+    """final + (1 - final) (1 - step / total) ** power. yaml: `schedule=polynomial`.
+
+    The "poly" decay of Chen et al. 2018, DeepLab; with power 1 it is `linear`.
+    """
+
+    power: float = 2.0
+    final: float = 0.0
+
+    def factor(self, step: int, total: int) -> float:
+        return self.final + (1 - self.final) * (1 - step / total) ** self.power
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wsd(Schedule):
+    """1, then over the last `decay` of the run down to `final`: warm-up, stable, decay. yaml: `schedule=wsd`.
+
+    Hu et al. 2024, MiniCPM. With `shape=linear` along a straight line (a trapezoid: Zhai et al. 2022), with `shape=sqrt` as
+    1 - sqrt(share of the decay that is done) (Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations). The warm-up is `warmup_steps`, as everywhere.
+    """
+
+    decay: float = 0.2
+    shape: Literal["linear", "sqrt"] = "linear"
+    final: float = 0.0
+
+    def factor(self, step: int, total: int) -> float:
+        length = self.decay * total
+        done = max(step - (total - length), 0.0) / length
+        return 1 + (self.final - 1) * (math.sqrt(done) if self.shape == "sqrt" else done)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cyclic(Schedule):
+    """`cycles` times from `low` to 1 and back along straight lines; each rises by gamma times the one before.
+
+    yaml: `schedule=cyclic`. Smith 2017, Cyclical Learning Rates for Training Neural Networks: gamma 1 is "triangular", 0.5
+    "triangular2", as torch's CyclicLR.
+    """
+
+    cycles: int = 4
+    low: float = 0.1
+    gamma: float = 1.0
+
+    def factor(self, step: int, total: int) -> float:
+        cycle, position = divmod(step * self.cycles, total)  # of whole numbers: exact
+        height = 1 - abs(2 * position / total - 1)
+        return self.low + (1 - self.low) * height * self.gamma**cycle
 
 
 @dataclass(frozen=True, kw_only=True)

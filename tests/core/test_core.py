@@ -7,8 +7,8 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
-from ockham.core.metrics import evaluate
-from ockham.core.objective import cross_entropy
+from ockham.core.metrics import evaluate, scores
+from ockham.core.objective import cross_entropy, squared_error
 from ockham.core.parameters import named_parameters, weight_norm, weights, zero_fraction
 from ockham.core.selection import Criterion, best_epoch, improvements
 
@@ -22,6 +22,20 @@ def test_cross_entropy_is_torchs_mean_and_parts_add_up() -> None:
     torch.testing.assert_close(parts, expected)
     probabilities = nn.functional.one_hot(target, 4).double()
     torch.testing.assert_close(cross_entropy(logits, probabilities, weight=1 / 10), expected)
+
+
+def test_squared_error_is_torchs_on_one_hot_classes_and_parts_add_up() -> None:
+    logits, target = torch.randn(10, 4, dtype=torch.float64, requires_grad=True), torch.randint(4, (10,))
+    probabilities = nn.functional.one_hot(target, 4).double()
+    expected = nn.functional.mse_loss(logits, probabilities)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    parts = sum(squared_error(logits[part], target[part], weight=1 / 10) for part in (slice(0, 7), slice(7, 10)))
+    for actual in (squared_error(logits, target, weight=1 / 10), squared_error(logits, probabilities, weight=1 / 10), parts):
+        torch.testing.assert_close(actual, expected)
+        torch.testing.assert_close(torch.autograd.grad(actual, logits)[0], gradient)
+    measured = scores(logits.detach(), target, loss="mse")
+    assert measured.loss == pytest.approx(expected.item(), rel=1e-12)
+    assert measured.acc == float((logits.argmax(1) == target).double().mean())
 
 
 def test_evaluate_agrees_with_scikit_learn_in_evaluation_mode() -> None:

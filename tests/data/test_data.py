@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 from torchvision import datasets, transforms
 
-from ockham.data import Cifar10, Mnist, Mnist5k, Normalize, Source, Split, divide
+from ockham.data import Cifar10, Digits, LabelNoise, Mnist, Mnist1D, Mnist5k, Normalize, Source, Split, divide, pixel_order
 from ockham.data.batches import order, steps_per_epoch
 from ockham.data.sources import md5
 from ockham.data.splits import stratified
@@ -58,6 +59,15 @@ def test_constants_are_those_of_numpy() -> None:
     assert normalize.mean == pytest.approx(pixels.mean(axis=(0, 2, 3)), rel=1e-12)
     assert normalize.std[:2] == pytest.approx(pixels.std(axis=(0, 2, 3))[:2], rel=1e-9)
     assert normalize.std[2] == 1
+
+
+def test_numbers_that_are_no_bytes_are_normalised_as_they_are() -> None:
+    images = torch.randn(600, 2, 3, 4) * 3 + 1
+    before = images.clone()
+    normalize = Normalize.fit(images, images.shape[1:])
+    expected = (images - images.mean(dim=(0, 2, 3), keepdim=True)) / images.std(dim=(0, 2, 3), keepdim=True, correction=0)
+    torch.testing.assert_close(normalize(images), expected)
+    assert torch.equal(images, before)
 
 
 def test_black_is_what_a_black_image_becomes() -> None:
@@ -150,6 +160,79 @@ def test_divide_names_what_is_out_of_range(setting: str, value: int) -> None:
         divide(make_source((40, 60)), **arguments, seed=0)
 
 
+def test_pixels_in_another_order_keep_splits_labels_and_colours() -> None:
+    images = torch.randint(0, 256, (30, 3, 4, 5), dtype=torch.uint8)
+    labels = torch.arange(30) % 3
+    train, val, test = (Split(images[a:b], labels[a:b]) for a, b in ((0, 20), (20, 25), (25, 30)))
+    source = Source(train=train, val=val, test=test, classes=tuple("abc"))
+    order = pixel_order((3, 4, 5))
+    assert order.sort().values.tolist() == list(range(20))
+    assert order.tolist() != list(range(20))
+    shuffled = source.with_pixels_in_order(order)
+    assert shuffled.val is not None
+    assert source.val is not None
+    for one, other in ((source.train, shuffled.train), (source.val, shuffled.val), (source.test, shuffled.test)):
+        assert torch.equal(other.labels, one.labels)
+        assert torch.equal(other.images.flatten(2), one.images.flatten(2)[:, :, order])
+    assert shuffled.train.pool is shuffled.val.pool
+
+
+def noisy_labels(noise: LabelNoise, *, seed: int = 0, train_samples: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the labels of training samples, those with noise), of 20,000 or of a subset."""
+    source = make_source((8_000, 8_000, 4_000))
+    splits = divide(source, val_samples=200, train_samples=train_samples, seed=0)
+    noisy = noise.applied(splits, seed=seed)
+    assert torch.equal(noisy.test.labels, splits.test.labels)
+    assert torch.equal(noisy.val.labels, splits.val.labels) != noise.on_val
+    return splits.train.labels, noisy.train.labels
+
+
+def test_symmetric_noise_takes_every_other_class_alike() -> None:
+    clean, noisy = noisy_labels(LabelNoise(0.3))
+    changed = (clean != noisy).double()
+    assert float(changed.mean()) == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 20_000) ** 0.5)
+    moves = torch.bincount(clean * 3 + noisy, minlength=9).view(3, 3).double()
+    shares = moves / moves.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(shares, torch.full((3, 3), 0.15).double().fill_diagonal_(0.7), atol=0.03, rtol=0)
+
+
+def test_pair_noise_takes_the_next_class_and_permuted_labels_keep_their_numbers() -> None:
+    clean, noisy = noisy_labels(LabelNoise(0.3, "pair", on_val=True))
+    changed = clean != noisy
+    assert torch.equal(noisy[changed], (clean[changed] + 1) % 3)
+    clean, noisy = noisy_labels(LabelNoise(1.0, "permute"))
+    assert torch.bincount(clean).tolist() == torch.bincount(noisy).tolist()
+    agreement = float((clean == noisy).double().mean())
+    assert agreement == pytest.approx(0.4**2 + 0.4**2 + 0.2**2, abs=0.02)  # that of independent draws
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "pair", "permute"])
+def test_noise_is_a_function_of_seed_and_sample(kind: str) -> None:
+    clean, low = noisy_labels(LabelNoise(0.2, kind))
+    assert torch.equal(low, noisy_labels(LabelNoise(0.2, kind))[1])
+    assert not torch.equal(low, noisy_labels(LabelNoise(0.2, kind), seed=1)[1])
+    assert torch.equal(clean, noisy_labels(LabelNoise(0.0, kind))[1])
+    if kind != "permute":  # whose samples exchange labels within their split
+        high = noisy_labels(LabelNoise(0.5, kind))[1]
+        assert torch.equal(high[low != clean], low[low != clean])
+        splits = divide(make_source((8_000, 8_000, 4_000)), val_samples=200, train_samples=None, seed=0)
+        half = splits.train[torch.arange(0, len(splits.train), 2)]
+        assert torch.equal(LabelNoise(0.2, kind).labels(half, num_classes=3, seed=0), low[::2])
+
+
+def test_a_relabelled_split_gives_its_labels_whatever_is_taken_of_it() -> None:
+    split = make_source((40, 60)).train
+    labels = torch.arange(100) % 7
+    other = split.relabelled(labels)
+    index = torch.tensor([90, 3, 50])
+    assert torch.equal(other[index].labels, labels[index])
+    assert torch.equal(other[index].batch(torch.tensor([2, 0]))[1], labels[index][[2, 0]])
+    assert torch.equal(other[index].images, split.images[index])
+    assert torch.equal(other.joined(split).labels, torch.cat([labels, split.labels]))
+    assert other.pool is split.pool
+    assert other.to(torch.device("meta")).labels.device.type == "meta"
+
+
 def test_order_visits_every_sample_once_and_differs_between_epochs() -> None:
     first, second = (order(100, seed=0, epoch=epoch, shuffle=True) for epoch in (0, 1))
     assert torch.equal(first.sort().values, torch.arange(100))
@@ -170,6 +253,40 @@ def test_mnist5k_is_stratified_and_disjoint() -> None:
     images = torch.cat([source.train.images, source.val.images, source.test.images])
     assert images.shape == (5000, 1, 28, 28)
     assert len(images.flatten(1).unique(dim=0)) == 5000
+
+
+def test_mnist1d_is_the_published_set() -> None:
+    """mnist1d_published.npz holds numbers of mnist1d_data.pkl of github.com/greydanus/mnist1d."""
+    with np.load(Path(__file__).with_name("mnist1d_published.npz")) as file:
+        published = dict(file)
+    source = Mnist1D().load()
+    train, test = (split.images[:, 0, 0].numpy() for split in (source.train, source.test))
+    np.testing.assert_allclose(train[:20], published["x"], atol=1e-6)
+    np.testing.assert_allclose(test[-20:], published["x_test"], atol=1e-6)
+    assert source.train.labels.tolist() == published["y"].tolist()
+    assert source.test.labels.tolist() == published["y_test"].tolist()
+    whole = np.concatenate([train, test]).astype(np.float64)
+    np.testing.assert_allclose([whole.mean(0), whole.std(0)], published["moments"], atol=1e-6)
+
+
+def test_mnist1d_comes_in_other_sizes() -> None:
+    source = Mnist1D(205, train_split=0.5).load()
+    assert (len(source.train), len(source.test), source.train.image_shape) == (100, 100, (1, 1, 40))
+    assert torch.bincount(torch.cat([source.train.labels, source.test.labels])).tolist() == [20] * 10
+    with pytest.raises(ValueError, match="data.num_samples=30 with data.train_split=0.9 leaves 27"):
+        Mnist1D(30, train_split=0.9).load()
+
+
+def test_digits_are_scikit_learns_in_two_parts() -> None:
+    source, reference = Digits().load(), load_digits()
+    known = {image.astype(np.uint8).tobytes(): label for image, label in zip(reference.images, reference.target, strict=True)}
+    images = [(split.images // 15)[:, 0].numpy() for split in (source.train, source.test)]
+    seen = {image.tobytes(): int(label) for part, split in zip(images, (source.train, source.test), strict=True)
+            for image, label in zip(part, split.labels, strict=True)}  # fmt: skip
+    assert len(source.train) + len(source.test) == len(reference.images)
+    assert seen == known
+    assert int((source.train.images % 15).max()) == 0
+    assert torch.bincount(source.test.labels).min() >= 35
 
 
 def test_mnist5k_images_are_official_training_images(mnist_root: Path) -> None:
@@ -223,6 +340,7 @@ def test_an_absent_set_without_network_is_one_clear_message(tmp_path: Path, monk
     assert time.monotonic() - started < 20
     assert str(tmp_path / "absent") in str(caught.value)
     assert "data=mnist5k" in str(caught.value)
+    assert f"bring cifar-10-python.tar.gz from https://www.cs.toronto.edu/~kriz into {tmp_path / 'absent'}" in str(caught.value)
     assert not (tmp_path / "absent").exists()
 
 

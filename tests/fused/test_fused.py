@@ -187,9 +187,12 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
     [
         [],
         ["model.batch_norm=true", "model.hidden=[16,8]"],
+        ["model.layer_norm=true", "model.hidden=[16,8]", "model.init=orthogonal", "model.init_scale=2"],
+        ["model.parametrization=mup", "model.hidden=[16,8]", "model.base_width=4"],
         ["model=linear"],
         ["model.activation=sigmoid", "reg=kl_sparsity"],
         ["augment=mixup"],
+        ["loss=mse"],
         ["augment=shift", "data.batch_size=full"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
@@ -222,6 +225,14 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path, mon
     for one, other, another in zip(alone, native, ruled, strict=True):
         assert_close(one.folder, other.folder)
         assert_close(one.folder, another.folder)
+
+
+def test_signals_with_wrong_labels_train_as_a_group(tmp_path: Path) -> None:
+    """Every seed has wrong labels of its own, also where it validates, and float32 images."""
+    base = ["data=mnist1d", "data.label_noise=0.3", "data.label_noise_val=true", "trainer.precision=64-true"]
+    alone, fused = run_both(tmp_path, [[*base, f"seed={seed}", f"optimizer={o}"] for seed in (0, 1) for o in ("sgd", "adam")])
+    for one, other in zip(alone, fused, strict=True):
+        assert_close(one.folder, other.folder)
 
 
 def test_folds_of_unequal_size_make_a_group(tmp_path: Path) -> None:

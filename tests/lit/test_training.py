@@ -40,14 +40,17 @@ def differ(first: RunFolder, second: RunFolder) -> bool:
     return any(not torch.allclose(one, other, rtol=1e-4) for one, other in pairs)
 
 
-def by_hand(run: Run, optimizer: torch.optim.Optimizer, penalty: Callable[[], Tensor] | None = None) -> None:
-    """The loop that a careful user would write: batches in the run's order, cross-entropy, a step."""
+def one_hot_error(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.mse_loss(logits, F.one_hot(labels, 10).to(logits.dtype))
+
+
+def by_hand(run: Run, optimizer: torch.optim.Optimizer, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy) -> None:
+    """The loop that a careful user would write: batches in the run's order, a loss, a step."""
     train, settings = run.splits.train, run.settings
     for epoch in range(run.num_epochs):
         for batch in order(len(train), seed=settings.seed, epoch=epoch, shuffle=True).split(settings.batch_size):
             optimizer.zero_grad()
-            loss = F.cross_entropy(run.model(run.normalize(train.images[batch])), train.labels[batch])
-            (loss if penalty is None else loss + penalty()).backward()
+            loss(run.model(run.normalize(train.images[batch])), train.labels[batch]).backward()
             optimizer.step()
 
 
@@ -62,6 +65,17 @@ def test_a_run_is_the_loop_written_by_hand(small_run: RunSmall) -> None:
     last = folder.epochs()[-1]
     assert last["val/loss"] == pytest.approx(loss, rel=1e-5)
     assert last["val/acc"] == pytest.approx(acc, abs=1e-9)
+
+
+def test_mse_is_the_loop_written_by_hand(small_run: RunSmall) -> None:
+    folder = small_run("optimizer=adam", "loss=mse")
+    run = build.run(compose(*SMALL))
+    by_hand(run, torch.optim.Adam(run.model.parameters(), lr=1e-3), loss=one_hot_error)
+    for name, weight in run.model.state_dict().items():
+        torch.testing.assert_close(weights_of(folder)[name], weight, rtol=1e-4, atol=1e-6)
+    val = run.splits.val
+    expected = one_hot_error(run.model(run.normalize(val.images)), val.labels).item()
+    assert folder.epochs()[-1]["val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_l2_is_torchs_weight_decay_under_sgd_and_not_under_adam(small_run: RunSmall) -> None:

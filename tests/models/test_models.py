@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from cases import CASES
 from conftest import compose
@@ -84,3 +85,130 @@ def test_flops_are_those_of_the_matrix_products() -> None:
     model = MLP((784,), 10, hidden=[128])
     # Forward 2 (784 128 + 128 10); backward as much for the weights, and for the second layer's input.
     assert flops_per_sample(model, (784,)) == 2 * (2 * (784 * 128 + 128 * 10)) + 2 * 128 * 10
+
+
+# -- initial weights and parametrization ---------------------------------------------------------------------------------
+
+
+def drawn(init: str, scale: float = 1.0) -> MLP:
+    torch.manual_seed(0)
+    return MLP((300,), 10, hidden=[200], init=init, init_scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("init", "std"), [("default", (1 / (3 * 300)) ** 0.5), ("he", (2 / 300) ** 0.5), ("glorot", (2 / 500) ** 0.5)]
+)
+def test_initial_weights_have_the_published_spread(init: str, std: float) -> None:
+    linear = drawn(init).hidden[0].linear
+    assert float(linear.weight.detach().std()) == pytest.approx(std, rel=0.02)
+    assert float(linear.weight.detach().mean()) == pytest.approx(0, abs=0.02 * std)
+    is_uniform = float(linear.weight.detach().abs().max()) < 1.74 * std
+    assert is_uniform == (init != "he")
+    assert bool(linear.bias.any()) == (init == "default")
+
+
+def test_orthogonal_weights_have_orthonormal_rows() -> None:
+    weight = drawn("orthogonal").hidden[0].linear.weight.detach()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(200), atol=1e-5, rtol=0)
+    model = CNN((1, 8, 8), 3, channels=[4], dense=0, init="orthogonal")
+    kernel = model.blocks[0].conv.weight.detach().flatten(1)
+    torch.testing.assert_close(kernel @ kernel.T, torch.eye(4), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("init", ["default", "he"])
+def test_the_scale_multiplies_all_initial_weights_and_biases(init: str) -> None:
+    for one, other in zip(drawn(init).parameters(), drawn(init, 8.0).parameters(), strict=True):
+        torch.testing.assert_close(other, 8 * one)
+
+
+@pytest.mark.parametrize("option", CASES["model"])
+def test_every_model_takes_an_initialization(option: str) -> None:
+    overrides = [f"model={option}", *CASES["model"][option]]
+    default, scaled, orthogonal = (
+        dict(build.model_of(compose(*overrides, *more), (1, 16, 16), 3, Streams(0)).named_parameters())
+        for more in ([], ["model.init_scale=2"], ["model.init=orthogonal"])
+    )
+    for name, parameter in default.items():
+        torch.testing.assert_close(scaled[name], parameter if "norm" in name else 2 * parameter)
+    last = orthogonal["output.weight"].detach()
+    torch.testing.assert_close(last @ last.T, torch.eye(3), atol=1e-5, rtol=0)
+
+
+def test_layer_norm_is_torchs() -> None:
+    torch.manual_seed(0)
+    model, x = MLP((7,), 3, hidden=[5, 4], layer_norm=True), torch.randn(6, 7)
+    for layer in model.hidden:
+        layer.norm.weight.data.uniform_(0.5, 2)
+        layer.norm.bias.data.normal_()
+    h = x
+    for layer in model.hidden:
+        h = layer.linear(h)
+        centred = h - h.mean(dim=1, keepdim=True)
+        h = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt() * layer.norm.weight + layer.norm.bias
+        h = h.relu()
+    torch.testing.assert_close(model(x), model.output(h))
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(
+    optimizer: type[torch.optim.Optimizer], float64: None
+) -> None:
+    """Tensor Programs V, table 3: widths 4 times and 2 times the base of 8; each layer with its own rate, written out."""
+    adaptive = optimizer is torch.optim.Adam
+    x, y = torch.randn(20, 6), torch.randint(3, (20,))
+    torch.manual_seed(0)
+    model = MLP((6,), 3, hidden=[32, 16], activation="tanh", parametrization="mup", base_width=8, adaptive=adaptive)
+    torch.manual_seed(0)
+    standard = MLP((6,), 3, hidden=[32, 16], activation="tanh")
+    standard.output.weight.data /= 2**0.5
+    pairs = [(standard.hidden[0].linear, 1, 4), (standard.hidden[1].linear, 4, 2), (standard.output, 2, 1)]
+    lr = 0.01
+    groups = []
+    for layer, fan_in, fan_out in pairs:
+        groups.append({"params": [layer.weight], "lr": lr / fan_in if adaptive else lr * fan_out / fan_in})
+        groups.append({"params": [layer.bias], "lr": lr if adaptive else lr * fan_out})
+    settings = {"eps": 0.0} if adaptive else {"momentum": 0.9}
+    steppers = [optimizer(model.parameters(), lr=lr, **settings), optimizer(groups, **settings)]
+    for _ in range(5):
+        outputs = [net(x) for net in (model, standard)]
+        torch.testing.assert_close(*outputs, rtol=1e-6, atol=1e-6)
+        for stepper, logits in zip(steppers, outputs, strict=True):
+            stepper.zero_grad()
+            torch.nn.functional.cross_entropy(logits, y).backward()
+            stepper.step()
+    assert not torch.allclose(outputs[0], MLP((6,), 3, hidden=[32, 16], activation="tanh")(x), atol=1e-2)
+
+
+def loss_after_training(width: int, lr: float, *, parametrization: str, adaptive: bool) -> float:
+    """Of a net of two hidden layers on the digits of scikit-learn, after 60 steps of 64 samples."""
+    digits = load_digits()
+    x, y = torch.tensor(digits.data / 6 - 0.8).float(), torch.tensor(digits.target)
+    torch.manual_seed(0)
+    model = MLP((64,), 10, hidden=[width, width], parametrization=parametrization, base_width=64, adaptive=adaptive)
+    optimizer = (torch.optim.Adam if adaptive else torch.optim.SGD)(model.parameters(), lr=lr)
+    for _ in range(60):
+        batch = torch.randint(len(x), (64,))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+        optimizer.step()
+    return torch.nn.functional.cross_entropy(model(x), y).item()
+
+
+def test_the_best_learning_rate_of_adam_moves_with_the_width_and_under_mup_it_does_not() -> None:
+    exponents = (-10, -8, -6, -4)
+
+    def best(width: int, parametrization: str) -> int:
+        return min(exponents, key=lambda k: loss_after_training(width, 2.0**k, parametrization=parametrization, adaptive=True))
+
+    narrow = best(64, "standard")  # at the base width both are the same
+    assert best(1024, "standard") < narrow
+    assert best(1024, "mup") == narrow
+
+
+def test_under_mup_sgd_learns_as_fast_at_every_width() -> None:
+    narrow, standard, mup = (
+        loss_after_training(width, 0.125, parametrization=parametrization, adaptive=False)
+        for width, parametrization in ((64, "standard"), (1024, "standard"), (1024, "mup"))
+    )
+    assert mup == pytest.approx(narrow, rel=0.15)
+    assert standard < 0.6 * narrow

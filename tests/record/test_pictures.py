@@ -48,3 +48,16 @@ def test_colour_filters_span_the_whole_range_and_flat_inputs_have_none() -> None
     assert figure is not None
     assert [(array.min(), array.max(), array.shape) for array in shown(figure)] == [(0.0, 1.0, (3, 3, 3))] * 2
     assert first_filters(nn.Linear(12, 20), (12,)) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_an_image_of_one_row_is_drawn_as_a_signal(dtype: torch.dtype) -> None:
+    images = (torch.rand(4, 1, 1, 40) * 200).to(dtype)
+    test = Split(images, torch.tensor([0, 1, 0, 1]))
+    figure = confidently_wrong(torch.tensor([[9.0, 0], [3, 0], [0, 5], [0, 1]]), test, ("a", "b"))
+    assert not figure.axes[0].images
+    for line, index in zip(figure.axes[0].lines, (2, 1), strict=True):  # those that are wrong, the surest first
+        signal, height = images[index, 0, 0].double().numpy(), -np.asarray(line.get_ydata())  # the axis points down
+        ranged = [(values - values.min()) / np.ptp(values) for values in (signal, height)]
+        np.testing.assert_allclose(*ranged, atol=1e-9)
+    assert first_filters(nn.Linear(40, 3), (1, 1, 40)) is None

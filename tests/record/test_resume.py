@@ -25,7 +25,8 @@ BASE = tuple(override for override in SMALL if override not in ("logger=csv", "m
 RESUMED = [
     *(("optimizer", option) for option in CASES["optimizer"]),
     *(("reg", option) for option in CASES["reg"]),
-    *(("schedule", option) for option in ("plateau", "cosine", "one_cycle")),
+    *(("schedule", option) for option in ("plateau", "cosine", "one_cycle", "wsd", "cosine_restarts")),
+    *(("data", option) for option in ("mnist1d", "digits")),
     *(("augment", option) for option in ("mixup", "flip_crop")),
     *(("model", option) for option in ("cnn", "resnet")),
 ]

@@ -32,7 +32,7 @@ from ockham.record.folder import EPOCH_SCALARS, RunFolder
 from ockham.report.analysis import analyse, behind_best, effects, importance, pareto
 from ockham.report.export import export_epochs
 from ockham.report.figures import Figure, draw_figures
-from ockham.report.page import comparison_lines, write_report
+from ockham.report.page import comparison_lines, library, write_report
 from ockham.report.reading import RecordedRun, RecordedRuns, read
 from ockham.sweep.summary import sweep_result
 
@@ -56,7 +56,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of 24 runs with its report."""
     with once(tmp_path_factory, "swept") as (folder, is_first):
         if is_first:
-            command = ["train.py", "-m", *SMALL, *MIXED, "executor=inline", f"hydra.sweep.dir={folder / 'mixed'}"]
+            command = ["train.py", "-m", *SMALL, *MIXED, "executor.slots=1", f"hydra.sweep.dir={folder / 'mixed'}"]
             subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     return folder / "mixed"
 
@@ -129,6 +129,23 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
     assert not (swept / "report").exists()
     for address in ("src=", "http-equiv", "@import"):
         assert address not in page.split("<script>")[0], "nothing is fetched"
+
+
+def test_the_best_run_is_drawn(swept: Path) -> None:
+    images = EventAccumulator(str(swept / "best")).Reload().Tags()["images"]
+    assert sorted(images) == ["model/first_layer", "test/confidently_wrong", "test/confusion"]
+    others = [EventAccumulator(str(folder)).Reload().Tags()["images"] for folder in swept.iterdir() if folder.name.isdigit()]
+    assert others == [[]] * 24
+
+
+def test_the_library_of_the_page_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = library()
+    assert "vegaEmbed" in made
+    (kept,) = (tmp_path / "ockham").iterdir()
+    assert kept.read_bytes()[32:] == made.encode()
+    monkeypatch.delattr("vl_convert.javascript_bundle")
+    assert library() == made
 
 
 def test_figures_are_pictures_where_asked(swept: Path, tmp_path: Path) -> None:

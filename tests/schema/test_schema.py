@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from conftest import compose
-from ockham import schema
-from ockham.core.datasets import SIZES
-from ockham.data import Mnist5k
+from ockham import build, schema
+from ockham.core.datasets import sizes_of
 from ockham.errors import UserError
 
 #: Overrides -> what the mistake must say: the setting, then what to do.
@@ -33,12 +32,30 @@ CONTRADICTIONS = {
     "cv=401": ["cv=401", "smallest class has 400"],
     "data=cifar100 cv=501": ["cv=501", "smallest class has 500"],
     "data=image_folder": ["data=image_folder", "set data.root"],
+    "data.label_noise_kind=pair": ["data.label_noise_kind=pair changes nothing", "set data.label_noise"],
+    "data.label_noise_val=true": ["data.label_noise_val=true changes nothing"],
+    "data.label_noise=1.1": ["data.label_noise=1.1", "at most 1"],
+    "data=mnist1d data.num_samples=30 data.train_split=0.9": ["data.num_samples=30", "set data.num_samples higher"],
+    "data=mnist1d data.train_samples=3501": ["data.train_samples=3501", "and 3500"],
+    "data=mnist1d augment=shift": ["augment=shift", "one row", "cutout or mixup"],
+    "data=mnist1d model=cnn": ["model=cnn", "1 x 40", "set model=mlp"],
+    "data=mnist1d model=lenet": ["model=lenet", "1 x 40", "set model=mlp"],
+    "data.shuffle_pixels=true augment=flip_crop": ["augment=flip_crop", "data.shuffle_pixels=true", "set augment=none"],
+    "loss=mse reg=confidence_penalty": ["reg=confidence_penalty", "loss=mse", "set loss=cross_entropy"],
+    "loss=hinge": ["loss=hinge", "one of cross_entropy, mse"],
     "schedule.warmup_steps=2200": ["schedule.warmup_steps=2200", "2200 steps"],
     "data=image_folder data.root=x trainer.max_steps=50 schedule.warmup_steps=50": ["schedule.warmup_steps=50", "50 steps"],
     "schedule=step schedule.every=1": ["schedule.every=1 is not possible", "below 1"],
     "model=linear reg=dropout": ["reg.dropout.rate", "set reg.dropout.input_rate"],
     "model.hidden=[] reg=gaussian_dropout": ["reg.gaussian_dropout.rate", "set reg.gaussian_dropout.input_rate"],
     "model.hidden=[] model.batch_norm=true": ["model.batch_norm=true", "model.hidden=[]"],
+    "model.hidden=[] model.layer_norm=true": ["model.layer_norm=true", "model.hidden=[]"],
+    "model.batch_norm=true model.layer_norm=true": ["model.batch_norm=true and model.layer_norm=true", "set one of them"],
+    "model.parametrization=mup model.hidden=[]": ["model.parametrization=mup changes nothing", "model.hidden=[]"],
+    "model.parametrization=mup model.batch_norm=true": ["model.parametrization=mup", "leave out model.batch_norm=true"],
+    "model.parametrization=mup optimizer=muon": ["model.parametrization=mup", "Muon", "set optimizer=momentum, adam"],
+    "model.base_width=128": ["model.base_width=128 changes nothing", "set model.parametrization=mup"],
+    "model=cnn model.init=xavier": ["model.init=xavier", "one of default, he, glorot, orthogonal"],
     "model=linear optimizer=muon": ["optimizer=muon", "set optimizer=adam"],
     "model=resnet model.depth=9": ["model.depth=9", "6 n + 2"],
     "model=lenet data=image_folder data.root=x data.shape=[1,10,10]": ["model=lenet", "12 x 12", "model=mlp"],
@@ -86,6 +103,10 @@ POSSIBLE = [
     "data.train_samples=10 data.batch_size=10",
     "data.num_classes=10",
     "data.shape=[784]",
+    "data=mnist1d augment=mixup model=resnet",
+    "data=digits data.shuffle_pixels=true augment=cutout",
+    "data.label_noise=0",
+    "model.parametrization=mup model.base_width=128 optimizer=nesterov model.init=he",
     "trainer.gradient_clip_val=1 trainer.gradient_clip_algorithm=value",
     "model=linear reg=dropout reg.dropout.rate=0 reg.dropout.input_rate=0.2",
     "reg=early_stopping reg.early_stopping.patience=18",
@@ -121,9 +142,14 @@ def test_what_is_possible_passes_without_a_word(words: str) -> None:
     assert check(words) == []
 
 
-def test_the_sizes_that_are_known_before_reading_are_those_of_the_data() -> None:
-    source, sizes = Mnist5k().load(), SIZES["ockham.data.Mnist5k"]
-    assert source.val is not None
-    labels = torch.cat([source.train.labels, source.val.labels])
-    assert (len(source.train), len(source.val), len(source.classes)) == (sizes.train, sizes.val, sizes.num_classes)
-    assert (int(torch.bincount(labels).min()), source.train.images.shape[1:]) == (sizes.smallest_class, sizes.shape)
+@pytest.mark.parametrize("name", ["mnist5k", "digits", "mnist1d"])
+def test_the_sizes_that_are_known_before_reading_are_those_of_the_data(name: str) -> None:
+    config = compose(f"data={name}")
+    sizes, source = sizes_of(schema.container(config.data)), build.source_of(config)
+    assert sizes is not None
+    labels = torch.cat([source.train.labels, *([] if source.val is None else [source.val.labels])])
+    assert (len(source.train), len(source.test), len(source.classes)) == (sizes.train, sizes.test, sizes.num_classes)
+    assert (None if source.val is None else len(source.val)) == sizes.val
+    assert source.train.image_shape == sizes.shape
+    smallest = int(torch.bincount(labels).min())
+    assert smallest <= sizes.smallest_class if name == "mnist1d" else smallest == sizes.smallest_class

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conftest import compose
+from conftest import compose, composed
 from ockham import schema
 from ockham.identity import run_key
 from ockham.sweep.composition import compose_all
@@ -42,6 +42,13 @@ def test_a_grid_is_conditional_by_itself() -> None:
         assert {name for name in names if name.startswith("reg.")} == (
             set() if chosen == "reg=none" else {f"{chosen.replace('=', '.')}.strength"}
         )
+
+
+def test_each_job_knows_the_options_that_hydra_chose_for_it() -> None:
+    """Also those of groups that only an experiment names."""
+    for job in plan("experiment=mnist_dropout,image_folder_cnn", "reg=none,l1", "seed=0,1", "data.root=x").jobs:
+        choices, _, _ = composed(job.overrides)
+        assert dict(job.choices) == choices
 
 
 def test_each_job_composes_to_what_its_key_says() -> None:
@@ -91,7 +98,7 @@ def test_hydras_sweep_syntax_keeps_its_meaning() -> None:
         "seed=range(1,4)": ["1", "2", "3"],
         "model.hidden=[8],[8,4]": ["[8]", "[8,4]"],
         "optimizer.lr=choice(0.1,0.2)": ["0.1", "0.2"],
-        "optimizer=glob(ada*)": ["adadelta", "adagrad", "adam", "adamw"],
+        "optimizer=glob(ada*)": ["adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "adan"],
     }
     for override, expected in values.items():
         assert [job.overrides[0].partition("=")[2] for job in plan(override).jobs] == expected

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import optuna
+from omegaconf import OmegaConf
 
 from conftest import make_spec
 from ockham.execute import execute
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
-from ockham.sweep.prune import asha, median
+from ockham.sweep.prune import asha, median, pruner
 from sweeps import sweep, table
 
 
@@ -77,6 +78,22 @@ def test_a_run_asks_those_of_the_same_seed(tmp_path: Path) -> None:
             assert value == job.folder.epochs()[0]["val/acc"]
 
 
+def test_a_peer_that_goes_on_is_read_again(tmp_path: Path) -> None:
+    """What is kept of its curve is that of the file as it was."""
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [{"number": n, "replicate": []} for n in range(2)]}))
+    folder, peer = RunFolder(tmp_path / "0"), RunFolder(tmp_path / "1")
+    peer.path.mkdir()
+    settings = OmegaConf.create({"rule": "asha", "min_epochs": 1, "reduction": 2})
+    behind = pruner(settings, folder, "val/loss")
+    assert behind is not None
+    assert not behind([1.0]), "the peer has written nothing yet"
+    for epoch, loss in ((1, 2.0), (2, 0.5)):
+        peer.append_epoch(epoch, epoch, {**dict.fromkeys(EPOCH_SCALARS, 0.0), "val/loss": loss})
+        assert behind([1.0] * epoch) == (loss < 1.0)
+    peer.write_epochs([(epoch, epoch, {**dict.fromkeys(EPOCH_SCALARS, 0.0), "val/loss": 3.5}) for epoch in (1, 2)])
+    assert not behind([1.0] * 2), "it was written anew"
+
+
 def test_pruned_runs_stand_in_the_tables(tmp_path: Path) -> None:
     arguments = (
         "optimizer=adam",
@@ -88,6 +105,6 @@ def test_pruned_runs_stand_in_the_tables(tmp_path: Path) -> None:
     code, out, errors = sweep(tmp_path / "sweep", *arguments)
     assert (code, errors) == (0, "")
     assert [row["state"] for row in table(tmp_path / "sweep", "results.csv")] == ["finished", "pruned", "pruned", "pruned"]
-    assert "#3 pruned" in out
+    assert "3 pruned" in out
     code, out, _ = sweep(tmp_path / "sweep", *arguments)
     assert "4 of 4 jobs are finished already" in out

@@ -41,7 +41,8 @@ def check_image_folder(root: Path, val_samples: Sequence[str]) -> None:
         if not os.path.isdir(root / split):
             raise UserError(
                 f"{root / split} does not exist: data=image_folder reads data.root/train/<class>/* and "
-                f"data.root/test/<class>/*; set data.root to such a folder, or use data=mnist5k"
+                f"data.root/test/<class>/*; set data.root to such a folder, or use data=mnist5k\n"
+                f"CIFAR needs no image files: data=cifar10 downloads it"
             )
     if val_samples and os.path.isdir(root / "val"):
         raise UserError(f"{val_samples[-1]} changes nothing: {root / 'val'} is the validation split; leave it out")

@@ -1,7 +1,9 @@
 """How large the data sets are, and what can be drawn from one. Plain Python, so that the command line can ask before torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ockham.errors import UserError
 
@@ -10,7 +12,8 @@ from ockham.errors import UserError
 class Sizes:
     """Images of train, of a validation split of its own, None where it is drawn from train, and of test; classes; (C, H, W).
 
-    `smallest_class` counts the images that train and validation together hold of the rarest class.
+    `smallest_class` counts the images that train and validation together hold of the rarest class, or is a number that it does
+    not exceed.
     """
 
     train: int
@@ -37,7 +40,28 @@ SIZES = {
     "ockham.data.FashionMnist": Sizes(60_000, None, 10_000, 10, 6000, (1, 28, 28)),
     "ockham.data.Cifar10": Sizes(50_000, None, 10_000, 10, 5000, (3, 32, 32)),
     "ockham.data.Cifar100": Sizes(50_000, None, 10_000, 100, 500, (3, 32, 32)),
+    "ockham.data.Digits": Sizes(1437, None, 360, 10, 139, (1, 8, 8)),
 }
+
+
+def sizes_of(data: Mapping[str, Any]) -> Sizes | None:
+    """The sizes of the data set with these settings, None where only reading it can tell."""
+    target = str(data.get("_target_"))
+    if target == "ockham.data.Mnist1D":
+        return mnist1d_sizes(data["num_samples"], data["train_split"])
+    return SIZES.get(target)
+
+
+def mnist1d_sizes(num_samples: int, train_split: float) -> Sizes:
+    """Of so many signals in ten classes. Raises UserError where a split has less than a signal of each class."""
+    total = num_samples // 10 * 10
+    train = int(total * train_split)
+    if not 10 <= train <= total - 10:
+        raise UserError(
+            f"data.num_samples={num_samples} with data.train_split={train_split} leaves {train} signals for training and "
+            f"{total - train} for the test, and each needs one of each of the ten classes: set data.num_samples higher"
+        )
+    return Sizes(train, None, total - train, 10, train // 10, (1, 1, 40))
 
 
 def drawn_for_validation(val_samples: float, *, train: int, num_classes: int) -> int:

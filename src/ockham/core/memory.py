@@ -28,6 +28,12 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def give_back_freed_memory() -> None:
+    """Give the system what this process has freed, with glibc; what it holds is then what it uses."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def available_bytes(root: Path = Path("/")) -> int | None:
     """What processes may still take of this machine and of the control groups that this process is in.
 

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ockham.core.objective import LOSSES
 
 
 class Images(Protocol):
-    """Images (N, C, H, W) as uint8 that are taken in parts: a tensor of them, or a split."""
+    """Stored images (N, C, H, W) that are taken in parts: a tensor of them, or a split."""
 
     @property
     def device(self) -> torch.device: ...
@@ -41,28 +42,30 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 class Scores(NamedTuple):
-    """Mean cross-entropy in nats, and the fraction of samples classified correctly."""
+    """The mean loss, and the fraction of samples classified correctly."""
 
     loss: float
     acc: float
 
 
-def scores(logits: Tensor, labels: Tensor) -> Scores:
-    """Loss and accuracy of logits (N, C) against classes (N,); the loss is summed in float64."""
-    loss = F.cross_entropy(logits.double(), labels)
+def scores(logits: Tensor, labels: Tensor, *, loss: str = "cross_entropy") -> Scores:
+    """Loss (one of LOSSES) and accuracy of logits (N, C) against classes (N,); the loss is summed in float64."""
+    mean = LOSSES[loss](logits.double(), labels, weight=1 / len(labels))
     correct = (logits.argmax(dim=1) == labels).double().mean()
-    return Scores(*torch.stack([loss, correct]).tolist())
+    return Scores(*torch.stack([mean, correct]).tolist())
 
 
 def logits_of(model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> Tensor:
     """The logits (N, C) of the images (N, C, H, W) in evaluation mode.
 
-    `prepare` turns the stored uint8 images into what the model takes.
+    `prepare` turns the stored images into what the model takes.
     """
     with evaluation_mode(model):
         return torch.cat([model(prepare(part)) for part in images.split(evaluation_batch(model, images.device))])
 
 
-def evaluate(model: nn.Module, images: Images, labels: Tensor, prepare: Callable[[Tensor], Tensor]) -> Scores:
+def evaluate(
+    model: nn.Module, images: Images, labels: Tensor, prepare: Callable[[Tensor], Tensor], *, loss: str = "cross_entropy"
+) -> Scores:
     """Loss and accuracy of the model on all the images, without dropout or other noise."""
-    return scores(logits_of(model, images, prepare), labels)
+    return scores(logits_of(model, images, prepare), labels, loss=loss)

@@ -19,6 +19,10 @@ def image_shape(shape: Sequence[int], model: str) -> tuple[int, int, int]:
 def check_halvings(shape: Sequence[int], channels: Sequence[int]) -> None:
     """Raises UserError where one halving per entry of model.channels leaves nothing of the image (C, H, W)."""
     _, height, width = shape
+    if min(height, width) == 1:
+        raise UserError(
+            f"model=cnn halves images, and those of {height} x {width} have one row: set model=mlp, or model=resnet"
+        )
     if min(height, width) >> len(channels) == 0:
         raise UserError(
             f"model.channels={list(channels)} halves the image {len(channels)} times, too often for {height} x {width} "

@@ -1,9 +1,11 @@
-"""Data sets as uint8 tensors in memory, splits, batches by index, whole-batch augmentation."""
+"""Data sets as tensors in memory, splits, batches by index, whole-batch augmentation."""
 
 from ockham.data.augment import Augment, Cutout, FlipCrop, Mixup, Shift
 from ockham.data.image_folder import ImageFolder
-from ockham.data.sources import Cifar10, Cifar100, DataSet, FashionMnist, Mnist, Mnist5k
-from ockham.data.splits import InputSpec, Normalize, Source, Split, Splits, divide
+from ockham.data.label_noise import LabelNoise
+from ockham.data.mnist1d import Mnist1D
+from ockham.data.sources import Cifar10, Cifar100, DataSet, Digits, FashionMnist, Mnist, Mnist5k
+from ockham.data.splits import InputSpec, Normalize, Source, Split, Splits, divide, pixel_order
 
 __all__ = [
     "Augment",
@@ -11,12 +13,15 @@ __all__ = [
     "Cifar100",
     "Cutout",
     "DataSet",
+    "Digits",
     "FashionMnist",
     "FlipCrop",
     "ImageFolder",
     "InputSpec",
+    "LabelNoise",
     "Mixup",
     "Mnist",
+    "Mnist1D",
     "Mnist5k",
     "Normalize",
     "Shift",
@@ -24,4 +29,5 @@ __all__ = [
     "Split",
     "Splits",
     "divide",
+    "pixel_order",
 ]

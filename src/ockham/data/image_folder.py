@@ -108,7 +108,8 @@ class ImageFolder:
             if not (self.root / split).is_dir():
                 raise UserError(
                     f"{(self.root / split).resolve()} does not exist: data=image_folder reads data.root/train/<class>/* and "
-                    f"data.root/test/<class>/*; set data.root to such a folder, or use data=mnist5k"
+                    f"data.root/test/<class>/*; set data.root to such a folder, or use data=mnist5k\n"
+                    f"CIFAR needs no image files: data=cifar10 downloads it"
                 )
         return tuple(sorted(folder.name for folder in (self.root / "train").iterdir() if folder.is_dir()))
 

@@ -1,4 +1,4 @@
-"""Where the images come from: the set inside the package, torchvision's data sets."""
+"""Where the images come from: the sets inside this package and scikit-learn, torchvision's data sets."""
 
 import hashlib
 import shutil
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from ockham.data.splits import Source, Split
+from ockham.data.splits import Source, Split, stratified
 from ockham.errors import UserError
 
 NETWORK_SECONDS = 10
@@ -56,6 +56,27 @@ class Mnist5k:
         whole = Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
         train, val, test = (whole[torch.arange(start, end)] for start, end in pairwise(self.BOUNDS))
         return Source(train=train, val=val, test=test, classes=tuple(str(digit) for digit in range(10)))
+
+
+class Digits:
+    """1,797 images 8 x 8 of digits that ship with scikit-learn, of which 360 are the test set. yaml: `data=digits`.
+
+    The test set is stratified and the same for every seed; scikit-learn names none. Values 0 ... 16 are stored as multiples of
+    15. The images are the test set of Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998, UCI).
+    """
+
+    TEST_SAMPLES: ClassVar[int] = 360
+
+    def load(self) -> Source:
+        from sklearn.datasets import load_digits  # late: scikit-learn takes a second, and other sets do without
+
+        digits = load_digits()
+        images = torch.from_numpy((digits.images * 15).astype(np.uint8))[:, None]
+        whole = Split(images, torch.from_numpy(digits.target).long())
+        in_test = torch.zeros(len(whole), dtype=torch.bool)
+        in_test[stratified(whole.labels, self.TEST_SAMPLES, seed=0, purpose="digits test")] = True
+        classes = tuple(str(digit) for digit in range(10))
+        return Source(train=whole[~in_test], val=None, test=whole[in_test], classes=classes)
 
 
 class TorchvisionSet(ABC):
@@ -124,7 +145,7 @@ class TorchvisionSet(ABC):
             raise UserError(
                 f"{self.name} is not in {self.root.resolve()} and cannot be downloaded: no server answers\n"
                 f"set data.root to a folder that holds {next(iter(self._files()))}, or use data=mnist5k, which ships with "
-                f"the package"
+                f"the package\n{self._how_to_get_it()}"
             )
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -144,6 +165,13 @@ class TorchvisionSet(ABC):
             raise UserError(f"{self.name} cannot be put into data.root={self.root}: {error}") from error
         except RuntimeError as error:  # torchvision, when every mirror failed or a checksum is wrong
             raise UserError(f"{self.name} could not be downloaded: {error}; data=mnist5k needs no download") from error
+
+    def _how_to_get_it(self) -> str:
+        """What to do where there is no network; `_obtain` takes archives that lie in place."""
+        archives = [self.root.resolve() / path for path in self._archives()]
+        server = self._urls()[0].rpartition("/")[0]
+        names = ", ".join(archive.name for archive in archives)
+        return f"or bring {names} from {server} into {archives[0].parent}: the next run checks and unpacks it"
 
 
 def _reachable(urls: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The three splits of a data set, in memory as uint8, and what a model sees of them."""
+"""The three splits of a data set, in memory, and what a model sees of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from ockham.rng import generator
 
 
 class Pool:
-    """Images (M, C, H, W) as uint8 and their classes (M,) as int64, in memory once on each device that needs them."""
+    """Images (M, C, H, W) as uint8, or as float32, and their classes (M,) as int64, in memory once on each device that needs
+    them.
+    """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -29,7 +31,7 @@ class Pool:
 
 
 class Split:
-    """Images (N, C, H, W) as uint8, and their classes (N,) as int64.
+    """Images (N, C, H, W) as uint8, or as float32, and their classes (N,) as int64.
 
     What is selected from a split shares its images in memory and holds no more than indices into them.
     """
@@ -37,12 +39,13 @@ class Split:
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.pool = Pool(images, labels)
         self.index: Tensor | None = None  # (N,) into the pool; None: all of it
+        self.other_labels: Tensor | None = None  # (N,) in place of those in the pool
 
     @classmethod
-    def of(cls, pool: Pool, index: Tensor | None) -> "Split":
-        """The images of the pool at `index` (N,) int64, all where it is None."""
+    def of(cls, pool: Pool, index: Tensor | None, other_labels: Tensor | None = None) -> "Split":
+        """The images of the pool at `index` (N,) int64, all where it is None; with `other_labels` (N,) than the pool's."""
         split = cls.__new__(cls)
-        split.pool, split.index = pool, index
+        split.pool, split.index, split.other_labels = pool, index, other_labels
         return split
 
     def __len__(self) -> int:
@@ -52,14 +55,26 @@ class Split:
         """The images at `index`, (n,) int64, or (N,) bool."""
         if index.dtype == torch.bool:
             index = index.nonzero().squeeze(1)
-        return Split.of(self.pool, index if self.index is None else self.index[index])
+        other_labels = None if self.other_labels is None else self.other_labels[index]
+        return Split.of(self.pool, index if self.index is None else self.index[index], other_labels)
+
+    def relabelled(self, labels: Tensor) -> "Split":
+        """The same images with other classes (N,)."""
+        return Split.of(self.pool, self.index, labels)
 
     @property
     def device(self) -> torch.device:
         return self.pool.labels.device
 
     @property
+    def places(self) -> Tensor:
+        """Where in the pool each sample lies, (N,)."""
+        return torch.arange(len(self), device=self.device) if self.index is None else self.index
+
+    @property
     def labels(self) -> Tensor:
+        if self.other_labels is not None:
+            return self.other_labels
         return self.pool.labels if self.index is None else self.pool.labels[self.index]
 
     @property
@@ -75,7 +90,10 @@ class Split:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The images (n, C, H, W) and classes (n,) at `index` (n,)."""
         pool_index = index if self.index is None else self.index.index_select(0, index)
-        return self.pool.images.index_select(0, pool_index), self.pool.labels.index_select(0, pool_index)
+        images = self.pool.images.index_select(0, pool_index)
+        if self.other_labels is not None:
+            return images, self.other_labels.index_select(0, index)
+        return images, self.pool.labels.index_select(0, pool_index)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in parts of up to `size`, as Tensor.split."""
@@ -87,9 +105,8 @@ class Split:
 
     def joined(self, other: "Split") -> "Split":
         """The images of both; they are copied into one place where they do not lie in one already."""
-        if self.pool is other.pool:
-            places = [torch.arange(len(s)) if s.index is None else s.index for s in (self, other)]
-            return Split.of(self.pool, torch.cat(places))
+        if self.pool is other.pool and self.other_labels is other.other_labels is None:
+            return Split.of(self.pool, torch.cat([self.places, other.places]))
         return Split(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
     def probe(self, size: int) -> "Split":
@@ -98,7 +115,8 @@ class Split:
         return self[torch.arange(count, device=self.device) * len(self) // count]
 
     def to(self, device: torch.device) -> "Split":
-        return Split.of(self.pool.to(device), None if self.index is None else self.index.to(device))
+        index, labels = (None if each is None else each.to(device) for each in (self.index, self.other_labels))
+        return Split.of(self.pool.to(device), index, labels)
 
 
 @dataclass(frozen=True)
@@ -119,6 +137,26 @@ class Source:
             positions = torch.arange(len(both)).split([len(self.train), len(self.val)])
             for name, index in zip(("train", "val"), positions, strict=True):
                 object.__setattr__(self, name, both[index])
+
+    def with_pixels_in_order(self, order: Tensor) -> "Source":
+        """The same with the pixels of every image in another order (H * W,), of all channels alike."""
+
+        def reordered(pool: Pool) -> Pool:
+            return Pool(pool.images.flatten(2)[:, :, order].view_as(pool.images), pool.labels)
+
+        training, test = reordered(self.train.pool), reordered(self.test.pool)
+        return Source(
+            train=Split.of(training, self.train.index),
+            val=None if self.val is None else Split.of(training, self.val.index),
+            test=Split.of(test, self.test.index),
+            classes=self.classes,
+        )
+
+
+def pixel_order(image_shape: Sequence[int]) -> Tensor:
+    """The random order (H * W,) into which data.shuffle_pixels puts the pixels of images (C, H, W), one for all runs."""
+    _, height, width = image_shape
+    return torch.randperm(height * width, generator=generator(0, "pixel order"))
 
 
 @dataclass(frozen=True)
@@ -213,9 +251,10 @@ class InputSpec:
 
 
 class Normalize:
-    """uint8 images (N, C, H, W) -> what the model takes: (x / 255 - mean) / std per channel, shaped (N, *shape).
+    """Stored images (N, C, H, W) -> what the model takes: (x - mean) / std per channel, shaped (N, *shape).
 
-    Equal bit for bit to torchvision's ToTensor followed by Normalize. A channel without any variation has std 1.
+    uint8 is divided by 255 before, which equals torchvision's ToTensor followed by Normalize bit for bit. A channel without any
+    variation has std 1.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], shape: Sequence[int]) -> None:
@@ -228,17 +267,18 @@ class Normalize:
 
     @classmethod
     def fit(cls, images: Images, shape: Sequence[int]) -> "Normalize":
-        """The mean and (population) standard deviation of the pixels (N, C, H, W), from exact integer sums."""
+        """The mean and (population) standard deviation of the pixels (N, C, H, W); of uint8 from exact integer sums."""
         total = squares = torch.zeros((), dtype=torch.int64)
-        count = 0
+        count, unit = 0, 1.0
         for part in images.split(256):  # large parts between what stays would leave holes in memory
-            total = total + part.sum(dim=(0, 2, 3), dtype=torch.int64).cpu()
-            squares = squares + part.int().square_().sum(dim=(0, 2, 3), dtype=torch.int64).cpu()
+            part, unit = (part.int(), 255.0) if part.dtype == torch.uint8 else (part.double(), 1.0)
+            total = total + part.sum(dim=(0, 2, 3)).cpu()
+            squares = squares + part.square().sum(dim=(0, 2, 3)).cpu()
             count += part.numel() // part.shape[1]
         mean = total.double() / count
         std = (squares.double() / count - mean.square()).clamp(min=0).sqrt()
-        std[std == 0] = 255
-        return cls((mean / 255).tolist(), (std / 255).tolist(), shape)
+        std[std == 0] = unit
+        return cls((mean / unit).tolist(), (std / unit).tolist(), shape)
 
     def for_model(self, dtype: torch.dtype, memory_format: torch.memory_format, device: torch.device) -> None:
         """Deliver in this precision and layout from now on, for images on this device."""
@@ -253,7 +293,8 @@ class Normalize:
         assert self._constants is not None
         mean, std = self._constants
         x = images.to(dtype=self.dtype, memory_format=self.memory_format)
-        x.div_(255).sub_(mean).div_(std)
+        # Numbers that are stored as they are must not be changed in place; bytes have been copied.
+        x = x.div_(255).sub_(mean).div_(std) if images.dtype == torch.uint8 else (x - mean) / std
         return x if x.shape[1:] == self.shape else x.reshape(-1, *self.shape)
 
     def black(self) -> tuple[float, ...]:

@@ -223,7 +223,8 @@ class Group:
             self._finish(done[begin : begin + ROWS_EVALUATED_AT_ONCE])
         self._log_epoch()
         self._shrink()
-        if time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
+        goes_on = any(not member.ledger.has_ended for member in self.members)
+        if goes_on and time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
 
     def _log_epoch(self) -> None:
@@ -252,7 +253,7 @@ class Group:
                 forward = self.stack.evaluation(rows)
                 split = self.probes[cohort] if name == "train" else data.val
                 for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
-                    scores_of_members[name][row] = scores(logits, split.labels)
+                    scores_of_members[name][row] = scores(logits, split.labels, loss=self.settings.loss)
         return [self._scalars(position, scores_of_members) for position in range(len(self.members))]
 
     def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
@@ -286,7 +287,10 @@ class Group:
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
             logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
             for position, row in enumerate(of_cohort):
-                scores_by_split = {name: scores(logits[name][position], split.labels) for name, split in data.named().items()}
+                scores_by_split = {
+                    name: scores(logits[name][position], split.labels, loss=self.settings.loss)
+                    for name, split in data.named().items()
+                }
                 self.members[row].ledger.finish(scores_by_split=scores_by_split)
 
     @property

@@ -52,6 +52,7 @@ class Objective:
         self.like = stack.like
         self.seeds = [run.settings.seed for run in runs]
         self.num_classes = len(runs[0].splits.classes)
+        self.loss = runs[0].settings.loss
         self.regularization = Regularization(
             stack.regularizers[rows], stack.models[rows], [layer.name for layer in self.layers], stack.like
         )
@@ -87,7 +88,7 @@ class Objective:
     @property
     def identity(self) -> Hashable:
         """What fixes `gradients`, beside the names and shapes of its arguments."""
-        return self.regularization.identity, repr(self.layers), self.num_classes
+        return self.regularization.identity, repr(self.layers), self.num_classes, self.loss
 
     def draw(self, n: int) -> dict[str, Tensor]:
         """The noise of a batch of n samples as each member draws it alone: (draws, n, width), for weights (draws, out, in)."""
@@ -134,7 +135,7 @@ class Objective:
             self.layers, parameters, buffers, regularization.input(x, inputs), weights=weights, training=True,
             disturb=lambda layer, x: regularization.layer_input(layer, x, inputs), activations=activations,
         )  # fmt: skip
-        losses = cross_entropies(logits, self._targets(y, logits, inputs))
+        losses = LOSSES_OF_MEMBERS[self.loss](logits, self._targets(y, logits, inputs))
         for index, regularizer in enumerate(regularization.stacked):
             if regularizer.has("output_penalty"):
                 losses = losses + regularization.penalty(index, "output_penalty", inputs, logits)
@@ -146,7 +147,7 @@ class Objective:
         return losses
 
     def _targets(self, y: Tensor, logits: Tensor, inputs: Inputs) -> Tensor:
-        """What the cross-entropy takes for classes (members or 1, n) or probabilities (members or 1, n, classes)."""
+        """What the loss takes for classes (members or 1, n) or probabilities (members or 1, n, classes)."""
         for index, regularizer in enumerate(self.regularization.stacked):
             if regularizer.has("target"):
                 probabilities = F.one_hot(y, self.num_classes).to(logits.dtype) if y.ndim == 2 else y
@@ -182,3 +183,13 @@ def cross_entropies(logits: Tensor, y: Tensor) -> Tensor:
         return -(y * log_probabilities).sum(dim=2).mean(dim=1)
     classes = y.expand(logits.shape[:2]).unsqueeze(2)
     return -log_probabilities.gather(2, classes).squeeze(2).mean(dim=1)
+
+
+def squared_errors(logits: Tensor, y: Tensor) -> Tensor:
+    """The mean squared error of each member over samples and classes, (members,), of the same."""
+    probabilities = F.one_hot(y, logits.shape[2]).to(logits.dtype) if y.ndim == 2 else y
+    return (logits - probabilities).square().mean(dim=(1, 2))
+
+
+#: `core.objective.LOSSES` with an axis of members in front.
+LOSSES_OF_MEMBERS = {"cross_entropy": cross_entropies, "mse": squared_errors}

@@ -14,7 +14,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from ockham.core.datasets import SIZES, Sizes
+from ockham.core import datasets
+from ockham.core.datasets import Sizes
 from ockham.optim.rules import rule_of
 
 Content = Mapping[str, Any]
@@ -23,7 +24,7 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "logger", "cv", "trust")
 
 #: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
 #: --case sizes in docs/benchmarks.md. A group takes GROUP_BYTES at most, which any GPU has too, unless SMALLEST_CAP take more.
@@ -126,7 +127,7 @@ def sizes_of(content: Content) -> Sizes:
     data = content["data"]
     side = data.get("size", 32)
     guess = Sizes(50_000, None, 10_000, data.get("num_classes") or 10, 1, (3, side, side))
-    return SIZES.get(str(data["_target_"]), guess)
+    return datasets.sizes_of(data) or guess
 
 
 def member_bytes(content: Content) -> int:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ockham.core.parameters import NamedParameters, named_parameters
 from ockham.fused.products import product
-from ockham.fused.regularizers import Regularization, Tensors, state_prefix
+from ockham.fused.regularizers import Regularization, Tensors, column, state_prefix
 from ockham.reg import Regularizer
 from ockham.reg.single import Parametrization
 
@@ -21,11 +21,13 @@ Disturb = Callable[[str, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Layer:
-    """A dense layer by its name in the model, and what follows it."""
+    """A dense layer by its name in the model, and what follows it; `scaled` ones multiply their parameters by factors."""
 
     name: str
-    norm: str | None
-    activation: nn.Module | None
+    norm: str | None = None
+    norm_kind: Literal["batch", "layer"] = "batch"
+    activation: nn.Module | None = None
+    scaled: bool = False
 
 
 class Dense(torch.autograd.Function):
@@ -184,9 +186,15 @@ def forward(
         if disturb is not None:
             x = disturb(layer.name, x)
         weight, bias = weights[layer.name], parameters.get(f"{layer.name}.bias")
-        x = Dense.apply(x, weight, bias) if len(x) == len(weight) else SharedDense.apply(x[0], weight, bias)
-        if layer.norm is not None:
-            x = _normalized(parameters, buffers, layer.norm, x, training=training)
+        added = None if layer.scaled else bias
+        x = Dense.apply(x, weight, added) if len(x) == len(weight) else SharedDense.apply(x[0], weight, added)
+        if layer.scaled:
+            weight_scale, bias_scale = (column(buffers[f"{layer.name}.{kind}_scale"], x) for kind in ("weight", "bias"))
+            x = x * weight_scale + parameters[f"{layer.name}.bias"].unsqueeze(1) * bias_scale
+        if layer.norm is not None and layer.norm_kind == "batch":
+            x = _batch_normalized(parameters, buffers, layer.norm, x, training=training)
+        elif layer.norm is not None:
+            x = _layer_normalized(parameters, layer.norm, x)
         if layer.activation is not None:
             x = layer.activation(x)
             if activations is not None:
@@ -194,7 +202,13 @@ def forward(
     return x
 
 
-def _normalized(parameters: Tensors, buffers: Tensors, name: str, x: Tensor, *, training: bool) -> Tensor:
+def _layer_normalized(parameters: Tensors, name: str, x: Tensor) -> Tensor:
+    """Layer norm of every member: over its units, of each sample by itself."""
+    scale, shift = (parameters[f"{name}.{part}"].unsqueeze(1) for part in ("weight", "bias"))
+    return F.layer_norm(x, x.shape[2:]) * scale + shift
+
+
+def _batch_normalized(parameters: Tensors, buffers: Tensors, name: str, x: Tensor, *, training: bool) -> Tensor:
     """Batch norm of every member by its own batch: members and units together are the channels."""
     members, n, units = x.shape
     if training:
@@ -215,6 +229,13 @@ def _layers(model: nn.Module) -> list[Layer]:
     hidden = model.get_submodule("hidden") if hasattr(model, "hidden") else nn.Sequential()
     layers = []
     for position, block in enumerate(hidden.children()):
-        norm = f"hidden.{position}.norm" if hasattr(block, "norm") else None
-        layers.append(Layer(f"hidden.{position}.linear", norm, block.get_submodule("activation")))
-    return [*layers, Layer("output", None, None)]
+        layers.append(
+            Layer(
+                f"hidden.{position}.linear",
+                norm=f"hidden.{position}.norm" if hasattr(block, "norm") else None,
+                norm_kind="layer" if isinstance(getattr(block, "norm", None), nn.LayerNorm) else "batch",
+                activation=block.get_submodule("activation"),
+                scaled=hasattr(block.get_submodule("linear"), "weight_scale"),
+            )
+        )
+    return [*layers, Layer("output", scaled=hasattr(model.get_submodule("output"), "weight_scale"))]

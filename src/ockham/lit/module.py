@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from ockham.core.metrics import evaluate
-from ockham.core.objective import cross_entropy
+from ockham.core.objective import LOSSES
 from ockham.core.parameters import holding, named_parameters
-from ockham.data import Split, Splits
+from ockham.data import Splits
+from ockham.data.inputs import Inputs
 from ockham.optim.external import draws, needs_graph
 from ockham.optim.responses import Responses, averaged_weights
 from ockham.record.checkpoint import Checkpoint
@@ -34,7 +35,7 @@ from ockham.run import Run
 class Classifier(pl.LightningModule):
     """Trains `run.model`, from the checkpoint's epoch on where one is given.
 
-    Per step: augment, regularize the batch, forward, cross-entropy and penalties, backward, optimizer step, projection.
+    Per step: augment, regularize the batch, forward, loss and penalties, backward, optimizer step, projection.
     """
 
     def __init__(self, run: Run, checkpoint: Checkpoint | None = None) -> None:
@@ -48,8 +49,6 @@ class Classifier(pl.LightningModule):
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.augment_noise = run.streams.stream("augment")
-        self.splits: Splits = run.splits
-        self.probe: Split = run.splits.train
         self.parameters_by_name = named_parameters(self.model)
 
     def configure_optimizers(self) -> Optimizer:
@@ -65,15 +64,20 @@ class Classifier(pl.LightningModule):
         self.optimizer = optimizer
         self.create_graph = needs_graph(optimizer)
         self.responses = Responses(optimizer, self.parameters_by_name)
-        self.splits = self.run.splits.to(self.device)
         dtype = self.parameters_by_name[0][1].dtype
         self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
         if self.checkpoint is not None:
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
-        self.probe = self.run.probe(self.splits)
+        self.take_inputs(self.run.splits.to(self.device))
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def take_inputs(self, splits: Splits) -> None:
+        normalize = self.run.normalize
+        self.train_inputs, self.val_inputs = Inputs(splits.train, normalize), Inputs(splits.val, normalize)
+        probe = self.run.probe(splits)
+        self.probe_inputs = self.train_inputs if len(probe) == len(splits.train) else Inputs(probe, normalize)
 
     def on_train_epoch_start(self) -> None:
         self.run.streams.begin(self.finished_epochs)
@@ -149,23 +153,22 @@ class Classifier(pl.LightningModule):
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
-        """`weight` times the summed cross-entropy of the samples `part`, plus the penalties that are in the loss."""
+        """`weight` times the summed loss of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        images, y = self.splits.train.batch(part)
-        x = run.normalize(images)
+        x, y = self.train_inputs.batch(part)
         if run.augment is not None:
             x, y = run.augment(
                 x,
                 y,
                 generator=self.augment_noise.on(x.device),
                 black=run.normalize.black(),
-                num_classes=len(self.splits.classes),
+                num_classes=len(run.splits.classes),
             )
         x = disturbed_input(run.regularizers, x, run.streams)
-        y = targets(run.regularizers, y, len(self.splits.classes), x.dtype)
+        y = targets(run.regularizers, y, len(run.splits.classes), x.dtype)
         with activations_of(self.model, run.regularizers) as activations:
             logits = self.model(x)
-        loss = cross_entropy(logits, y, weight=weight)
+        loss = LOSSES[run.settings.loss](logits, y, weight=weight)
         for penalty in batch_penalties(run.regularizers, logits, activations):
             loss = loss + penalty * (weight * len(part))
         for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
@@ -174,17 +177,16 @@ class Classifier(pl.LightningModule):
 
     def finish_epoch(self) -> dict[str, float]:
         """Measure the weights that are judged after the epoch, on every rank alike; returns the scalars of metrics.csv."""
-        normalize = self.run.normalize
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         with holding(self.parameters_by_name, self.averaged_weights()):
-            for name, split in (("train", self.probe), ("val", self.splits.val)):
-                loss, acc = evaluate(self.model, split, split.labels, normalize)
+            for name, inputs in (("train", self.probe_inputs), ("val", self.val_inputs)):
+                loss, acc = evaluate(self.model, inputs.images, inputs.labels, inputs.prepare, loss=self.run.settings.loss)
                 scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
             scalars |= gaps(scalars)
             scalars |= {
                 "train/objective": float(mean_objective),
-                **weight_scalars(self.run.regularizers, self.model, self.probe, normalize),
+                **weight_scalars(self.run.regularizers, self.model, self.probe_inputs.images, self.probe_inputs.prepare),
                 "lr": self.lrs[0],
             }
         # Ranks differ in the statistics of batch norm; all must decide alike.

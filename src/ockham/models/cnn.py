@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ockham.core.shapes import check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
-from ockham.models.layers import activation_of
+from ockham.models.layers import activation_of, initialize
 
 POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
@@ -28,6 +28,8 @@ class CNN(nn.Module):
         activation: str = "relu",
         batch_norm: bool = True,
         pooling: str = "max",
+        init: str = "default",
+        init_scale: float = 1.0,
     ) -> None:
         super().__init__()
         fan_in, height, width = image_shape(shape, "cnn")
@@ -50,6 +52,7 @@ class CNN(nn.Module):
             self.head.add_module("linear", nn.Linear(features, dense))
             self.head.add_module("activation", activation_of(activation))
         self.output = nn.Linear(dense or features, num_classes)
+        initialize(self, init, init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.output(self.head(self.blocks(x).flatten(1)))
@@ -63,7 +66,15 @@ class LeNet(nn.Module):
     images give the paper's sizes; the paper's partial connection table and radial basis output are left out.
     """
 
-    def __init__(self, shape: Sequence[int], num_classes: int, *, activation: str = "tanh") -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_classes: int,
+        *,
+        activation: str = "tanh",
+        init: str = "default",
+        init_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         channels, height, width = image_shape(shape, "lenet")
         final_height, final_width = ((side // 2 - 4) // 2 for side in (height, width))
@@ -83,6 +94,7 @@ class LeNet(nn.Module):
             activation_of(activation),
         )
         self.output = nn.Linear(84, num_classes)
+        initialize(self, init, init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.output(self.head(self.features(x).flatten(1)))

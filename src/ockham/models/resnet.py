@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ockham.core.shapes import check_depth, image_shape
+from ockham.models.layers import initialize
 
 
 class Block(nn.Module):
@@ -30,10 +31,19 @@ class ResNet(nn.Module):
     """The CIFAR network of He et al. 2016 (Deep Residual Learning, section 4.2) with option A shortcuts. yaml: `model=resnet`.
 
     `depth` = 6 n + 2 layers: a 3 x 3 convolution, then three stages of n blocks with width, 2 width and 4 width channels, and
-    the mean over the image into a dense output layer. Weights start as in He et al. 2015 (fan out, normal).
+    the mean over the image into a dense output layer. By default weights start as in He et al. 2015 (fan out, normal).
     """
 
-    def __init__(self, shape: Sequence[int], num_classes: int, *, depth: int = 20, width: int = 16) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_classes: int,
+        *,
+        depth: int = 20,
+        width: int = 16,
+        init: str = "default",
+        init_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         channels, _, _ = image_shape(shape, "resnet")
         check_depth(depth)
@@ -50,6 +60,7 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self, init, init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         features = self.stages(F.relu(self.norm(self.stem(x))))

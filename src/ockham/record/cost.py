@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ockham.core.memory import give_back_freed_memory
+
 
 def reset_peak_memory(device: torch.device) -> None:
     """Count from now on, so that a process that works on one run after the other tells them apart.
@@ -18,6 +20,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
+        give_back_freed_memory()
         with suppress(OSError):  # where the system forbids it
             Path("/proc/self/clear_refs").write_text("5")
 

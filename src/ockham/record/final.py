@@ -60,7 +60,7 @@ def evaluate(run: Run, weights: Mapping[str, Tensor], scores_by_split: Mapping[s
         return FinalEvaluation(run, model, scores_by_split, None)
     splits = run.splits.to(run.device).named()
     logits = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
-    scores_by_split = {name: scores(logits[name], split.labels) for name, split in splits.items()}
+    scores_by_split = {name: scores(logits[name], split.labels, loss=run.settings.loss) for name, split in splits.items()}
     return FinalEvaluation(run, model, scores_by_split, logits["test"])
 
 

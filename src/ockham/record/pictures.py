@@ -39,12 +39,17 @@ def confidently_wrong(logits: Tensor, test: Split, classes: Sequence[str], *, nu
     wrong = (predicted != test.labels).nonzero().squeeze(1)
     chosen = wrong[confidence[wrong].argsort(descending=True, stable=True)[:number]].tolist()
     images, labels = test.batch(torch.tensor(chosen, dtype=torch.int64))
-    sheet = _Sheet(images.shape[2:], columns=8, rows=math.ceil(number / 8), cell=(1.4, 1.72), text=0.37)
+    is_signal = images.shape[2] == 1
+    size = (2, 3) if is_signal else images.shape[2:]
+    sheet = _Sheet(size, columns=8, rows=math.ceil(number / 8), cell=(1.4, 1.72), text=0.37)
     sheet.figure.suptitle("most confidently wrong test images: predicted (probability), true")
     for place, index in enumerate(chosen):
         guess, truth = classes[int(predicted[index])], classes[int(labels[place])]
         text = f"{guess} ({confidence[index]:.2f})\n{truth}"
-        sheet.add(images[place].permute(1, 2, 0).squeeze(-1).numpy(), text, cmap="gray", vmin=0, vmax=255)
+        if is_signal:
+            sheet.add_signals(images[place, :, 0].numpy(), text)
+        else:
+            sheet.add(images[place].permute(1, 2, 0).squeeze(-1).numpy(), text, cmap="gray", vmin=0, vmax=255)
     return sheet.figure
 
 
@@ -94,10 +99,21 @@ class _Sheet:
 
     def add(self, image: np.ndarray, text: str = "", **colours: Any) -> None:
         """The next image (height, width), with what imshow is to make of its numbers, or (height, width, 3)."""
+        self.axes.imshow(image, extent=self._place(text), **colours)
+
+    def add_signals(self, signals: np.ndarray, text: str = "") -> None:
+        """The next place with lines, one for each channel (channels, n), each in its own range."""
+        left, right, bottom, top = self._place(text)
+        x = np.linspace(left, right, signals.shape[1])
+        for signal in signals.astype(np.float64):
+            low, spread = signal.min(), np.ptp(signal) or 1.0
+            self.axes.plot(x, bottom + (top - bottom) * (signal - low) / spread, color="black", linewidth=1)
+
+    def _place(self, text: str) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of the next place, with the text above it."""
         row, column = divmod(self.number, self.columns)
         self.number += 1
         centre, top = (column + 0.5) * self.cell[0], row * self.cell[1] + self.text
-        left, right = centre - self.size[0] / 2, centre + self.size[0] / 2
-        self.axes.imshow(image, extent=(left, right, top + self.size[1], top), **colours)
         if text:
             self.axes.text(centre, top - 0.05, text, fontsize=8, ha="center", va="bottom")
+        return centre - self.size[0] / 2, centre + self.size[0] / 2, top + self.size[1], top

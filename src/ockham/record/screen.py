@@ -31,6 +31,9 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
     batch += f" x {settings.accumulate} accumulated" if settings.accumulate > 1 else ""
     data = f"{len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test; "
     data += f"{len(splits.classes)} classes, input {' x '.join(map(str, run.normalize.shape))}"
+    if config.data.get("label_noise") is not None:
+        data += f", label noise {config.data.label_noise} {config.data.label_noise_kind}"
+    data += ", pixels shuffled" if config.data.get("shuffle_pixels") else ""
     rows = {
         "data": f"{_name(choices, config, 'data')}: {data}",
         "augment": _choice(_name(choices, config, "augment"), config.augment),
@@ -40,6 +43,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
         "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each",
         "seed": f"{config.seed}, judged by {config.objective}",
+        "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
     }

@@ -79,7 +79,7 @@ class Regularizer:
     # -- what is minimised -----------------------------------------------------------------------------------------------
 
     def target(self, probabilities: Tensor) -> Tensor:
-        """The probabilities of the classes (n, C) that the cross-entropy takes while training."""
+        """The probabilities of the classes (n, C) that the loss takes while training."""
         raise NotImplementedError
 
     def penalty(self, weight: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def disturbed_input(regularizers: Sequence[Regularizer], x: Tensor, streams: Str
 
 
 def targets(regularizers: Sequence[Regularizer], y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """What the cross-entropy takes for classes (n,) or probabilities (n, C)."""
+    """What the loss takes for classes (n,) or probabilities (n, C)."""
     for regularizer in regularizers:
         if has_hook(regularizer, "target"):
             y = regularizer.target(F.one_hot(y, num_classes).to(dtype) if y.ndim == 1 else y)

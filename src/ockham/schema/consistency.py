@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from math import ceil, prod
 
-from ockham.core.datasets import SIZES, Sizes, check_folds, check_train_samples, drawn_for_validation
+from ockham.core import mup
+from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.optim.catalogue import NON_COMMERCIAL, check_name, key_of
@@ -47,13 +48,9 @@ def class_name(content: Content, group: str) -> str:
 # -- what is known of the data -----------------------------------------------------------------------------------------------
 
 
-def _sizes(content: Content) -> Sizes | None:
-    return SIZES.get(str(content["data"].get("_target_")))
-
-
 def training_images(content: Content) -> int | None:
     """The images that the run trains on; None where only the data can tell. Of folds the smaller number."""
-    data, sizes = content["data"], _sizes(content)
+    data, sizes = content["data"], sizes_of(content["data"])
     if data["train_samples"] is not None:
         return int(data["train_samples"])
     return None if sizes is None else _available(content, sizes)
@@ -93,9 +90,14 @@ def most_steps(content: Content) -> int | None:
 
 
 def _check_data(content: Content) -> None:
-    data, sizes = content["data"], _sizes(content)
+    data = content["data"]
+    if data.get("label_noise") is None:
+        for key, default in (("label_noise_kind", "symmetric"), ("label_noise_val", False)):
+            if data.get(key, default) != default:
+                raise UserError(f"data.{key}={shown(data[key])} changes nothing without noise: set data.label_noise too")
     if class_name(content, "data") == "ImageFolder" and data["root"] is None:
         raise UserError("data=image_folder reads the images below data.root: set data.root=<folder>")
+    sizes = sizes_of(data)
     if sizes is None:
         return
     name = class_name(content, "data")
@@ -237,8 +239,8 @@ def _check_model(content: Content) -> None:
     settings = content["model"]
     if model == "ResNet":
         check_depth(settings["depth"])
-    if model == "MLP" and not settings["hidden"] and settings["batch_norm"]:
-        raise UserError("model.batch_norm=true acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
+    if model == "MLP":
+        _check_mlp(content)
     if shape is None:
         return
     if model in ("CNN", "LeNet", "ResNet"):
@@ -249,10 +251,43 @@ def _check_model(content: Content) -> None:
         check_lenet(shape)
 
 
+def _check_mlp(content: Content) -> None:
+    settings, optimizer = content["model"], str(content["optimizer"].get("_target_"))
+    norms = [f"model.{name}=true" for name in ("batch_norm", "layer_norm") if settings.get(name)]
+    if norms and not settings["hidden"]:
+        raise UserError(f"{norms[0]} acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
+    if len(norms) > 1:
+        raise UserError(f"{' and '.join(norms)} are two norms of one layer: set one of them")
+    if settings.get("parametrization") != "mup":
+        if settings.get("base_width") is not None:
+            raise UserError(f"model.base_width={settings['base_width']} changes nothing: set model.parametrization=mup too")
+        return
+    if not settings["hidden"]:
+        raise UserError("model.parametrization=mup changes nothing: model.hidden=[] has no width; leave it out, or add layers")
+    if norms:
+        raise UserError(f"model.parametrization=mup has no factors for the scales of a norm: leave out {norms[0]}")
+    if optimizer not in mup.GRADIENT | mup.ADAPTIVE:
+        name = class_name(content, "optimizer")
+        raise UserError(
+            f"model.parametrization=mup has no factors for {name}: set optimizer=momentum, adam or one of their kind"
+        )
+
+
 def _check_augment(content: Content) -> None:
     shape = content["data"].get("shape")
     if shape is not None and len(shape) != 3 and "_target_" in content["augment"]:
         raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
+    name = {"Shift": "shift", "FlipCrop": "flip_crop"}.get(class_name(content, "augment"))
+    if name and shape is not None and min(shape[1:]) == 1:
+        raise UserError(
+            f"augment={name} moves images in both directions, but those of {list(shape)} have one row: set augment=none, "
+            f"cutout or mixup"
+        )
+    if name and content["data"].get("shuffle_pixels"):
+        raise UserError(
+            f"augment={name} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: set "
+            f"augment=none, cutout or mixup"
+        )
 
 
 def _has_one_layer(content: Content) -> bool:
@@ -265,6 +300,10 @@ def _check_regularizers(content: Content) -> None:
         raise UserError(
             "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
             "model.activation=sigmoid (with model=mlp, cnn or lenet)"
+        )
+    if content["loss"] == "mse" and "confidence_penalty" in content["reg"]:
+        raise UserError(
+            "reg=confidence_penalty acts on probabilities, which the outputs under loss=mse are not: set loss=cross_entropy"
         )
     for name in ("dropout", "gaussian_dropout"):
         settings = content["reg"].get(name, {})

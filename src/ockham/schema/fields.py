@@ -9,6 +9,7 @@ from ockham.errors import UserError
 from ockham.schema.content import Content
 
 OBJECTIVES = ("val/acc", "val/loss")
+LOSSES = ("cross_entropy", "mse")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
@@ -86,6 +87,7 @@ betas = either(listed(rate, length=2), listed(rate, length=3))
 FIELDS: dict[str, Check] = {
     "seed": integer(0),
     "objective": choice(*OBJECTIVES),
+    "loss": choice(*LOSSES),
     "resume": either(absent, text),
     "sweep": either(absent, text),
     "seeds": either(absent, integer(1), listed(integer(0), at_least=1)),
@@ -125,6 +127,12 @@ FIELDS: dict[str, Check] = {
     "data.batch_size": either(choice("full"), integer(1)),
     "data.val_samples": either(absent, number(above=0)),
     "data.train_samples": either(absent, integer(1)),
+    "data.label_noise": either(absent, number(0, 1)),
+    "data.label_noise_kind": choice("symmetric", "pair", "permute"),
+    "data.label_noise_val": flag,
+    "data.shuffle_pixels": flag,
+    "data.num_samples": integer(20),
+    "data.train_split": number(above=0, below=1),
     "augment.pixels": integer(0),
     "augment.padding": integer(0),
     "augment.size": integer(1),
@@ -134,6 +142,11 @@ FIELDS: dict[str, Check] = {
     "model.dense": integer(0),
     "model.activation": choice(*ACTIVATIONS),
     "model.batch_norm": flag,
+    "model.layer_norm": flag,
+    "model.init": choice("default", "he", "glorot", "orthogonal"),
+    "model.init_scale": positive,
+    "model.parametrization": choice("standard", "mup"),
+    "model.base_width": either(absent, integer(1)),
     "model.pooling": choice("max", "avg"),
     "model.depth": integer(8),
     "model.width": integer(1),
@@ -166,6 +179,12 @@ FIELDS: dict[str, Check] = {
     "schedule.gamma": number(above=0, high=1),
     "schedule.milestones": listed(number(above=0, below=1)),
     "schedule.final": number(0, 1),
+    "schedule.cycles": integer(1),
+    "schedule.growth": number(1),
+    "schedule.power": positive,
+    "schedule.decay": number(above=0, high=1),
+    "schedule.shape": choice("linear", "sqrt"),
+    "schedule.low": number(0, below=1),
     "schedule.rise": number(above=0, below=1),
     "schedule.start_divisor": number(1),
     "schedule.final_divisor": number(1),
