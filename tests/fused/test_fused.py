@@ -169,6 +169,7 @@ MIXED = [
     ["optimizer=sgd", "reg=[gaussian_dropout,input_noise]", "seed=1", "schedule=constant"],
     ["optimizer=momentum", "reg=label_smoothing", "seed=0"],
     ["optimizer=muon", "reg=l2", "seed=1"],
+    ["optimizer=schedule_free_sgd", "optimizer.lr=0.1", "reg=l2", "seed=2"],
     ["optimizer=sgd", "reg=none", "seed=1", *PLATEAU],
     ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=2"],
     ["optimizer=momentum", "reg=[dropconnect,spectral_norm]", "seed=1"],
@@ -398,6 +399,10 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=rmsprop", "reg=l1", "seed=1"],
         ["optimizer=muon", "schedule=cosine"],
         ["optimizer=nadam", *PLATEAU],
+        ["optimizer=schedule_free_adamw", "schedule.warmup_steps=2"],
+        ["optimizer=asgd", "optimizer.t0=3"],
+        ["optimizer=adafactor"],
+        ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
     ]
