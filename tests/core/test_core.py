@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
-from ockham.core.metrics import evaluate, scores
+from ockham.core.metrics import evaluate, evaluation_batch, logits_of, scores
 from ockham.core.objective import cross_entropy, squared_error
 from ockham.core.parameters import named_parameters, weight_norm, weights, zero_fraction
 from ockham.core.selection import Criterion, best_epoch, improvements
@@ -49,6 +49,20 @@ def test_evaluate_agrees_with_scikit_learn_in_evaluation_mode() -> None:
     probabilities = model(images.double() / 255).softmax(dim=1).detach().numpy()
     assert loss == pytest.approx(log_loss(labels, probabilities, labels=[0, 1, 2]), rel=1e-12)
     assert acc == accuracy_score(labels, probabilities.argmax(axis=1))
+
+
+def test_a_batch_of_evaluation_fits_the_cache_and_changes_no_logits() -> None:
+    image = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    convolutional = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Flatten(), nn.Linear(16 * 256, 10))
+    # 16 channels of 16 x 16 numbers of 4 bytes are 16 KiB an image, of which 256 are 4 MiB.
+    assert evaluation_batch(convolutional, image) == 256
+    assert evaluation_batch(nn.Conv2d(3, 16, 3, stride=2), image) == 1024
+    assert evaluation_batch(nn.Conv2d(3, 64, 3), torch.zeros(1, 3, 224, 224)) == 16
+    assert evaluation_batch(nn.Linear(768, 10), image) == 1024
+    assert evaluation_batch(convolutional.double(), image) == 128
+    images = torch.randint(0, 256, (300, 3, 16, 16), dtype=torch.uint8)
+    logits = logits_of(convolutional, images, lambda x: x.double() / 255)
+    torch.testing.assert_close(logits, convolutional(images.double() / 255).detach())
 
 
 def test_weights_are_matrices_and_kernels() -> None:

@@ -259,7 +259,7 @@ class Group:
     def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
         leader = self.leaders[cohort]
-        size = evaluation_batch(leader.model, self.device)
+        size = evaluation_batch(leader.model, next(split.split(1)))
         return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
     def _scalars(self, position: int, scores_of_members: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
