@@ -99,7 +99,7 @@ def sides_of(name: str, mnist: Path | None, caches: Path) -> dict[str, Callable[
 def table(name: str, figures: dict[str, list[float]]) -> str:
     lines = [f"{name}: {CASES[name].title}", "", "| | s | range | x hand-written |", "|---|---|---|---|"]
     for side, seconds in figures.items():
-        ratio = statistics.median(own / hand for own, hand in zip(seconds, figures["hand-written"], strict=True))
+        ratio = statistics.median(value / other for value, other in zip(seconds, figures["hand-written"], strict=True))
         lines.append(f"| {side} | {statistics.median(seconds):.1f} | {min(seconds):.1f} - {max(seconds):.1f} | {ratio:.2f} |")
     return "\n".join(lines)
 

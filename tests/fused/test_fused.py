@@ -319,13 +319,15 @@ programs._program = lambda traced: (print(tuple(traced.example[0].shape), flush=
 sources = [programs.Source(lambda x: x.sin() + x, n, (torch.zeros(n),)) for n in (8, 16)]
 print([program(torch.zeros(n)).tolist() for program, n in zip(programs.compiled(sources), (8, 16))])
 """
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
     running = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     outputs = [process.communicate(timeout=300)[0].splitlines() for process in running]
     assert [sorted(output[:2]) for output in outputs] == [["(16,)", "(8,)"]] * 2
     assert [output[2] for output in outputs] == [str([[0.0] * 8, [0.0] * 16])] * 2
+    assert list((tmp_path / "ockham" / "programs").rglob("*.so")), "programs are kept in the user's cache"
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(

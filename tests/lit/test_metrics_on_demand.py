@@ -29,14 +29,39 @@ assert not hasattr(torchmetrics, "no_such_name")
 """
 
 
-def run(code: str) -> None:
-    subprocess.run([sys.executable, "-c", code], cwd=SOURCES, check=True)
+#: A torchmetrics without the classes where they are looked for, and the module alone, since Lightning would not take it.
+OF_ANOTHER_VERSION = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("metrics_on_demand", "ockham/lit/metrics_on_demand.py")
+module = module_from_spec(spec)
+spec.loader.exec_module(module)
+module.defer_metrics()
+assert not [name for name in sys.modules if name.startswith("torchmetrics")]
+import torchmetrics
+assert torchmetrics.is_whole
+"""
+
+
+def ends(code: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and errors of a process with these assertions."""
+    process = subprocess.run([sys.executable, "-c", code, *arguments], cwd=SOURCES, stderr=subprocess.PIPE, text=True)
+    return process.returncode, process.stderr
 
 
 def test_lightning_comes_without_the_metrics_and_they_come_when_asked_for() -> None:
-    run(CODE)
+    assert ends(CODE) == (0, "")
+
+
+def test_a_torchmetrics_that_is_put_together_otherwise_is_imported_as_it_is(tmp_path: Path) -> None:
+    package = tmp_path / "torchmetrics"
+    package.mkdir()
+    (package / "__init__.py").write_text("is_whole = True\n")
+    (package / "utilities.py").write_text("")
+    assert ends(OF_ANOTHER_VERSION, str(tmp_path)) == (0, "")
 
 
 def test_torchmetrics_that_is_there_already_stays() -> None:
     code = "import torchmetrics; before = vars(torchmetrics).copy(); import ockham.lit; assert vars(torchmetrics) == before"
-    run(code)
+    assert ends(code) == (0, "")

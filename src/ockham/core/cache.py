@@ -31,7 +31,7 @@ def cached(name: str, make: Callable[[], bytes]) -> bytes:
     or others can write into it, nothing is kept.
     """
     try:
-        file = _private_folder() / name
+        file = private_folder() / name
         content = _checked(file) if file.exists() else None
     except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
         log.debug("nothing is cached: %s", error)
@@ -59,7 +59,7 @@ def _digest(name: str, content: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
     """The folder, which is there then. Raises ForeignFolderError where another user owns it or may write into it."""
     path = folder()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

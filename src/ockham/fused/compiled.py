@@ -178,15 +178,17 @@ class Compiled:
 
     def averaged_weights(self, position: int) -> dict[str, Tensor]:
         family, model = self._family(position), self.runs[position].model
+        if all(rule.average is None for rule in family.rules):
+            return {}
         row = position - family.rows.start
         averages = {}
-        own_names = {id(parameter): name for name, parameter in named_parameters(model)}
+        names = {id(parameter): name for name, parameter in named_parameters(model)}
         named = stacked_parameters(model)
         for (_, parameter), rule, key, state in zip(named, family.rules, family.rule_keys, family.states, strict=True):
             if rule.average is not None:
                 hyper = {name: float(values[row]) for name, values in family.rule_numbers[key].hyper.items()}
                 tensors = {name: value[row] for name, value in state.items()}
-                averages[own_names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
+                averages[names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
         return averages
 
     def load(self, position: int, state: Mapping[str, Any]) -> None:

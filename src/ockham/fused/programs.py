@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -14,6 +15,8 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
+
+from ockham.core import cache
 
 log = logging.getLogger("ockham")
 
@@ -67,6 +70,8 @@ def compiled(sources: Sequence[Source]) -> list[Program]:
             for key, source, (tensors, structure) in zip(keys, sources, flat, strict=True)
             if key not in _programs
         ]
+        if waiting:
+            _use_private_cache()
         while waiting:
             index, claim = _unclaimed(waiting)
             traced = waiting.pop(index)
@@ -86,6 +91,16 @@ def _traced(source: Source, structure: pytree.TreeSpec, example: Sequence[Tensor
     with _without_warnings():
         function = lambda *tensors: source.function(*pytree.tree_unflatten(tensors, structure))  # noqa: E731
         return make_fx(function, tracing_mode="fake")(*example)
+
+
+def _use_private_cache() -> None:
+    """Have torch keep compiled programs in the user's cache folder, where that is not set otherwise.
+
+    By default they would be in a folder for temporary files, which others may have made, and which does not last.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        with suppress(OSError, RuntimeError):  # the folder is not the user's alone, or there is no home
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache.private_folder() / "programs")
 
 
 def _unclaimed(waiting: Sequence[Traced]) -> tuple[int, AcquireReturnProxy]:
@@ -109,7 +124,7 @@ def _program(traced: Traced) -> Program:
     began = time.monotonic()
     with _without_warnings():
         try:
-            # The vector instructions that the processor names are taken as given: trying each with the compiler takes 7 s.
+            # The vector instructions that the processor names are taken as given: trying all with the compiler takes seconds.
             with config.patch({"cpp.vec_isa_ok": True}):
                 program = _compile(traced)
         except RuntimeError:  # a compiler older than the processor

@@ -64,8 +64,8 @@ def _class_of(name: str | None) -> type[Optimizer]:
         near = difflib.get_close_matches(key, OPTIMIZERS, n=1)
         proposal = f"did you mean optimizer.name={near[0]}?" if near else f"it is one of: {', '.join(sorted(OPTIMIZERS))}"
         raise UserError(f"optimizer.name={name} is not known to pytorch-optimizer\n{proposal}")
-    found: type[Optimizer] = OPTIMIZERS[key]
-    return found
+    constructor: type[Optimizer] = OPTIMIZERS[key]
+    return constructor
 
 
 def _settings_of(constructor: type[Optimizer]) -> Mapping[str, inspect.Parameter]:

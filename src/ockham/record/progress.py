@@ -51,8 +51,11 @@ class GroupProgress:
 
     @classmethod
     def read(cls, folder: Path) -> "GroupProgress | None":
-        """None where a group has not ended an epoch, and where its file is of no use."""
+        """None where a group has not ended an epoch, and where its file does not hold what `write` writes."""
         try:
-            return cls(**json.loads((folder / FILE).read_text()))
+            progress = cls(**json.loads((folder / FILE).read_text()))
         except (OSError, ValueError, TypeError):
             return None
+        counts = (progress.epoch, progress.num_epochs, progress.training)
+        is_whole = all(type(count) is int for count in counts)
+        return progress if is_whole and isinstance(progress.best, float | int | None) else None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +22,13 @@ log = logging.getLogger("ockham")
 
 
 def prepare(plan: Plan, settings: DictConfig) -> None:
-    """Do what the conclusion needs whatever the results are, so that nobody waits for it at the end."""
-    if settings.report:
+    """Do what the conclusion needs whatever the results are, so that nobody waits for it at the end.
+
+    What fails here fails there again and is told there: training does not depend on it.
+    """
+    if not settings.report:
+        return
+    with suppress(Exception):
         from ockham.report.page import library
 
         library()
