@@ -9,12 +9,14 @@ import hydra
 from omegaconf import DictConfig
 
 from ockham import cli
+from ockham.core.garbage import uncollected
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(config: DictConfig) -> float:
     """One job: what Hydra composed, to the objective."""
-    from ockham.execute import task_function  # here, so that --help and mistakes do not wait for torch
+    with uncollected("torch"):
+        from ockham.execute import task_function  # here, so that --help and mistakes do not wait for torch
 
     return cli.execute(task_function, config)
 

@@ -8,6 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ockham import build, schema
+from ockham.core.garbage import uncollected
 from ockham.core.selection import maximised
 from ockham.errors import UserError
 from ockham.execute.devices import on_devices
@@ -75,8 +76,8 @@ def train(spec: RunSpec, pictures: bool, *, ledger: Ledger | None = None, rank: 
     ledger.start(run)
     try:
         if not ledger.is_complete:
-            from ockham.lit import fit  # late: groups do without Lightning, and mistakes do not wait for it
-
+            with uncollected("pytorch_lightning"):
+                from ockham.lit import fit  # late: groups do without Lightning, and mistakes do not wait for it
             fit(run, ledger, checkpoint)
         if ledger.is_complete and ledger.verdict in ("continue", "done"):
             ledger.finish(pictures=pictures)
