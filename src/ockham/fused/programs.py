@@ -20,6 +20,19 @@ from ockham.core import cache
 
 log = logging.getLogger("ockham")
 
+
+def _use_private_cache() -> None:
+    """Have torch keep compiled programs in the user's cache folder, where that is not set otherwise.
+
+    By default they would be in a folder for temporary files, which others may have made, and which does not last.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        with suppress(OSError, RuntimeError):  # the folder is not the user's alone, or there is no home
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache.private_folder() / "programs")
+
+
+_use_private_cache()  # at once: the first optimizer of a process makes torch settle on its default
+
 Program = Callable[..., Any]
 
 _programs: dict[Hashable, Program] = {}
@@ -70,8 +83,6 @@ def compiled(sources: Sequence[Source]) -> list[Program]:
             for key, source, (tensors, structure) in zip(keys, sources, flat, strict=True)
             if key not in _programs
         ]
-        if waiting:
-            _use_private_cache()
         while waiting:
             index, claim = _unclaimed(waiting)
             traced = waiting.pop(index)
@@ -91,16 +102,6 @@ def _traced(source: Source, structure: pytree.TreeSpec, example: Sequence[Tensor
     with _without_warnings():
         function = lambda *tensors: source.function(*pytree.tree_unflatten(tensors, structure))  # noqa: E731
         return make_fx(function, tracing_mode="fake")(*example)
-
-
-def _use_private_cache() -> None:
-    """Have torch keep compiled programs in the user's cache folder, where that is not set otherwise.
-
-    By default they would be in a folder for temporary files, which others may have made, and which does not last.
-    """
-    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-        with suppress(OSError, RuntimeError):  # the folder is not the user's alone, or there is no home
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache.private_folder() / "programs")
 
 
 def _unclaimed(waiting: Sequence[Traced]) -> tuple[int, AcquireReturnProxy]:
