@@ -459,6 +459,7 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
         from_outside("outside.Surgery", "surgery"),
         ["schedule=plateau"],
         ["trainer.max_epochs=3"],
+        ["trainer.max_epochs=null", "trainer.max_steps=30"],
     )
     for _ in range(50):
         jobs = [{**chance.choice(kinds), "seed": chance.randrange(3)} for _ in range(chance.randrange(1, 40))]

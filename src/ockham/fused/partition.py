@@ -149,17 +149,23 @@ def _parameters(content: Content) -> int:
     return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(_widths(content)))
 
 
+def _batch(content: Content) -> int:
+    batch_size = content["data"]["batch_size"]
+    return _samples(content) if batch_size == "full" else min(batch_size, _samples(content))
+
+
 def job_work(content: Content) -> int:
-    """What a job takes beside others: its parameters, once for each sample of each epoch."""
-    return _parameters(content) * _samples(content) * content["trainer"]["max_epochs"]
+    """What a job takes beside others: its parameters, once for each sample that it works on."""
+    max_epochs, max_steps = content["trainer"]["max_epochs"], content["trainer"]["max_steps"]
+    epochs = [] if max_epochs is None else [max_epochs * _samples(content)]
+    steps = [] if max_steps is None else [max_steps * _batch(content)]
+    return _parameters(content) * min(epochs + steps)
 
 
 def member_bytes(content: Content) -> int:
     """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
     sizes, trainer, widths = sizes_of(content), content["trainer"], _widths(content)
-    samples = _samples(content)
-    batch_size = content["data"]["batch_size"]
-    batch = samples if batch_size == "full" else min(batch_size, samples)
+    samples, batch = _samples(content), _batch(content)
     inputs = min(batch * trainer["accumulate_grad_batches"], samples) * sizes.pixels
     parameters = _parameters(content)
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
