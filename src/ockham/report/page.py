@@ -19,7 +19,8 @@ from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smalle
 from ockham.errors import UserError
 from ockham.record.screen import repeating_command
 from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, effects, verdict
-from ockham.report.figures import Figure, draw_figures
+from ockham.report.drawing import Figure
+from ockham.report.figures import draw_figures
 from ockham.report.reading import RecordedRuns
 
 PNG_SCALE = 2.0
