@@ -15,8 +15,11 @@ from ockham.core import mup
 from ockham.core.clipping import Clipping
 from ockham.data import Augment, DataSet, InputSpec, LabelNoise, Normalize, Source, Splits, divide, pixel_order
 from ockham.errors import UserError
+from ockham.optim.external import needs_graph
 from ockham.optim.groups import make_optimizer
+from ockham.optim.responses import judges_average
 from ockham.reg import Context, Regularizer
+from ockham.reg.base import has_hook
 from ockham.reg.single import attach
 from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
@@ -71,9 +74,6 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     _check_num_classes(config, splits)
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
-    context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
-    attach(regularizers, model, context)
-    model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
     built = Run(
         settings=settings,
@@ -86,9 +86,12 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
         schedule=_construct(config, "schedule", Schedule, {}),
         streams=streams,
     )
+    context = Context(streams, len(splits.train), len(splits.classes), built.steps_per_epoch, built.total_steps)
+    attach(regularizers, model, context)
+    model.to(memory_format=memory_format_of(model))
     _check_batch_norm(built)
     check_warmup(built.schedule.warmup_steps, built.total_steps)
-    built.make_optimizer(model)  # which says what it refuses
+    _check_around_the_step(built, built.make_optimizer(model))  # which says what it refuses
     return built
 
 
@@ -289,6 +292,20 @@ def _check_num_classes(config: DictConfig, splits: Splits) -> None:
     configured, present = config.data.num_classes, len(splits.classes)
     if configured is not None and configured != present:
         raise UserError(f"data.num_classes={configured}, but the data have {present} classes: leave it out")
+
+
+def _check_around_the_step(built: Run, optimizer: Optimizer) -> None:
+    """What the schema does not see of classes from elsewhere."""
+    averaging = [type(regularizer).__name__ for regularizer in built.regularizers if has_hook(regularizer, "after_step")]
+    if judges_average(optimizer):
+        averaging.append(type(optimizer).__name__)
+    if len(averaging) > 1:
+        raise UserError(f"{' and '.join(averaging)} each judge the run by an average of its weights: leave all but one out")
+    if built.passes > 1 and needs_graph(optimizer):
+        raise UserError(
+            f"{type(optimizer).__name__} differentiates its gradients again, which reg=sam and reg=asam have taken elsewhere: "
+            f"leave them out"
+        )
 
 
 def _check_batch_norm(built: Run) -> None:

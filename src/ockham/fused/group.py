@@ -67,6 +67,9 @@ class MemberState:
     def averaged_weights(self) -> Mapping[str, Tensor]:
         return self.group.updates.averaged_weights(self.row)
 
+    def averages(self) -> Mapping[str, Tensor]:
+        return self.group.updates.averages(self.row)
+
     def optimizer_state(self) -> dict[str, Any]:
         return self.group.updates.state(self.row)
 
@@ -156,8 +159,7 @@ class Group:
         for index, begin in enumerate(range(0, len(orders[0]), step_size)):
             batches = [order[begin : begin + step_size] for order in orders]
             sums += self._step(batches, factors[index]) * len(batches[0])
-        self.epoch_samples = len(orders[0])
-        self.objectives = (sums / self.epoch_samples).tolist()
+        self.objectives = (sums / len(orders[0])).tolist()
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
@@ -185,7 +187,7 @@ class Group:
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
         self.step += 1
-        return self.updates.step(self._microbatches(batches), factors)
+        return self.updates.step(self._microbatches(batches), factors, self.step)
 
     def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
         """What is worked on at a time of the batch of each cohort."""
@@ -215,7 +217,8 @@ class Group:
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         seconds = self.epoch_seconds / len(self.all_members)
-        results = [EpochResult(self.step, self._samples, measured[row], self.epoch_samples, seconds) for row in rows]
+        worked = [self._samples * self.members[row].run.passes for row in rows]
+        results = [EpochResult(self.step, samples, measured[row], seconds) for row, samples in zip(rows, worked, strict=True)]
         ledgers = [self.members[row].ledger for row in rows]
         verdicts = close_epoch(ledgers, results, [MemberState(self, row) for row in rows])
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
@@ -295,7 +298,7 @@ class Group:
 
     @property
     def _samples(self) -> int:
-        """What a member has worked on until the end of the last epoch."""
+        """What a member has worked on in one pass a step until the end of the last epoch."""
         run = self.all_members[0].run
         return (self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)
 
@@ -310,10 +313,10 @@ class Group:
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
-        states = [copy.deepcopy(self.updates.state(row)) for row in rows]
+        states = [copy.deepcopy((self.updates.state(row), self.updates.averages(row))) for row in rows]
         self._take([self.members[row] for row in rows])
-        for position, state in enumerate(states):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(states):
+            self.updates.load(position, state, averages)
 
     def _save(self) -> None:
         content = {
@@ -323,6 +326,7 @@ class Group:
             "members": [self.all_members.index(member) for member in self.members],
             "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
+            "averages": [self.updates.averages(position) for position in range(len(self.members))],
         }
         save_generation(self.checkpoint, content)
         self.last_written = time.monotonic()
@@ -340,5 +344,5 @@ class Group:
             self._keep([self.members.index(member) for member in kept])
         for name, value in self.stack.state.items():
             value.copy_(content["stack"][name])
-        for position, state in enumerate(content["optimizers"]):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(zip(content["optimizers"], content["averages"], strict=True)):
+            self.updates.load(position, state, averages)
