@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import ockham.reg
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_spec
@@ -23,10 +24,11 @@ from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
-from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition_jobs
+from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, WITH_HOOK, cap, member_bytes, partition_jobs
 from ockham.optim.rules import RULES, rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
+from ockham.reg.base import has_hook
 from sweeps import sweep
 
 BASE = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=3", "logger=csv")
@@ -66,6 +68,8 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "max_norm": ["reg.max_norm.limit=0.5"],
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
+    "[asam,dropout,gradient_noise,l2,spectral_norm]": ["reg.asam.rho=0.3"],
+    "[gradient_centralization,lookahead,max_norm]": [],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
     "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
     "two of one class": [
@@ -81,6 +85,11 @@ REGULARIZERS: dict[str, Sequence[str]] = {
 
 def reg(name: str) -> list[str]:
     return [*([] if " " in name else [f"reg={name}"]), *REGULARIZERS[name]]
+
+
+def has_average(optimizer: str) -> bool:
+    """Whether it judges the run by an average of its own, so that no regularizer may."""
+    return optimizer == "asgd" or optimizer.startswith("schedule_free")
 
 
 def make_specs(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
@@ -148,7 +157,12 @@ def test_members_equal_single_runs_for_every_regularizer(
     optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = CASES["optimizer"][optimizer]
-    members = [[f"optimizer={optimizer}", *row, *reg(name), "trainer.precision=64-true"] for name in REGULARIZERS]
+    names = [
+        name
+        for name in REGULARIZERS
+        if not (has_average(optimizer) and any(average in name for average in ("ema", "swa", "lookahead")))
+    ]
+    members = [[f"optimizer={optimizer}", *row, *reg(name), "trainer.precision=64-true"] for name in names]
     use("native", monkeypatch)
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
@@ -407,6 +421,9 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
+        ["optimizer=adam", "reg=[dropout,ema,gradient_noise,sam]"],
+        ["optimizer=momentum", "reg=[gradient_centralization,swa]", "reg.swa.start=0.3"],
+        ["optimizer=momentum", "reg=[asam,lookahead,spectral_norm]", "seed=1"],
     ]
     longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, *CLIPPED)
     whole, broken = (
@@ -471,6 +488,22 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
         assert partition_jobs(jobs, slots=2) == partition_jobs(jobs, slots=2)
 
 
+def test_two_passes_a_step_make_a_group_of_their_own() -> None:
+    jobs = contents(["reg=l2"], ["reg=sam"], ["reg=none"], ["reg=[asam,dropout]"])
+    assert sorted(partition_jobs(jobs, slots=1).groups) == [(0, 2), (1, 3)]
+
+
+def test_the_plan_knows_the_hooks_of_what_comes_with_ockham() -> None:
+    """Which it does without importing torch."""
+    for hook, targets in WITH_HOOK.items():
+        assert set(targets) == {f"ockham.reg.{name}" for name in ockham.reg.__all__ if has_hook_of(name, hook)}
+
+
+def has_hook_of(name: str, hook: str) -> bool:
+    cls = getattr(ockham.reg, name)
+    return isinstance(cls, type) and issubclass(cls, ockham.reg.Regularizer) and has_hook(cls, hook)
+
+
 def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     (job,) = contents(["model.hidden=[128]"])
     size = cap(job)
@@ -530,6 +563,8 @@ def test_seeds_without_an_order_or_noise_share_their_batches(
         (["trainer.devices=2"], "several devices"),
         (from_outside("outside.Surgery", "surgery"), "reg=surgery changes the model"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
+        (["reg=ema", "model.batch_norm=true"], "statistics of batch norm"),
+        (["optimizer=schedule_free_sgd", "model.batch_norm=true"], "statistics of batch norm"),
     ],
 )
 def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None:
@@ -594,6 +629,7 @@ def test_every_kind_of_regularizer_compiles_to_what_single_runs_do(
     monkeypatch.setattr(programs, "_programs", {})
     caplog.set_level("INFO", logger="ockham")
     names = ("none", "l1", "l2", "max_norm", "[dropconnect,l1,spectral_norm]", "a noise from outside", "two of one class")
+    names = (*names, "ema", "swa", "lookahead", "gradient_centralization", "[asam,dropout,gradient_noise,l2,spectral_norm]")
     members = [[*reg(name), "trainer.precision=64-true", f"seed={seed % 2}"] for seed, name in enumerate(names)]
     alone, fused = run_both(tmp_path, members)
     assert caplog.text.count("compiled in") == 2  # the gradients, and the update of the one optimizer

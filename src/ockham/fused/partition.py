@@ -16,6 +16,7 @@ from typing import Any
 
 from ockham.core import datasets
 from ockham.core.datasets import Sizes
+from ockham.core.steps import AVERAGING, PERTURBING
 from ockham.optim.rules import rule_of
 
 Content = Mapping[str, Any]
@@ -63,7 +64,10 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
     for position, content in enumerate(contents):
         reason = why_alone(content)
         if reason is None:
-            classes.setdefault(json.dumps([content[key] for key in COMMON], sort_keys=True), []).append(position)
+            # All members of a group take as many passes as one of them.
+            passes = 2 if any(_has_hook(content, settings, "perturb") for settings in content["reg"].values()) else 1
+            key = json.dumps([*(content[key] for key in COMMON), passes], sort_keys=True)
+            classes.setdefault(key, []).append(position)
         else:
             alone[position] = reason
     groups: list[tuple[int, ...]] = []
@@ -90,15 +94,18 @@ def why_alone(content: Content) -> str | None:
     if model not in MODELS:
         return f"{_name(model)} has no stacked form"
     try:
-        rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
+        rule, _ = rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
     except ValueError as error:
         return str(error)
     schedule = str(content["schedule"].get("_target_"))
     if not schedule.startswith("ockham.schedules."):
         return f"schedule {_name(schedule)} is not one of Ockham's"
     for name, settings in content["reg"].items():
-        if _changes_model(str(settings.get("_target_")), tuple(content["trust"])):
+        if _has_hook(content, settings, "configure_model"):
             return f"reg={name} changes the model in configure_model"
+    averages = rule.average is not None or any(_has_hook(content, reg, "after_step") for reg in content["reg"].values())
+    if averages and content["model"].get("batch_norm"):
+        return "statistics of batch norm for averaged weights are computed in single runs"
     if trainer["devices"] != 1:
         return "several devices work on single runs"
     if trainer["precision"] not in PRECISIONS:
@@ -106,16 +113,25 @@ def why_alone(content: Content) -> str | None:
     return None
 
 
-@cache
-def _changes_model(target: str, trust: tuple[str, ...]) -> bool:
-    """Whether a regularizer does more than its pure hooks say. Those of Ockham do not; a class from elsewhere is imported."""
+#: Ockham's regularizers with the hooks that the plan asks for.
+WITH_HOOK = {"configure_model": (), "after_step": AVERAGING, "perturb": PERTURBING}
+
+
+def _has_hook(content: Content, settings: Mapping[str, Any], hook: str) -> bool:
+    """Whether the regularizer with these settings has the hook; a class from elsewhere is imported."""
+    target = str(settings.get("_target_"))
     if target.startswith("ockham.reg."):
-        return False
+        return target in WITH_HOOK[hook]
+    return _class_has_hook(target, hook, tuple(content["trust"]))
+
+
+@cache
+def _class_has_hook(target: str, hook: str, trust: tuple[str, ...]) -> bool:
     from ockham.build import resolve
     from ockham.reg import Regularizer
     from ockham.reg.base import has_hook
 
-    return has_hook(resolve(target, Regularizer, setting="reg.*._target_", trust=trust), "configure_model")
+    return has_hook(resolve(target, Regularizer, setting="reg.*._target_", trust=trust), hook)
 
 
 def _name(target: Any) -> str:

@@ -217,15 +217,17 @@ class Regularization:
 
         Parameters and gradients are (members, ...).
         """
+        indices = [index for index, regularizer in enumerate(self.stacked) if regularizer.has("perturb")]
+        if not indices:
+            return None
         values = list(parameters)
         moved = torch.zeros(self.count, dtype=torch.bool, device=self.device)
-        indices = [index for index, regularizer in enumerate(self.stacked) if regularizer.has("perturb")]
         for index in indices:
             mask = inputs["masks"].get(str(index), torch.ones_like(moved))
             after = over_members(self._hook(index, "perturb"), inputs["numbers"][str(index)], values, list(gradients))
             values = [torch.where(column(mask, value), new, value) for value, new in zip(values, after, strict=True)]
             moved |= mask
-        return (values, moved) if indices else None
+        return values, moved
 
     def averaged(self, index: int, inputs: Inputs, weight: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
         """A parameter (members, ...) and its average after a step, of members without the regularizer as they were."""
