@@ -153,7 +153,7 @@ def sam_moves(weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
 
 
 def asam_moves(weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-    """Kwon et al. 2021, equation 9 and section 5 for eta and biases, with rho = 0.2 and eta = 0.05."""
+    """Kwon et al. 2021 with the elementwise operator, rho = 0.2 and eta = 0.05."""
     sizes = [weight.abs() + 0.05 if weight.ndim > 1 else torch.ones_like(weight) for weight in weights]
     norm = torch.cat([(size * gradient).flatten() for size, gradient in zip(sizes, gradients, strict=True)]).norm()
     return [0.2 * size**2 * gradient / norm for size, gradient in zip(sizes, gradients, strict=True)]
@@ -212,7 +212,7 @@ def test_sam_in_parts_is_sam_of_the_larger_batch(small_run: RunSmall) -> None:
 
 
 def test_gradients_are_penalized_then_centred_then_clipped_then_disturbed(small_run: RunSmall) -> None:
-    """Yong et al. 2020, equation 1, on weights; Neelakantan et al. 2015, equation 1, on all parameters."""
+    """Yong et al. 2020 on weights, Neelakantan et al. 2015 on all parameters, t from 0."""
     settings = ["reg=[gradient_centralization,gradient_noise,l2]", "reg.l2.strength=0.5", "reg.gradient_noise.eta=1e-4"]
     folder = small_run("optimizer=sgd", *settings, "trainer.gradient_clip_val=0.1", DOUBLE)
     run = built()

@@ -1,4 +1,4 @@
-"""Optimizers and regularizers that judge a run by an average: it is evaluated, selected, saved as best and tested, and not what trains."""
+"""What judges a run by an average: that is evaluated, selected, saved as best and tested, and not what trains."""
 
 from pathlib import Path
 

@@ -37,6 +37,8 @@ PROCESS_BYTES = 800 * 2**20
 
 #: Numbers that a member holds for each parameter: itself, its gradient, two moments, and the best so far.
 NUMBERS_A_PARAMETER = 5
+#: And where it has a hook: an average; the place and the gradient of a second pass.
+NUMBERS_OF_HOOKS = {"after_step": 1, "perturb": 2}
 #: And for each unit and sample of what it works on at a time, as measured on full batches: the product, what the activation
 #: function and noise make of it, and their gradients.
 NUMBERS_A_UNIT = 6
@@ -65,8 +67,7 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
         reason = why_alone(content)
         if reason is None:
             # All members of a group take as many passes as one of them.
-            passes = 2 if any(_has_hook(content, settings, "perturb") for settings in content["reg"].values()) else 1
-            key = json.dumps([*(content[key] for key in COMMON), passes], sort_keys=True)
+            key = json.dumps([*(content[key] for key in COMMON), bool(_with_hook(content, "perturb"))], sort_keys=True)
             classes.setdefault(key, []).append(position)
         else:
             alone[position] = reason
@@ -100,11 +101,9 @@ def why_alone(content: Content) -> str | None:
     schedule = str(content["schedule"].get("_target_"))
     if not schedule.startswith("ockham.schedules."):
         return f"schedule {_name(schedule)} is not one of Ockham's"
-    for name, settings in content["reg"].items():
-        if _has_hook(content, settings, "configure_model"):
-            return f"reg={name} changes the model in configure_model"
-    averages = rule.average is not None or any(_has_hook(content, reg, "after_step") for reg in content["reg"].values())
-    if averages and content["model"].get("batch_norm"):
+    for name in _with_hook(content, "configure_model"):
+        return f"reg={name} changes the model in configure_model"
+    if content["model"].get("batch_norm") and (rule.average is not None or _with_hook(content, "after_step")):
         return "statistics of batch norm for averaged weights are computed in single runs"
     if trainer["devices"] != 1:
         return "several devices work on single runs"
@@ -117,12 +116,15 @@ def why_alone(content: Content) -> str | None:
 WITH_HOOK = {"configure_model": (), "after_step": AVERAGING, "perturb": PERTURBING}
 
 
-def _has_hook(content: Content, settings: Mapping[str, Any], hook: str) -> bool:
-    """Whether the regularizer with these settings has the hook; a class from elsewhere is imported."""
-    target = str(settings.get("_target_"))
-    if target.startswith("ockham.reg."):
-        return target in WITH_HOOK[hook]
-    return _class_has_hook(target, hook, tuple(content["trust"]))
+def _with_hook(content: Content, hook: str) -> list[str]:
+    """The keys of the job's regularizers that have the hook; a class from elsewhere is imported."""
+    targets = {name: str(settings.get("_target_")) for name, settings in content["reg"].items()}
+    return [
+        name
+        for name, target in targets.items()
+        if target in WITH_HOOK[hook]
+        or (not target.startswith("ockham.reg.") and _class_has_hook(target, hook, tuple(content["trust"])))
+    ]
 
 
 @cache
@@ -158,7 +160,8 @@ def member_bytes(content: Content) -> int:
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
-    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    numbers_each = NUMBERS_A_PARAMETER + sum(number for hook, number in NUMBERS_OF_HOOKS.items() if _with_hook(content, hook))
+    numbers = numbers_each * parameters + 2 * inputs + activations
     return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
 
 

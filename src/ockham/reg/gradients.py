@@ -8,7 +8,7 @@ from torch import Tensor
 from ockham.core.parameters import is_weight
 from ockham.reg.base import Regularizer
 
-#: Added to the length of a gradient that is divided by, as the authors of both methods do.
+#: Added to the length of a gradient before it is divided by, since it may be 0.
 TINY = 1e-12
 
 
