@@ -303,8 +303,8 @@ def _check_around_the_step(built: Run, optimizer: Optimizer) -> None:
         raise UserError(f"{' and '.join(averaging)} each judge the run by an average of its weights: leave all but one out")
     if built.passes > 1 and needs_graph(optimizer):
         raise UserError(
-            f"{type(optimizer).__name__} differentiates its gradients again, which reg=sam and reg=asam have taken elsewhere: "
-            f"leave them out"
+            f"{type(optimizer).__name__} differentiates its gradients again, which reg=sam and reg=asam take in another place: "
+            f"leave them out, or set another optimizer.name"
         )
 
 

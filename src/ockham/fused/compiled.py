@@ -216,10 +216,9 @@ class Compiled:
         return averages
 
     def averages(self, position: int) -> dict[str, Tensor]:
-        return {name: average.clone() for name, average in self._averages(position).items()}
+        return {name: average.clone() for name, average in self._views_of_averages(position).items()}
 
-    def _averages(self, position: int) -> dict[str, Tensor]:
-        """`averages`, as views."""
+    def _views_of_averages(self, position: int) -> dict[str, Tensor]:
         run, family = self.runs[position], self._family(position)
         if not any(has_hook(regularizer, "after_step") for regularizer in run.regularizers):
             return {}
@@ -237,5 +236,5 @@ class Compiled:
                 values[row] = float(optimizer.state[parameter][name])
             for name, value in tensors.items():
                 value[row].copy_(optimizer.state[parameter][name])
-        for name, average in self._averages(position).items():
+        for name, average in self._views_of_averages(position).items():
             average.copy_(averages[name])

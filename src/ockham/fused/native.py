@@ -33,7 +33,11 @@ class Native:
         self.runs = runs
         self.parameters = [stacked_parameters(run.model) for run in runs]
         self.optimizers = [run.make_optimizer(run.model) for run in runs]
-        self.kept_averages = [initial_averages(run.regularizers, named_parameters(run.model)) for run in runs]
+        #: With the names of the models, by which averages go.
+        self.named_parameters = [named_parameters(run.model) for run in runs]
+        self.kept_averages = [
+            initial_averages(run.regularizers, named) for run, named in zip(runs, self.named_parameters, strict=True)
+        ]
         self.base_lrs = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.responses = [
             Responses(optimizer, named) for optimizer, named in zip(self.optimizers, self.parameters, strict=True)
@@ -68,15 +72,14 @@ class Native:
         decay(run.regularizers, parameters, by_name)
         optimizer.step()
         prox_and_project(run.regularizers, parameters, self.responses[position])
-        average(run.regularizers, named_parameters(run.model), self.kept_averages[position], step=number)
+        average(run.regularizers, self.named_parameters[position], self.kept_averages[position], step=number)
         return penalty
 
     def state(self, position: int) -> dict[str, Any]:
         return self.optimizers[position].state_dict()
 
     def averaged_weights(self, position: int) -> dict[str, Tensor]:
-        parameters = named_parameters(self.runs[position].model)
-        return averaged_weights(self.optimizers[position], parameters) | self.averages(position)
+        return averaged_weights(self.optimizers[position], self.named_parameters[position]) | self.averages(position)
 
     def averages(self, position: int) -> dict[str, Tensor]:
         return self.kept_averages[position]

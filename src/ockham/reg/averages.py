@@ -26,7 +26,7 @@ class EMA(_Average):
     """
 
     def __init__(self, decay: float) -> None:
-        self.kept_fraction = decay
+        self.kept_fraction = decay  # `decay` is a hook
 
     def coefficient(self, step: int) -> float:
         return 1.0 if step == 1 else 1 - self.kept_fraction
