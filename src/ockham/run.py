@@ -42,6 +42,8 @@ class Settings:
     precision: str
     #: Training images that train/* is measured on after an epoch.
     probe_samples: int | None = None
+    #: Whether the selected weights are evaluated on the test set too.
+    test: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Run:
     def probe(self, splits: Splits) -> Split:
         """The sample of the training set that train/* is measured on after an epoch."""
         return splits.train.probe(self.settings.probe_samples or max(PROBE_SAMPLES, len(splits.val)))
+
+    def judged(self, splits: Splits) -> dict[str, Split]:
+        """The splits that the selected weights are evaluated on at the end, by name."""
+        return {name: split for name, split in splits.named().items() if name != "test" or self.settings.test}
 
     @property
     def step_size(self) -> int:

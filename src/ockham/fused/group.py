@@ -285,11 +285,12 @@ class Group:
             if not of_cohort:
                 continue
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
-            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
+            splits = self.leaders[cohort].judged(data)
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
             for position, row in enumerate(of_cohort):
                 scores_by_split = {
                     name: scores(logits[name][position], split.labels, loss=self.settings.loss)
-                    for name, split in data.named().items()
+                    for name, split in splits.items()
                 }
                 self.members[row].ledger.finish(scores_by_split=scores_by_split)
 

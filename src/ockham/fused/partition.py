@@ -24,7 +24,7 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "test", "logger", "cv", "trust")
 
 #: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
 #: --case sizes in docs/benchmarks.md. A group takes GROUP_BYTES at most, which any GPU has too, unless SMALLEST_CAP take more.

@@ -18,7 +18,7 @@ GROUPS = ("data", "augment", "model", "optimizer", "schedule")
 
 #: The final figures of a run that a report cannot do without.
 REQUIRED_METRICS = (
-    "objective", "train/acc", "val/acc", "val/loss", "test/acc", "test/loss", "zero_fraction", "steps", "flops",
+    "objective", "train/acc", "val/acc", "val/loss", "zero_fraction", "steps", "flops",
 )  # fmt: skip
 
 Epochs = Sequence[Mapping[str, float]]

@@ -38,9 +38,15 @@ UNREADABLE = "unreadable"
 
 def _content(plan: Plan) -> dict[str, Any]:
     jobs = [
-        {"number": j.number, "overrides": list(j.overrides), "key": j.key, "replicate": list(j.replicate)} for j in plan.jobs
+        {"number": j.number, "overrides": list(j.overrides), "key": j.key, "replicate": list(j.replicate), **_role(j)}
+        for j in plan.jobs
     ]
     return {"identity": plan.identity(), "swept": list(plan.swept), **plan.state(), "jobs": jobs}
+
+
+def _role(job: Job) -> dict[str, str]:
+    """What the job is in a comparison; nothing in other sweeps."""
+    return {"arm": job.arm, "stage": job.stage} if job.stage else {}
 
 
 class SweepFolder:
@@ -192,6 +198,7 @@ class SweepFolder:
         state = self.state(job) or "waiting"
         return {
             "job": job.number,
+            **_role(job),
             **{key: values.get(key, "") for key in swept},
             "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
             **dict.fromkeys(FINAL_METRICS, ""),

@@ -59,15 +59,15 @@ def sweep(
         return []
     folder.begin(parsed.stored, plan)
     OmegaConf.save(config, folder.path / "multirun.yaml")
-    for_every_job = parsed.for_every_job
-    common = {"prune": schema.container(settings.prune)}
+    prune = {"prune": schema.container(settings.prune)}
     application = Application.pickled(context, config, task_function)
 
     def payload_of(task: Task) -> bytes:
         if len(task) > 1:
-            return group_payload(task, folder, common, for_every_job, application=application)
+            common = parsed.for_job(task[0])
+            return group_payload(task, folder, prune if common else {}, common, application=application)
         (job,) = task
-        return payload(job.number, [*job.overrides, *for_every_job], application=application)
+        return payload(job.number, [*job.overrides, *parsed.for_job(job)], application=application)
 
     failed: SweepFailedError | None = None
     returned: list[Sequence[JobReturn]] = []
@@ -75,7 +75,7 @@ def sweep(
         if launch_batch is None:
             returned = _run_on_slots(plan, folder, settings, payload_of)
         else:
-            returned = run_in_batches(plan, folder, launch_batch, for_every_job=for_every_job)
+            returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
             folder.write_tables(plan, objective=settings.objective)
             log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     except SweepFailedError as error:  # raised last, after what the other jobs have shown
