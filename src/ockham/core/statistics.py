@@ -126,6 +126,38 @@ def pairs_needed(differences: Sequence[float], *, comparisons: int = 1, limit: i
     return counts[position] if position < len(counts) else None
 
 
+def best_of(count: int, n: int) -> np.ndarray:
+    """P(the highest of n of `count` values, drawn without replacement, is the i-th smallest of all), (count,).
+
+    Its mean over the sorted values is the expected best result of a random search with a budget of n trials (Dodge et al. 2019,
+    here without replacement, which is unbiased). Raises ValueError where n is not between 1 and `count`.
+    """
+    if not 1 <= n <= count:
+        raise ValueError(f"a budget of {n} out of {count} trials")
+    below = np.arange(count)
+    return np.asarray(special.comb(below, n - 1) / special.comb(count, n))
+
+
+def probabilities_best(arms: Sequence[Sequence[float]], n: int) -> list[float]:
+    """For each arm, P(its best of n of its values is the highest of all arms), equal values sharing it; the sum is 1."""
+    ordered = [np.sort(np.asarray(values, dtype=np.float64)) for values in arms]
+    masses = [best_of(len(values), n) for values in ordered]
+
+    def below(position: int, value: float) -> float:
+        other, mass = ordered[position], masses[position]
+        return float(mass[other < value].sum() + mass[other == value].sum() / 2)
+
+    shares = [
+        sum(
+            float(mass) * math.prod(below(other, value) for other in range(len(arms)) if other != position)
+            for value, mass in zip(ordered[position], masses[position], strict=True)
+        )
+        for position in range(len(arms))
+    ]
+    total = sum(shares)
+    return [share / total for share in shares]
+
+
 def _all_finite(values: Sequence[float]) -> bool:
     return all(math.isfinite(value) for value in values)
 

@@ -282,7 +282,8 @@ class Ledger:
     def finish(self, *, scores_by_split: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
         """The selected weights on their splits, the test set for the first and only time; the run is then finished.
 
-        `scores_by_split` are their scores on train, val and, with `test`, test where they are known. The weights go into the run's model.
+        `scores_by_split` are their scores on train, val and, where it is evaluated, test, if they are known. The weights go
+        into the run's model.
         """
         if not self.writes:
             return

@@ -66,6 +66,13 @@ class Axis:
         return replace(self, argument=text, texts=(text,), values=(self.values[position],), ordered=False)
 
     @property
+    def extent(self) -> dict[str, Any]:
+        """The values that it takes, in plain containers: the ends of an interval and whether it is logarithmic, or all."""
+        if self.interval is None:
+            return {"values": [text.partition("=")[2] for text in self.texts]}
+        return {"low": self.interval.low, "high": self.interval.high, "log": self.interval.log}
+
+    @property
     def is_swept(self) -> bool:
         return len(self.texts) > 1 or self.interval is not None
 

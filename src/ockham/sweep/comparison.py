@@ -81,14 +81,21 @@ class Comparison:
     duplicates = 0
 
     def __init__(
-        self, arms: Sequence[Arm], folder: SweepFolder, *, objective: str, confirm: Sequence[Replicate], first: int
+        self,
+        arms: Sequence[Arm],
+        folder: SweepFolder,
+        *,
+        names: Sequence[str],
+        objective: str,
+        confirm: Sequence[Replicate],
+        first: int,
     ) -> None:
-        """The jobs of the confirmation are numbered from `first` on."""
+        """`names` are the settings in which arms differ; the jobs of the confirmation are numbered from `first` on."""
         self.arms, self.folder, self.confirm, self.first = tuple(arms), folder, tuple(confirm), first
         self.costs = Costs(folder, objective)
         #: By the name of an arm the key of its best configuration.
         self.selected: dict[str, str] = {}
-        self.swept = tuple(dict.fromkeys(chain.from_iterable(arm.plan.swept for arm in arms)))
+        self.swept = tuple(dict.fromkeys([*names, *chain.from_iterable(arm.plan.swept for arm in arms), *confirm[0].values]))
         self._known: dict[int, Job] = {}
 
     @property
@@ -125,7 +132,8 @@ class Comparison:
         return digest({"arms": arms, "confirm": [replicate.overrides for replicate in self.confirm]})
 
     def state(self) -> dict[str, Any]:
-        return {"arms": {arm.name: arm.plan.state() for arm in self.arms}, "selected": self.selected}
+        arms = {arm.name: {"space": arm.plan.space_by_name, **arm.plan.state()} for arm in self.arms}
+        return {"arms": arms, "selected": self.selected}
 
     def restore(self, stored: Mapping[str, Any]) -> None:
         for arm in self.arms:
@@ -147,7 +155,8 @@ class Comparison:
 
     def grow(self, *, slots: int) -> bool:
         """Further trials of all arms; once there are none, and all have ended, the confirmation."""
-        if any([arm.plan.grow(slots=slots) for arm in self.arms if isinstance(arm.plan, Search)]):
+        searches = [arm.plan for arm in self.arms if isinstance(arm.plan, Search)]
+        if sum(search.grow(slots=slots) for search in searches):  # all of them, not up to the first that grows
             return True
         if self.selected or any(self.costs.of(job) is None for job in self.jobs):
             return False

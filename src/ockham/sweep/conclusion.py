@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cloudpickle
 from hydra.core.utils import JobReturn, JobStatus
@@ -12,11 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
 from ockham.record.folder import RunFolder
+from ockham.record.screen import shown_path
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Plan
 from ockham.sweep.outcome import Failure
 from ockham.sweep.slots import slot_environments
+from ockham.sweep.summary import sweep_result
+
+if TYPE_CHECKING:
+    from ockham.report.reading import RecordedRuns
 
 log = logging.getLogger("ockham")
 
@@ -38,9 +44,10 @@ def prepare(plan: Plan, settings: DictConfig) -> None:
 
 def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     """Write them into the sweep folder, as far as the settings ask for them: the report, then what takes longer."""
-    from ockham.report.reading import read  # late, as all that follows: nothing of it is part of planning
+    from ockham.report.reading import evidence, read  # late, as all that follows: nothing of it is part of planning
 
     recorded = read([folder.path])
+    log.info("\n%s", _result(recorded, folder, settings.objective))
     if not recorded.runs:
         return
     if settings.report:
@@ -52,10 +59,22 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
         from ockham.report.analysis import analyse
         from ockham.report.means import means
 
-        results = analyse(recorded.runs)
+        results = analyse(evidence(recorded))
         best = None if results.winner is None else int(results.winner.finished[0].path.name)
         contents = {job.number: job.content for job in plan.jobs}
         _run(partial(_show_in_tensorboard, folder.path, contents, means(results), best), folder, settings.executor)
+
+
+def _result(recorded: "RecordedRuns", folder: SweepFolder, objective: str) -> str:
+    """What the screen tells: the best configurations, or of a comparison its arms."""
+    if not recorded.comparisons:
+        return sweep_result(folder.path, objective=objective)
+    from ockham.report.arms import arms_of
+    from ockham.report.arms_sections import lines_of
+
+    arms = arms_of(recorded)
+    lines = ["nothing is confirmed: no search has come to its end"] if arms is None else lines_of(arms)
+    return "\n".join(f"  {line}".rstrip() for line in [*lines, "", f"tables   {shown_path(folder.path)}/*.csv"])
 
 
 def _run(function: Callable[[], JobReturn], folder: SweepFolder, settings: DictConfig) -> None:

@@ -4,7 +4,8 @@ sweep.json       the overrides, and each job's overrides, key and replicate; of 
 multirun.yaml    what Hydra composed for the sweep as a whole
 results.csv      a row a job: swept values, metrics.json, state; nothing that the clock decides
 costs.csv        a row a job: cost.json
-summary.csv      a row a configuration: n, mean and 95% interval over seeds and folds
+summary.csv      a row a configuration: n, mean and 95% interval over seeds and folds; of a comparison, of its confirmation
+search.csv       the same of the searches of a comparison, which are no evidence
 groups/          checkpoints of groups that train now
 workers/         what the worker processes printed
 <number>/        run folders
@@ -190,7 +191,10 @@ class SweepFolder:
             for job in plan.jobs
         ]
         self._write_table("costs.csv", costs)
-        self._write_table("summary.csv", summarise(plan, results, objective=objective))
+        for name, is_part in (("summary.csv", False), ("search.csv", True)):
+            part = [(job, result) for job, result in zip(plan.jobs, results, strict=True) if (job.stage == "search") is is_part]
+            if part or not is_part:
+                self._write_table(name, summarise(part, swept=plan.swept, objective=objective))
 
     def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
         values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)

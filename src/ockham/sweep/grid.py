@@ -18,6 +18,8 @@ class Grid:
     jobs: tuple[Job, ...]
     swept: tuple[str, ...]
     duplicates: int
+    space_by_name: Mapping[str, Mapping[str, Any]]
+    """The values of each swept setting."""
     waits_for_results = False
 
     @property
@@ -63,7 +65,8 @@ def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate], *, first
     # What each of several grids fixes at a value of its own varies among them.
     fixed = [{axis.name: axis.texts for axis in line.axes} for line in lines]
     swept |= dict.fromkeys(name for texts in fixed for name in texts if any(other.get(name) != texts[name] for other in fixed))
-    return Grid(tuple(seen.values()), swept_keys(tuple(swept), replicates), total - len(seen))
+    space = {axis.name: axis.extent for line in lines for axis in line.axes if axis.is_swept}
+    return Grid(tuple(seen.values()), swept_keys(tuple(swept), replicates), total - len(seen), space)
 
 
 def _picks(line: CommandLine) -> Iterator[tuple[Combination, tuple[str, ...], dict[str, Any]]]:

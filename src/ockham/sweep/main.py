@@ -21,7 +21,6 @@ from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
 from ockham.sweep.slots import make_executor, prepare_workers
-from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import Application, group_payload, payload
 
 log = logging.getLogger("ockham")
@@ -77,7 +76,6 @@ def sweep(
         else:
             returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
             folder.write_tables(plan, objective=settings.objective)
-            log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     except SweepFailedError as error:  # raised last, after what the other jobs have shown
         failed = error
     conclude(plan, folder, settings)
@@ -97,7 +95,6 @@ def _run_on_slots(
     fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
     execution.run(meanwhile=partial(prepare, plan, settings))
-    log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started
     if execution.returned:
         share = executor.busy_seconds / (wall * executor.slots)

@@ -176,6 +176,5 @@ def _comparison(
     contents = [combination.content for line in lines for combination in line.combinations]
     searched = [replicate.values["seed"] for replicate in replicates if "seed" in replicate.values]
     seeds = confirmation_seeds(settings.confirm, searched or [content["seed"] for content in contents])
-    return Comparison(
-        arms, folder, objective=settings.objective, confirm=make_replicates(seeds, settings.cv), first=first
-    )  # fmt: skip
+    confirm = make_replicates(seeds, settings.cv)
+    return Comparison(arms, folder, names=names, objective=settings.objective, confirm=confirm, first=first)

@@ -104,6 +104,11 @@ class Search:
         return self.learns and not self.prunes
 
     @property
+    def space_by_name(self) -> dict[str, dict[str, Any]]:
+        """What each setting was searched over: the ends of its interval and its scale, or its values."""
+        return {dimension.axis.name: dimension.axis.extent for dimension in self.space.union.values()}
+
+    @property
     def is_complete(self) -> bool:
         return len(self.trials) == self.num_trials
 
