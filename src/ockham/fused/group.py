@@ -278,8 +278,10 @@ class Group:
         }
 
     def _finish(self, rows: Sequence[int]) -> None:
-        """The end of members that have come to it: their best weights on all splits, of a cohort in one product."""
-        rows = [row for row in rows if self.members[row].ledger.writes]
+        """The end of members that have come to it: their best weights on all splits, of a cohort in one product.
+
+        Also of those that leave nothing: the last bits of a product depend on its size.
+        """
         for cohort, data in enumerate(self.data):
             of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
             if not of_cohort:

@@ -77,7 +77,7 @@ class Arms:
 
     @cached_property
     def tiers(self) -> list[list[Arm]]:
-        """Arms that cannot be told from the best of their tier; that one is behind the best of every tier above."""
+        """Arms that cannot be told from the best of their tier; that one is behind the best of the tier above."""
         tiers: list[list[Arm]] = []
         for arm in self.ranked:
             if tiers and not self.is_behind(arm, tiers[-1][0]):

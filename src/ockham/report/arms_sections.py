@@ -109,8 +109,8 @@ def _arms(arms: Arms) -> Section:
             cells += [shown_number(arm.confirmed.mean("objective"), ".4f"), _setting(arm), str(arm.trials)]
             rows.append([*(Cell(text) for text in cells), Cell(shown_space(arm.space), long=True)])
     text = (
-        "Arms of one tier cannot be told from the best of it; the best of a tier is behind the best of each tier above (paired t "
-        "test, Holm's correction for all pairs of arms). All figures are of the confirmation."
+        "Arms of one tier cannot be told from the best of it, which is behind the best of the tier above (paired t test, "
+        "Holm's correction for all pairs of arms). All figures are of the confirmation."
     )
     return Section("arms", "The arms", text=text, table=Table(head, rows))
 
@@ -159,8 +159,8 @@ def _budgets(arms: Arms) -> Section:
     first, last = ahead[0].arm.name, ahead[-1].arm.name
     if len({one.arm.name for one in ahead}) > 1:
         answer = (
-            f"Which arm a search finds best on validation depends on the budget: after one trial it is most likely {first}, after "
-            f"{arms.budgets[-1]} {last}."
+            f"Which arm a search finds best on validation depends on the budget: after one trial it is most likely {first}, "
+            f"after {arms.budgets[-1]} {last}."
         )
     else:
         answer = f"At every budget up to {arms.budgets[-1]} trials a search most likely finds {last} best on validation."
