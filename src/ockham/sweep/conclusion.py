@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cloudpickle
 from hydra.core.utils import JobReturn, JobStatus
@@ -14,15 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from ockham import schema
 from ockham.record.folder import RunFolder
 from ockham.record.screen import shown_path
+from ockham.sweep.comparison import Comparison
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Plan
 from ockham.sweep.outcome import Failure
 from ockham.sweep.slots import slot_environments
 from ockham.sweep.summary import sweep_result
-
-if TYPE_CHECKING:
-    from ockham.report.reading import RecordedRuns
 
 log = logging.getLogger("ockham")
 
@@ -47,7 +44,6 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     from ockham.report.reading import evidence, read  # late, as all that follows: nothing of it is part of planning
 
     recorded = read([folder.path])
-    log.info("\n%s", _result(recorded, folder, settings.objective))
     if not recorded.runs:
         return
     if settings.report:
@@ -65,14 +61,15 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
         _run(partial(_show_in_tensorboard, folder.path, contents, means(results), best), folder, settings.executor)
 
 
-def _result(recorded: "RecordedRuns", folder: SweepFolder, objective: str) -> str:
+def result(plan: Plan, folder: SweepFolder, objective: str) -> str:
     """What the screen tells: the best configurations, or of a comparison its arms."""
-    if not recorded.comparisons:
+    if not isinstance(plan, Comparison):
         return sweep_result(folder.path, objective=objective)
-    from ockham.report.arms import arms_of
+    from ockham.report.arms import arms_of  # late, as in `conclude`
     from ockham.report.arms_sections import lines_of
+    from ockham.report.reading import read
 
-    arms = arms_of(recorded)
+    arms = arms_of(read([folder.path]))
     lines = ["nothing is confirmed: no search has come to its end"] if arms is None else lines_of(arms)
     return "\n".join(f"  {line}".rstrip() for line in [*lines, "", f"tables   {shown_path(folder.path)}/*.csv"])
 

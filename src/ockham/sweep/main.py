@@ -13,7 +13,7 @@ from ockham import schema
 from ockham.core.memory import available_bytes
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
-from ockham.sweep.conclusion import conclude, prepare
+from ockham.sweep.conclusion import conclude, prepare, result
 from ockham.sweep.dry_run import dry_run
 from ockham.sweep.execution import Execution, Policy, report_failures
 from ockham.sweep.folder import SweepFolder
@@ -76,6 +76,7 @@ def sweep(
         else:
             returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
             folder.write_tables(plan, objective=settings.objective)
+            log.info("\n%s", result(plan, folder, settings.objective))
     except SweepFailedError as error:  # raised last, after what the other jobs have shown
         failed = error
     conclude(plan, folder, settings)
@@ -95,6 +96,7 @@ def _run_on_slots(
     fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
     execution.run(meanwhile=partial(prepare, plan, settings))
+    log.info("\n%s", result(plan, folder, settings.objective))
     wall = time.monotonic() - started
     if execution.returned:
         share = executor.busy_seconds / (wall * executor.slots)
