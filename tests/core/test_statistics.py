@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from ockham.core.statistics import (
+    LEVEL,
     best_of,
     bootstrap_interval,
     compare,
@@ -13,6 +14,7 @@ from ockham.core.statistics import (
     holm,
     paired_t_p,
     pairs_needed,
+    price_of_looks,
     probabilities_best,
     probability_higher,
     sign_flip_p,
@@ -179,3 +181,17 @@ def test_the_probability_to_be_best_is_that_of_all_choices() -> None:
             for position in ahead:
                 wins[position] += 1 / len(ahead) / len(choices)
         assert probabilities_best(arms, n) == pytest.approx(wins)
+
+
+def test_looking_again_costs_certainty() -> None:
+    """Over all looks at growing numbers of pairs without a difference, a difference is found in no more than 5%."""
+    assert sum(LEVEL / price_of_looks(look) for look in range(1, 10_000)) == pytest.approx(LEVEL, rel=1e-3)
+    assert compare(A, B, looks=3).p == pytest.approx(min(1.0, compare(A, B).p * (3 * math.pi) ** 2 / 6))
+    chance = np.random.default_rng(0)
+    found = {0: 0, 1: 0}
+    for _ in range(400):
+        values = chance.normal(size=60)
+        for is_priced in found:
+            looks = [compare(list(values[:n]), [0.0] * n, looks=is_priced * n // 10) for n in range(10, 61, 10)]
+            found[is_priced] += any(look.distinguishable for look in looks)
+    assert found[1] <= 0.05 * 400 < found[0]

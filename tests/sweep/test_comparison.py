@@ -1,17 +1,20 @@
 """Comparisons: equal budgets, no test set and no seed of the confirmation in the search, and the same after a restart."""
 
 import json
+import math
 import shutil
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from ockham.errors import UserError
 from ockham.record.folder import RunFolder
 from ockham.report.arms import arms_of
 from ockham.report.reading import evidence, read, searched
-from ockham.sweep.comparison import Arm, Comparison, arm_lines, check_budgets, confirmation_seeds
+from ockham.sweep.comparison import Arm, Comparison, Confirmation, arm_lines, check_budgets, confirmation_seeds
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import grid
 from ockham.sweep.jobs import Job, make_replicates
@@ -126,13 +129,17 @@ def lines(*overrides: str) -> dict:
     return arm_lines([command_line(*overrides)], ["optimizer"])
 
 
-def comparison(folder: Path, *overrides: str) -> Comparison:
-    arms = []
+def comparison(folder: Path, *overrides: str, confirm: Confirmation | None = None) -> Comparison:
+    arms: list[Arm] = []
     for name, parts in lines(*overrides).items():
         arms.append(Arm(name, grid(parts, make_replicates(None, None), first=sum(arm.plan.total for arm in arms))))
-    first = sum(arm.plan.total for arm in arms)
     plan = Comparison(
-        arms, SweepFolder(folder), names=["optimizer"], objective="val/acc", confirm=make_replicates([7, 8], None), first=first
+        arms,
+        SweepFolder(folder),
+        names=["optimizer"],
+        objective="val/acc",
+        confirm=confirm or Confirmation(tuple(make_replicates([7, 8], None)), 2),
+        first=sum(arm.plan.total for arm in arms),
     )
     plan.folder.begin(list(overrides), plan)
     return plan
@@ -142,7 +149,7 @@ def end(plan: Comparison, job: Job, objective: float | None, state: str = "finis
     folder = plan.folder.run_folder(job)
     folder.begin(job.key)
     if objective is not None:
-        (folder.path / "metrics.json").write_text(json.dumps({"objective": objective}))
+        (folder.path / "metrics.json").write_text(json.dumps({"objective": objective, "test/acc": objective}))
     folder.end(state)  # type: ignore[arg-type]
 
 
@@ -180,6 +187,33 @@ def test_an_arm_that_never_ends_well_is_left_out(tmp_path: Path) -> None:
     assert {job.arm for job in plan.more(slots=2)} == {"sgd"}
 
 
+@pytest.mark.parametrize(("spread", "blocks"), [(0.001, 1), (0.02, 3), (0.2, 4)])
+def test_seeds_are_added_until_the_difference_is_known(tmp_path: Path, spread: float, blocks: int) -> None:
+    """Against the interval by hand: Student's at the level 0.05 * 6 / (pi look)^2, as far as the resolution to each side."""
+    seeds = Confirmation(tuple(make_replicates(list(range(1, 41)), None)), block=10, resolve=0.02)
+    plan = comparison(tmp_path, "optimizer=sgd,adam", "test=false", confirm=seeds)
+    chance = np.random.default_rng(0)
+    for job in plan.jobs:
+        end(plan, job, 0.5)
+    scores: dict[str, list[float]] = {"sgd": [], "adam": []}
+    for look in range(1, blocks + 1):
+        added = plan.more(slots=2)
+        assert [job.arm for job in added] == ["sgd"] * 10 + ["adam"] * 10
+        assert not plan.more(slots=2)  # while they run
+        for job in added:
+            scores[job.arm].append(0.5 + spread * float(chance.normal()))
+            end(plan, job, scores[job.arm][-1])
+        differences = np.subtract(*scores.values())
+        quantile = stats.t.ppf(1 - 0.05 * 6 / (math.pi * look) ** 2 / 2, len(differences) - 1)
+        half = quantile * differences.std(ddof=1) / math.sqrt(len(differences))
+        assert (half <= 0.02 or look == 4) == (look == blocks)
+    assert not plan.more(slots=2)
+    assert plan.looks == blocks
+    assert [job.number for job in plan.jobs] == list(range(2 + 20 * blocks))
+    later = comparison(tmp_path, "optimizer=sgd,adam", "test=false", confirm=seeds)
+    assert [(job.number, job.key) for job in later.jobs] == [(job.number, job.key) for job in plan.jobs]
+
+
 def test_arms_of_unequal_budgets_are_refused() -> None:
     parts = arm_lines(
         [command_line("optimizer=sgd,momentum", "optimizer.lr=0.1,0.2", "optimizer.momentum=0.5,0.9")], ["optimizer"]
@@ -200,6 +234,8 @@ def test_arms_of_unequal_budgets_are_refused() -> None:
         (["compare=optimizer", "optimizer=sgd,adam", "confirm=[0,1]"], "holds seed 0, which the search sees"),
         (["compare=optimizer", "optimizer=sgd,adam", "confirm=1"], "confirm=1"),
         (["optimizer=sgd,adam", "confirm=3"], "add compare="),
+        (["compare=optimizer", "optimizer=sgd,adam", "confirm=auto"], "say how well with resolve="),
+        (["compare=optimizer", "optimizer=sgd,adam", "resolve=0.1"], "set confirm=auto"),
         (["compare=optimizer,reg", "optimizer=sgd,adam"], "compare=[optimizer,reg]"),
         (["compare=optimizer.lr", "search=random", "optimizer.lr=interval(0.1,1)"], "is an interval"),
     ],
@@ -214,7 +250,6 @@ def test_mistakes_are_told(overrides: list[str], said: str, tmp_path: Path) -> N
 
 def test_seeds_of_the_confirmation_follow_those_of_the_search() -> None:
     assert confirmation_seeds(3, [0, 4]) == [5, 6, 7]
-    assert len(confirmation_seeds(None, [0])) == 10
     assert confirmation_seeds([9, 2], [0]) == [9, 2]
 
 

@@ -80,14 +80,14 @@ class Configuration:
             return math.nan
 
 
-def paired(first: Configuration, second: Configuration, name: str) -> Comparison | None:
-    """A final metric of both over the seeds and folds that both have; None where there is none."""
+def paired(first: Configuration, second: Configuration, name: str, *, looks: int = 0) -> Comparison | None:
+    """A final metric of both over the seeds and folds that both have; None where there is none. `looks` as in `compare`."""
     other = {run.replicate: run.metrics[name] for run in second.finished}
     pairs = [(run.metrics[name], other[run.replicate]) for run in first.finished if run.replicate in other]
     if not pairs:
         return None
     ahead, behind = zip(*pairs, strict=True)
-    return compare(ahead, behind)
+    return compare(ahead, behind, looks=looks)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class Arms:
     objective: str
     missing: tuple[str, ...]
     """Arms of which nothing was confirmed."""
+    looks: int
+    """How often the confirmation was looked at to decide whether seeds are added; 0 where their number was fixed."""
 
     @property
     def maximise(self) -> bool:
@@ -102,7 +104,8 @@ def arms_of(recorded: RecordedRuns) -> Arms | None:
     """The arms of the comparison among the runs; None where there is none, or nothing has been confirmed yet."""
     if len(recorded.comparisons) != 1:
         return None
-    (spaces,) = recorded.comparisons
+    (comparison,) = recorded.comparisons
+    spaces = comparison.spaces
     confirmed = {arm: [run for run in recorded.runs if (run.arm, run.stage) == (arm, "confirm")] for arm in spaces}
     results = {arm: analyse(runs) for arm, runs in confirmed.items()}
     objective = next((result.objective for arm, result in results.items() if confirmed[arm]), "val/acc")
@@ -117,14 +120,14 @@ def arms_of(recorded: RecordedRuns) -> Arms | None:
     sign = -1 if maximised(objective) else 1
     ranked = tuple(sorted(arms, key=lambda arm: sign * arm.confirmed.mean(metric)))
     compared = [
-        (first, second, comparison)
+        (first, second, difference)
         for first, second in combinations(ranked, 2)
-        if (comparison := paired(first.confirmed, second.confirmed, metric)) is not None
+        if (difference := paired(first.confirmed, second.confirmed, metric, looks=comparison.looks)) is not None
     ]
-    family = corrected([comparison for _, _, comparison in compared])
+    family = corrected([difference for _, _, difference in compared])
     pairs = tuple(Pair(first, second, one) for (first, second, _), one in zip(compared, family, strict=True))
     missing = tuple(name for name in spaces if name not in [arm.name for arm in arms])
-    return Arms(ranked, pairs, metric, objective, missing)
+    return Arms(ranked, pairs, metric, objective, missing, comparison.looks)
 
 
 def _searched(runs: Sequence[RecordedRun]) -> tuple[float, ...]:

@@ -137,6 +137,12 @@ def _pairs(arms: Arms) -> Section:
         "Every two arms, paired by seed. What decides is p of the paired t test, corrected for all rows; the interval and the "
         "sign-flip test, which assumes no distribution, are of each row by itself."
     )
+    if arms.looks:
+        text += (
+            f" Seeds were added until the differences were known well enough: intervals and p are those of look {arms.looks}, "
+            "wider and larger than of one look, so that all looks together are wrong with probability 5% at most (levels of "
+            "6 / (pi look)^2 times 5%, a union bound)."
+        )
     return Section("pairs", "Every two arms", text=text, table=Table(head, rows))
 
 

@@ -45,6 +45,15 @@ class RecordedRun:
     stage: str = ""
 
 
+@dataclass(frozen=True)
+class RecordedComparison:
+    """What sweep.json says of a comparison: what every arm was searched over, by setting, and how often its confirmation was
+    looked at to decide whether to go on, 0 where that was fixed."""
+
+    spaces: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    looks: int
+
+
 @dataclass
 class RecordedRuns:
     """All runs below some folders, what could not be read, and how many jobs of sweeps have no folder yet."""
@@ -52,8 +61,7 @@ class RecordedRuns:
     runs: list[RecordedRun] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     waiting: int = 0
-    #: Of each comparison what every arm was searched over, by setting, as sweep/comparison.py keeps it.
-    comparisons: list[Mapping[str, Mapping[str, Mapping[str, Any]]]] = field(default_factory=list)
+    comparisons: list["RecordedComparison"] = field(default_factory=list)
 
 
 def evidence(recorded: RecordedRuns) -> list[RecordedRun]:
@@ -118,10 +126,10 @@ def _roles(sweep: Path, recorded: RecordedRuns) -> dict[Path, Role]:
     content = json.loads((sweep / "sweep.json").read_text())
     roles = {sweep / str(job["number"]): (str(job.get("arm", "")), str(job.get("stage", ""))) for job in content["jobs"]}
     if "arms" in content:
-        spaces = {str(name): arm["space"] for name, arm in content["arms"].items()}
-        recorded.comparisons.append(
-            {name: {str(key): dict(extent) for key, extent in space.items()} for name, space in spaces.items()}
-        )
+        spaces = {
+            str(name): {str(key): dict(extent) for key, extent in arm["space"].items()} for name, arm in content["arms"].items()
+        }
+        recorded.comparisons.append(RecordedComparison(spaces, int(content["looks"])))
     return roles
 
 

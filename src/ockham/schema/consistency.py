@@ -325,6 +325,7 @@ def _check_prune(content: Content) -> None:
 
 def check_sweep_consistency(content: Content) -> None:
     """Raises UserError for settings of a sweep as a whole that contradict each other."""
+    _check_comparison(content)
     executor = content.get("executor", {})
     if content.get("max_failures") is not None and content["on_failure"] == "stop":
         raise UserError(f"max_failures={content['max_failures']} changes nothing: on_failure=stop ends at the first failure")
@@ -335,6 +336,17 @@ def check_sweep_consistency(content: Content) -> None:
                     f"executor.{key}={shown(executor[key])} changes nothing: executor=inline runs one job after the other in "
                     f"this process; set executor=processes"
                 )
+
+
+def _check_comparison(content: Content) -> None:
+    is_auto = content.get("confirm") == "auto"
+    if content.get("confirm") is not None and content.get("compare") is None:
+        raise UserError("confirm repeats the best setting of each arm of a comparison: add compare=<what is compared>")
+    if is_auto and content.get("resolve") is None:
+        raise UserError("confirm=auto adds seeds until a difference is known: say how well with resolve=0.002")
+    for key in ("resolve", "max_seeds"):
+        if content.get(key) is not None and not is_auto:
+            raise UserError(f"{key}={shown(content[key])} changes nothing where the seeds are counted: set confirm=auto")
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, product
+from itertools import chain, combinations, product
 from typing import Any
 
 from ockham.errors import UserError
@@ -25,6 +25,10 @@ log = logging.getLogger("ockham")
 
 #: What the search runs of a comparison are composed with, and those of the confirmation are not.
 UNTESTED = "test=false"
+
+#: Seeds of the confirmation where nothing is said; those of a block, and of all blocks, where their number is not fixed.
+DEFAULT_SEEDS = 10
+SEEDS_A_BLOCK, MOST_SEEDS = 10, 100
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,19 @@ def check_budgets(arms: Sequence[Arm]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Confirmation:
+    """The replicates under which best settings are run again, `block` of them at a time.
+
+    With `resolve` blocks are added until every difference between two arms is known within it, with intervals that hold at all
+    looks together (core.statistics.price_of_looks), or all replicates are used.
+    """
+
+    replicates: tuple[Replicate, ...]
+    block: int
+    resolve: float | None = None
+
+
 class Comparison:
     """The jobs of all arms, then those that confirm the best setting of each, once all others have ended."""
 
@@ -87,15 +104,20 @@ class Comparison:
         *,
         names: Sequence[str],
         objective: str,
-        confirm: Sequence[Replicate],
+        confirm: "Confirmation",
         first: int,
     ) -> None:
         """`names` are the settings in which arms differ; the jobs of the confirmation are numbered from `first` on."""
-        self.arms, self.folder, self.confirm, self.first = tuple(arms), folder, tuple(confirm), first
+        self.arms, self.folder, self.confirm, self.first = tuple(arms), folder, confirm, first
+        self.metric = objective.replace("val/", "test/")
+        #: How many blocks of the confirmation have begun.
+        self.blocks = 0
         self.costs = Costs(folder, objective)
         #: By the name of an arm the key of its best configuration.
         self.selected: dict[str, str] = {}
-        self.swept = tuple(dict.fromkeys([*names, *chain.from_iterable(arm.plan.swept for arm in arms), *confirm[0].values]))
+        self.swept = tuple(
+            dict.fromkeys([*names, *chain.from_iterable(arm.plan.swept for arm in arms), *confirm.replicates[0].values])
+        )
         self._known: dict[int, Job] = {}
 
     @property
@@ -109,11 +131,11 @@ class Comparison:
         for position, arm in enumerate(self.arms):
             yield from ((job, arm, "search") for job in arm.plan.jobs)
             if arm.name in self.selected:
-                yield from ((job, arm, "confirm") for job in self._confirmation(arm, position))
+                yield from ((job, arm, "confirm") for job in self._confirming(arm, position))
 
     @property
     def total(self) -> int:
-        return sum(arm.plan.total for arm in self.arms) + len(self.arms) * len(self.confirm)
+        return sum(arm.plan.total for arm in self.arms) + len(self.arms) * self.confirm.block * max(self.blocks, 1)
 
     @property
     def waits_for_results(self) -> bool:
@@ -129,16 +151,17 @@ class Comparison:
 
     def identity(self) -> str:
         arms = [[arm.name, arm.plan.identity()] for arm in self.arms]
-        return digest({"arms": arms, "confirm": [replicate.overrides for replicate in self.confirm]})
+        replicates = [replicate.overrides for replicate in self.confirm.replicates]
+        return digest({"arms": arms, "confirm": replicates, "block": self.confirm.block, "resolve": self.confirm.resolve})
 
     def state(self) -> dict[str, Any]:
         arms = {arm.name: {"space": arm.plan.space_by_name, **arm.plan.state()} for arm in self.arms}
-        return {"arms": arms, "selected": self.selected}
+        return {"arms": arms, "selected": self.selected, "blocks": self.blocks, "looks": self.looks}
 
     def restore(self, stored: Mapping[str, Any]) -> None:
         for arm in self.arms:
             arm.plan.restore(stored["arms"][arm.name])
-        self.selected = dict(stored["selected"])
+        self.selected, self.blocks = dict(stored["selected"]), stored["blocks"]
 
     def batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
         """By what the arms have asked for together; the confirmation of all arms is one batch."""
@@ -158,15 +181,46 @@ class Comparison:
         searches = [arm.plan for arm in self.arms if isinstance(arm.plan, Search)]
         if sum(search.grow(slots=slots) for search in searches):  # all of them, not up to the first that grows
             return True
-        if self.selected or any(self.costs.of(job) is None for job in self.jobs):
+        if any(self.costs.of(job) is None for job in self.jobs):
             return False
+        if self.selected:
+            return self._confirm_more()
         for arm in self.arms:
             best = self._best(arm)
             if best is None:
                 log.warning("warning: no run of %s has come to its end, nothing of it is confirmed", arm.name)
             else:
                 self.selected[arm.name] = best
+        self.blocks = 1
         return bool(self.selected)
+
+    @property
+    def looks(self) -> int:
+        """How often the results of the confirmation have been looked at to decide whether to go on; 0 where that is fixed."""
+        return self.blocks if self.confirm.resolve is not None else 0
+
+    def _confirm_more(self) -> bool:
+        """Begin the next block of seeds, where the differences between arms are not known well enough."""
+        resolve = self.confirm.resolve
+        if resolve is None or self.blocks * self.confirm.block >= len(self.confirm.replicates):
+            return False
+        from ockham.core.statistics import LEVEL, price_of_looks, t_interval  # late: SciPy is no part of planning
+
+        scores = [self._scores(arm) for arm in self.arms if arm.name in self.selected]
+        pairs = list(combinations(scores, 2))
+        level = LEVEL / price_of_looks(self.looks) / max(len(pairs), 1)
+        for first, second in pairs:
+            low, high = t_interval([first[key] - second[key] for key in first if key in second], level=level)
+            if high - low > 2 * resolve:
+                self.blocks += 1
+                return True
+        return False
+
+    def _scores(self, arm: Arm) -> dict[tuple[str, ...], float]:
+        """The test results of the confirmation of an arm, by seed and fold."""
+        jobs = [job for job in self.jobs if (job.arm, job.stage) == (arm.name, "confirm")]
+        results = {job.replicate: self.folder.metrics(job).get(self.metric) for job in jobs}
+        return {replicate: value for replicate, value in results.items() if value is not None}
 
     def _best(self, arm: Arm) -> str | None:
         """The configuration with the best mean objective; of two the first. Those with a run that failed come last."""
@@ -186,30 +240,27 @@ class Comparison:
             by_key.setdefault(job.configuration_key, []).append(job)
         return by_key
 
-    def _confirmation(self, arm: Arm, position: int) -> list[Job]:
-        """The best setting of an arm under the seeds of the confirmation, with the test set."""
+    def _confirming(self, arm: Arm, position: int) -> Iterator[Job]:
+        """The best setting of an arm under the seeds of the confirmation so far, with the test set."""
         searched = self._configurations(arm)[self.selected[arm.name]][0]
         left_out = (*searched.replicate, UNTESTED)
         overrides = [text for text in searched.overrides if text not in left_out]
-        first = self.first + position * len(self.confirm)
-        return configuration_jobs(
-            searched.content, {"test": True}, overrides, self.confirm, choices=searched.choices, first=first
-        )
+        for block in range(self.blocks):
+            replicates = self.confirm.replicates[block * self.confirm.block : (block + 1) * self.confirm.block]
+            first = self.first + (block * len(self.arms) + position) * self.confirm.block
+            yield from configuration_jobs(
+                searched.content, {"test": True}, overrides, replicates, choices=searched.choices, first=first
+            )
 
 
-def confirmation_seeds(asked: int | Sequence[int] | None, searched: Sequence[int]) -> list[int]:
-    """The seeds of the confirmation: those that were asked for, or so many that follow those of the search; 10 by default.
+def confirmation_seeds(asked: int | Sequence[int], searched: Sequence[int]) -> list[int]:
+    """The seeds of the confirmation: those that were asked for, or so many that follow those of the search.
 
     Raises UserError for a seed that the search sees.
     """
-    if asked is None or isinstance(asked, int):
-        first = max(searched) + 1
-        return list(range(first, first + (asked or DEFAULT_SEEDS)))
+    if isinstance(asked, int):
+        return list(range(max(searched) + 1, max(searched) + 1 + asked))
     seen = sorted(set(asked) & set(searched))
     if seen:
         raise UserError(f"confirm={list(asked)} holds seed {seen[0]}, which the search sees: choose others")
     return list(asked)
-
-
-#: Of the confirmation, where nothing is said.
-DEFAULT_SEEDS = 10

@@ -10,7 +10,18 @@ from ockham import schema
 from ockham.errors import UserError
 from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import CommandLine
-from ockham.sweep.comparison import UNTESTED, Arm, Comparison, arm_lines, check_budgets, confirmation_seeds
+from ockham.sweep.comparison import (
+    DEFAULT_SEEDS,
+    MOST_SEEDS,
+    SEEDS_A_BLOCK,
+    UNTESTED,
+    Arm,
+    Comparison,
+    Confirmation,
+    arm_lines,
+    check_budgets,
+    confirmation_seeds,
+)
 from ockham.sweep.composition import CHOICES
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import Grid, grid
@@ -120,8 +131,6 @@ def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepF
     replicates = make_replicates(settings.seeds, settings.cv)
     if settings.compare:
         return _comparison(lines, settings, folder, replicates)
-    if settings.confirm is not None:
-        raise UserError("confirm repeats the best setting of each arm of a comparison: add compare=<what is compared>")
     return _searched(lines, settings, folder, replicates)
 
 
@@ -175,6 +184,15 @@ def _comparison(
     check_budgets(arms)
     contents = [combination.content for line in lines for combination in line.combinations]
     searched = [replicate.values["seed"] for replicate in replicates if "seed" in replicate.values]
-    seeds = confirmation_seeds(settings.confirm, searched or [content["seed"] for content in contents])
-    confirm = make_replicates(seeds, settings.cv)
+    confirm = _confirmation(settings, searched or [content["seed"] for content in contents])
     return Comparison(arms, folder, names=names, objective=settings.objective, confirm=confirm, first=first)
+
+
+def _confirmation(settings: DictConfig, searched: Sequence[int]) -> Confirmation:
+    """The replicates of the confirmation, on all folds where there are any; `searched` are the seeds of the search."""
+    if settings.confirm == "auto":
+        seeds = confirmation_seeds(settings.max_seeds or MOST_SEEDS, searched)
+        block = min(SEEDS_A_BLOCK, len(seeds)) * (settings.cv or 1)
+        return Confirmation(tuple(make_replicates(seeds, settings.cv)), block, settings.resolve)
+    replicates = make_replicates(confirmation_seeds(settings.confirm or DEFAULT_SEEDS, searched), settings.cv)
+    return Confirmation(tuple(replicates), len(replicates))
