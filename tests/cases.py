@@ -20,7 +20,16 @@ CASES: dict[str, dict[str, list[str]]] = {
         "mnist1d": ["data.label_noise=0.2"],
         "digits": ["data.shuffle_pixels=true"],
     },
-    "augment": {"none": [], "shift": [], "flip_crop": [], "cutout": [], "mixup": []},
+    "augment": {
+        "none": [],
+        "shift": [],
+        "flip_crop": [],
+        "cutout": [],
+        "random_erasing": [],
+        "trivial_augment": [],
+        "mixup": [],
+        "cutmix": [],
+    },
     "model": {
         "linear": [],
         "mlp": ["model.hidden=[16]"],

@@ -94,6 +94,19 @@ class Run:
         remaining = self.total_steps - epoch * self.steps_per_epoch
         return min(len(self.splits.train), remaining * self.step_size)
 
+    def augmented(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised images (n, *shape) and classes (n,) to train on; augmentation may make class probabilities of these."""
+        if self.augment is None:
+            return x, y
+        return self.augment(
+            x,
+            y,
+            generator=self.streams.stream("augment").on(x.device),
+            black=self.normalize.black(),
+            white=self.normalize.white(),
+            num_classes=len(self.splits.classes),
+        )
+
     @property
     def maximise(self) -> bool:
         return maximised(self.settings.objective)

@@ -194,6 +194,7 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["augment=mixup"],
         ["loss=mse"],
         ["augment=shift", "data.batch_size=full"],
+        ["augment=trivial_augment"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
         CLIPPED,

@@ -27,7 +27,7 @@ RESUMED = [
     *(("reg", option) for option in CASES["reg"]),
     *(("schedule", option) for option in ("plateau", "cosine", "one_cycle", "wsd", "cosine_restarts")),
     *(("data", option) for option in ("mnist1d", "digits")),
-    *(("augment", option) for option in ("mixup", "flip_crop")),
+    *(("augment", option) for option in ("mixup", "cutmix", "flip_crop", "random_erasing", "trivial_augment")),
     *(("model", option) for option in ("cnn", "resnet")),
 ]
 

@@ -195,11 +195,7 @@ class Group:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
             images, y = data.train.batch(batch)
-            x = leader.normalize(images)
-            if leader.augment is not None:
-                noise = leader.streams.stream("augment").on(x.device)
-                classes = len(data.classes)
-                x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
+            x, y = leader.augmented(leader.normalize(images), y)
             xs.append(x.flatten(1))
             ys.append(y)
         return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)

@@ -48,7 +48,6 @@ class Classifier(pl.LightningModule):
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
-        self.augment_noise = run.streams.stream("augment")
         self.parameters_by_name = named_parameters(self.model)
 
     def configure_optimizers(self) -> Optimizer:
@@ -155,15 +154,7 @@ class Classifier(pl.LightningModule):
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed loss of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        x, y = self.train_inputs.batch(part)
-        if run.augment is not None:
-            x, y = run.augment(
-                x,
-                y,
-                generator=self.augment_noise.on(x.device),
-                black=run.normalize.black(),
-                num_classes=len(run.splits.classes),
-            )
+        x, y = run.augmented(*self.train_inputs.batch(part))
         x = disturbed_input(run.regularizers, x, run.streams)
         y = targets(run.regularizers, y, len(run.splits.classes), x.dtype)
         with activations_of(self.model, run.regularizers) as activations:

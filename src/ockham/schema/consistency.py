@@ -273,20 +273,35 @@ def _check_mlp(content: Content) -> None:
         )
 
 
+#: Augmentations that say nothing of a single row of pixels, and those that say nothing of pixels without neighbours.
+OF_SEVERAL_ROWS = {
+    "Shift": "shift",
+    "FlipCrop": "flip_crop",
+    "CutMix": "cutmix",
+    "RandomErasing": "random_erasing",
+    "TrivialAugment": "trivial_augment",
+}
+OF_NEIGHBOURS = ("Shift", "FlipCrop", "TrivialAugment")
+
+
 def _check_augment(content: Content) -> None:
-    shape = content["data"].get("shape")
-    if shape is not None and len(shape) != 3 and "_target_" in content["augment"]:
-        raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
-    name = {"Shift": "shift", "FlipCrop": "flip_crop"}.get(class_name(content, "augment"))
-    if name and shape is not None and min(shape[1:]) == 1:
+    shape, cls, settings = content["data"].get("shape"), class_name(content, "augment"), content["augment"]
+    if shape is not None and len(shape) != 3 and "_target_" in settings:
+        raise UserError(f"augmentation acts on images, but data.shape={list(shape)} is flat: set augment=none")
+    if cls in OF_SEVERAL_ROWS and shape is not None and min(shape[1:]) == 1:
         raise UserError(
-            f"augment={name} moves images in both directions, but those of {list(shape)} have one row: set augment=none, "
-            f"cutout or mixup"
-        )
-    if name and content["data"].get("shuffle_pixels"):
-        raise UserError(
-            f"augment={name} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: set "
+            f"augment={OF_SEVERAL_ROWS[cls]} acts in both directions of an image, but those of {list(shape)} have one row: set "
             f"augment=none, cutout or mixup"
+        )
+    if cls in OF_NEIGHBOURS and content["data"].get("shuffle_pixels"):
+        raise UserError(
+            f"augment={OF_SEVERAL_ROWS[cls]} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: "
+            f"set augment=none, cutout or mixup"
+        )
+    if cls == "RandomErasing" and settings["min_area"] > settings["max_area"]:
+        raise UserError(
+            f"augment.min_area={settings['min_area']} is above augment.max_area={settings['max_area']}: set one between 0 and "
+            f"the other"
         )
 
 
