@@ -101,6 +101,28 @@ class Run:
         return min(len(self.splits.train), remaining * self.step_size)
 
     @property
+    def repeats(self) -> int:
+        """Copies of a batch that go through the model side by side while training."""
+        return max((regularizer.repeats for regularizer in self.regularizers), default=1)
+
+    def training_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What is trained on of normalised images (n, *shape) and classes (n,): augmented, which may make class probabilities
+        of these, and `repeats` times.
+        """
+        if self.augment is not None:
+            x, y = self.augment(
+                x,
+                y,
+                generator=self.streams.stream("augment").on(x.device),
+                black=self.normalize.black(),
+                white=self.normalize.white(),
+                num_classes=len(self.splits.classes),
+            )
+        if self.repeats > 1:
+            x, y = (torch.cat([each] * self.repeats) for each in (x, y))
+        return x, y
+
+    @property
     def maximise(self) -> bool:
         return maximised(self.settings.objective)
 

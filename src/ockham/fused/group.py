@@ -195,11 +195,7 @@ class Group:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
             images, y = data.train.batch(batch)
-            x = leader.normalize(images)
-            if leader.augment is not None:
-                noise = leader.streams.stream("augment").on(x.device)
-                classes = len(data.classes)
-                x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
+            x, y = leader.training_batch(leader.normalize(images), y)
             xs.append(x.flatten(1))
             ys.append(y)
         return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)
@@ -300,7 +296,7 @@ class Group:
     def _samples(self) -> int:
         """What a member has worked on until the end of the last epoch."""
         run = self.all_members[0].run
-        return (self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)
+        return ((self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)) * run.repeats
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 

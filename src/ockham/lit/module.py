@@ -25,6 +25,8 @@ from ockham.reg.single import (
     batch_penalties,
     decay,
     disturbed_input,
+    mixed_states,
+    mixtures_of,
     prox_and_project,
     targets,
     weight_penalties,
@@ -48,7 +50,6 @@ class Classifier(pl.LightningModule):
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
-        self.augment_noise = run.streams.stream("augment")
         self.parameters_by_name = named_parameters(self.model)
 
     def configure_optimizers(self) -> Optimizer:
@@ -136,7 +137,7 @@ class Classifier(pl.LightningModule):
         that a share counts world-size times.
         """
         settings = self.run.settings
-        self.worked_samples += len(batch)
+        self.worked_samples += len(batch) * self.run.repeats
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for position, part in enumerate(shares(batch, settings.batch_size, devices=settings.devices, rank=self.global_rank)):
@@ -155,20 +156,13 @@ class Classifier(pl.LightningModule):
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed loss of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        x, y = self.train_inputs.batch(part)
-        if run.augment is not None:
-            x, y = run.augment(
-                x,
-                y,
-                generator=self.augment_noise.on(x.device),
-                black=run.normalize.black(),
-                num_classes=len(run.splits.classes),
-            )
+        x, y = run.training_batch(*self.train_inputs.batch(part))
         x = disturbed_input(run.regularizers, x, run.streams)
-        y = targets(run.regularizers, y, len(run.splits.classes), x.dtype)
-        with activations_of(self.model, run.regularizers) as activations:
+        mixtures = mixtures_of(run.regularizers, self.model, x, run.streams)
+        y = targets(run.regularizers, y, len(run.splits.classes), x.dtype, mixtures)
+        with activations_of(self.model, run.regularizers) as activations, mixed_states(self.model, mixtures):
             logits = self.model(x)
-        loss = LOSSES[run.settings.loss](logits, y, weight=weight)
+        loss = LOSSES[run.settings.loss](logits, y, weight=weight / run.repeats)
         for penalty in batch_penalties(run.regularizers, logits, activations):
             loss = loss + penalty * (weight * len(part))
         for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:

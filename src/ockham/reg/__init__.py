@@ -1,11 +1,11 @@
 """Regularizers: pure functions of tensors and numbers, and a class for each that carries its strength and scope."""
 
-from ockham.reg.base import Context, Regularizer
+from ockham.reg.base import Context, Mixture, Regularizer
 from ockham.reg.early_stopping import EarlyStopping
-from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise
+from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise, StochasticDepth
 from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, SpectralNorm, WeightDecay
 from ockham.reg.single import total_penalty
-from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing
+from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing, ManifoldMixup, RDrop
 
 __all__ = [
     "L1",
@@ -21,9 +21,13 @@ __all__ = [
     "InputNoise",
     "KlSparsity",
     "LabelSmoothing",
+    "ManifoldMixup",
     "MaxNorm",
+    "Mixture",
+    "RDrop",
     "Regularizer",
     "SpectralNorm",
+    "StochasticDepth",
     "WeightDecay",
     "total_penalty",
 ]
