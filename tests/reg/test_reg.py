@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 import math
 import pkgutil
 
@@ -29,7 +30,9 @@ from ockham.reg import (
     KlSparsity,
     LabelSmoothing,
     MaxNorm,
+    Orthogonal,
     Regularizer,
+    SpectralDecoupling,
     SpectralNorm,
     WeightDecay,
     total_penalty,
@@ -86,6 +89,7 @@ def penalty_of(reg: Regularizer, model: nn.Module) -> torch.Tensor:
             lambda w: 0.3 * (0.2 * w.abs().sum() + 0.8 * (w**2).sum()),
         ),
         (GroupLasso(0.3), lambda w: 0.3 * _group_sum(w)),
+        (Orthogonal(0.3), lambda w: 0.3 * _distance_from_orthonormal(w)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Regularizer) else "",
 )
@@ -106,6 +110,22 @@ def test_penalty_and_gradient_over_weights_and_not_biases(reg: Regularizer, form
 def _group_sum(weight: torch.Tensor) -> torch.Tensor:
     columns = weight.transpose(0, 1).flatten(1)  # a row for each input unit or channel
     return math.sqrt(columns.shape[1]) * columns.norm(dim=1).sum()
+
+
+def _distance_from_orthonormal(weight: torch.Tensor) -> torch.Tensor:
+    """Over pairs of rows, or of columns where there are fewer of them: their products, 1 with itself and 0 with others."""
+    rows = list(weight.flatten(1))
+    vectors = rows if len(rows) <= rows[0].numel() else list(torch.stack(rows).unbind(dim=1))
+    pairs = itertools.product(enumerate(vectors), repeat=2)
+    return torch.stack([(one.dot(other) - int(i == j)).square() for (i, one), (j, other) in pairs]).sum()
+
+
+def test_the_penalty_of_orthogonal_weights_is_zero_whatever_their_shape() -> None:
+    for shape in ((3, 7), (7, 3), (4, 2, 3, 3)):
+        weight = nn.init.orthogonal_(torch.empty(shape))
+        assert float(Orthogonal(1.0).penalty(weight)) == pytest.approx(0, abs=1e-20)
+        # Twice as long: each of k vectors has a product of 4 with itself.
+        assert float(Orthogonal(1.0).penalty(2 * weight)) == pytest.approx(9 * min(shape[0], weight[0].numel()))
 
 
 def test_gradient_of_l2_is_twice_strength_times_weight(model: nn.Module) -> None:
@@ -359,6 +379,13 @@ def test_confidence_penalty_is_minus_the_entropy() -> None:
     expected = -0.3 * torch.distributions.Categorical(logits=logits).entropy().mean()
     torch.testing.assert_close(penalty, expected)
     torch.testing.assert_close(*(torch.autograd.grad(p, logits)[0] for p in (penalty, expected)))
+
+
+def test_spectral_decoupling_is_half_the_squared_norm_of_the_logits() -> None:
+    logits = torch.randn(20, 3, requires_grad=True)
+    (penalty,) = batch_penalties([SpectralDecoupling(0.3)], logits, [])
+    torch.testing.assert_close(penalty, torch.stack([0.15 * z.dot(z) for z in logits]).sum() / 20)
+    torch.testing.assert_close(torch.autograd.grad(penalty, logits)[0], 0.3 * logits / 20)
 
 
 @pytest.mark.parametrize("convolutional", [False, True])

@@ -3,9 +3,9 @@
 from ockham.reg.base import Context, Regularizer
 from ockham.reg.early_stopping import EarlyStopping
 from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise
-from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, SpectralNorm, WeightDecay
+from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, Orthogonal, SpectralNorm, WeightDecay
 from ockham.reg.single import total_penalty
-from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing
+from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing, SpectralDecoupling
 
 __all__ = [
     "L1",
@@ -22,7 +22,9 @@ __all__ = [
     "KlSparsity",
     "LabelSmoothing",
     "MaxNorm",
+    "Orthogonal",
     "Regularizer",
+    "SpectralDecoupling",
     "SpectralNorm",
     "WeightDecay",
     "total_penalty",

@@ -46,6 +46,19 @@ class ConfidencePenalty(Regularizer):
         return -self.strength * entropy(logits)
 
 
+class SpectralDecoupling(Regularizer):
+    """strength / 2 * ||z||^2 of the logits z, a mean over the batch. yaml: `reg=spectral_decoupling`.
+
+    Pezeshki et al. 2021, Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        return self.strength / 2 * logits.square().sum(dim=1).mean()
+
+
 class KlSparsity(Regularizer):
     """strength * sum_j KL(target || mean activation of unit j over the batch). yaml: `reg=kl_sparsity`.
 
