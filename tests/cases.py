@@ -88,6 +88,7 @@ CASES: dict[str, dict[str, list[str]]] = {
         "label_smoothing": [],
         "confidence_penalty": [],
         "spectral_decoupling": [],
+        "jacobian": [],
         "kl_sparsity": ["model.activation=sigmoid"],
         "spectral_norm": [],
         "early_stopping": ["reg.early_stopping.patience=1"],

@@ -66,6 +66,8 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "max_norm": ["reg.max_norm.limit=0.5"],
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
+    "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
+    "the whole jacobian": ["reg=jacobian", "reg.jacobian.projections=all"],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
     "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
     "two of one class": [
@@ -200,6 +202,7 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
         [*ACCUMULATED, *CLIPPED, "model.batch_norm=true", "reg=[confidence_penalty,dropout,input_noise,l2]"],
         [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
+        [*ACCUMULATED, "model.layer_norm=true", "reg=[dropout,jacobian]", "augment=mixup"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
@@ -275,7 +278,7 @@ def test_a_step_compiles_to_what_it_is(
     members = [
         [f"optimizer={optimizer}", f"reg={name}", *common]
         for optimizer in ("adam", "momentum")
-        for name in ("l1", "l2", "dropout", "max_norm")
+        for name in ("l1", "l2", "dropout", "max_norm", "jacobian")
     ]
     alone, fused = run_both(tmp_path, members)
     assert "could not be compiled" not in caplog.text

@@ -9,6 +9,7 @@ from conftest import compose
 from ockham import build
 from ockham.models import CNN, MLP, LeNet, Linear, ResNet
 from ockham.record.cost import flops_per_sample
+from ockham.reg import Context, Jacobian
 from ockham.rng import Streams
 
 
@@ -85,6 +86,14 @@ def test_flops_are_those_of_the_matrix_products() -> None:
     model = MLP((784,), 10, hidden=[128])
     # Forward 2 (784 128 + 128 10); backward as much for the weights, and for the second layer's input.
     assert flops_per_sample(model, (784,)) == 2 * (2 * (784 * 128 + 128 * 10)) + 2 * 128 * 10
+
+
+def test_flops_count_the_passes_of_penalties_on_jacobians() -> None:
+    model, reg = MLP((784,), 10, hidden=[128]), Jacobian(0.1)
+    reg.prepare(model, Context(Streams(0), 1, 10))
+    # Back to the pixels through both layers; differentiated, by both weights, and by what came back to the hidden layer.
+    extra = flops_per_sample(model, (784,), [reg]) - flops_per_sample(model, (784,))
+    assert extra == 2 * (3 * 784 * 128 + 2 * 128 * 10)
 
 
 # -- initial weights and parametrization ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The Lightning module: one optimizer step, readable, and what is measured after an epoch."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -25,6 +25,8 @@ from ockham.reg.single import (
     batch_penalties,
     decay,
     disturbed_input,
+    has_jacobian_penalty,
+    jacobian_penalties,
     prox_and_project,
     targets,
     weight_penalties,
@@ -146,7 +148,7 @@ class Classifier(pl.LightningModule):
             if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
-                backward(objective, create_graph=self.create_graph)
+                backward(objective, [parameter for _, parameter in self.parameters_by_name], create_graph=self.create_graph)
             total = total + objective.detach()
         if settings.clipping is not None:
             settings.clipping.apply(self.model.parameters())
@@ -165,11 +167,15 @@ class Classifier(pl.LightningModule):
                 num_classes=len(run.splits.classes),
             )
         x = disturbed_input(run.regularizers, x, run.streams)
+        if has_jacobian_penalty(run.regularizers):
+            x = x.detach().requires_grad_()
         y = targets(run.regularizers, y, len(run.splits.classes), x.dtype)
         with activations_of(self.model, run.regularizers) as activations:
             logits = self.model(x)
         loss = LOSSES[run.settings.loss](logits, y, weight=weight)
-        for penalty in batch_penalties(run.regularizers, logits, activations):
+        penalties = batch_penalties(run.regularizers, logits, activations)
+        penalties += jacobian_penalties(run.regularizers, logits, x, run.streams)
+        for penalty in penalties:
             loss = loss + penalty * (weight * len(part))
         for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
             loss = loss + penalty
@@ -210,12 +216,12 @@ class Classifier(pl.LightningModule):
         raise AssertionError("Lightning writes no checkpoints here: the ledger does")
 
 
-def backward(objective: Tensor, *, create_graph: bool) -> None:
-    """Add to the gradients, which can be differentiated again with `create_graph`."""
+def backward(objective: Tensor, parameters: Sequence[Tensor], *, create_graph: bool) -> None:
+    """Add to the gradients of the parameters, which can be differentiated again with `create_graph`; to that of no input."""
     with warnings.catch_warnings():
         # Of a cycle from parameters to gradients and back, which `zero_grad` breaks before the next step.
         warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
-        objective.backward(create_graph=create_graph)
+        objective.backward(create_graph=create_graph, inputs=parameters)
 
 
 def shares(batch: Tensor, size: int, *, devices: int, rank: int) -> list[Tensor]:

@@ -309,11 +309,12 @@ class Ledger:
     def _flops_per_sample(self) -> int:
         """Counted once for runs of one model, as members of a group are: counting takes longer than the rest of the end."""
         run = self.run
-        parts_of_model = any(has_hook(one, hook) for one in run.regularizers for hook in ("reparametrize", "configure_model"))
-        decisive = [self.content["model"], self.content["reg"] if parts_of_model else None, run.input.shape, run.input.classes]
+        hooks = ("reparametrize", "configure_model", "jacobian_penalty")
+        is_counted = any(has_hook(regularizer, hook) for regularizer in run.regularizers for hook in hooks)
+        decisive = [self.content["model"], self.content["reg"] if is_counted else None, run.input.shape, run.input.classes]
         key = json.dumps(decisive)
         if key not in _flops_by_model:
-            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape)
+            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape, run.regularizers)
         return _flops_by_model[key]
 
     def fail(self, error: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from ockham.reg.base import Context, Regularizer
 from ockham.reg.early_stopping import EarlyStopping
+from ockham.reg.jacobian import Jacobian
 from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise
 from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, Orthogonal, SpectralNorm, WeightDecay
 from ockham.reg.single import total_penalty
@@ -19,6 +20,7 @@ __all__ = [
     "GaussianDropout",
     "GroupLasso",
     "InputNoise",
+    "Jacobian",
     "KlSparsity",
     "LabelSmoothing",
     "MaxNorm",

@@ -39,6 +39,8 @@ class Regularizer:
     distribution: Literal["uniform", "normal"] = "uniform"
     #: The modules whose outputs `activation_penalty` takes.
     activations: tuple[type[nn.Module], ...] = ACTIVATIONS
+    #: How many directions, drawn for each sample, `jacobian_penalty` takes products for; with "all" those of the classes.
+    projections: int | str = 1
 
     def prepare(self, model: nn.Module, context: Context) -> None:
         """Called once before training, to look at the model and the sizes of the data, not to change the model."""
@@ -94,6 +96,13 @@ class Regularizer:
         """The same on an output (n, units or channels, ...) of the modules in `activations`; summed over them."""
         raise NotImplementedError
 
+    def jacobian_penalty(self, products: Tensor) -> Tensor:
+        """The penalty on the Jacobians J of a batch, logits by input, a scalar that is a mean over the samples.
+
+        It takes the products v' J (n, projections, *shape) with `projections` unit vectors v in the space of the logits.
+        """
+        raise NotImplementedError
+
     # -- the step --------------------------------------------------------------------------------------------------------
 
     def decay(self, weight: Tensor, lr: float | Tensor) -> Tensor:
@@ -145,6 +154,7 @@ PURE_HOOKS = (
     "penalty",
     "output_penalty",
     "activation_penalty",
+    "jacobian_penalty",
     "decay",
     "prox",
     "project",

@@ -197,6 +197,7 @@ FIELDS: dict[str, Check] = {
     "reg.*.method": choice("proximal", "subgradient"),
     "reg.*.l1_ratio": number(0, 1),
     "reg.*.limit": positive,
+    "reg.*.projections": either(choice("all"), integer(1)),
     "reg.*.rate": rate,
     "reg.*.input_rate": rate,
     "reg.*.std": non_negative,
