@@ -158,6 +158,35 @@ def test_layer_norm_is_torchs() -> None:
     torch.testing.assert_close(model(x), model.output(h))
 
 
+@pytest.mark.parametrize("option", ["cnn", "resnet"])
+def test_layer_norm_of_images_is_over_channels_and_pixels(option: str) -> None:
+    words = [f"model={option}", *CASES["model"][option], "model.batch_norm=false"]
+    model = build.model_of(compose(*words, "model.layer_norm=true"), (1, 8, 8), 3, Streams(0))
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.GroupNorm)]
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(norms) == len(convolutions)
+    assert all(convolution.bias is not None for convolution in convolutions)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for norm in norms:
+        norm.weight.data.uniform_(0.5, 2)
+        norm.bias.data.normal_()
+        norm.register_forward_hook(lambda norm, inputs, output: seen.append((inputs[0], output)))
+    model(torch.randn(6, 1, 8, 8))
+    for norm, (h, normalized) in zip(norms, seen, strict=True):
+        centred = h - h.mean(dim=(1, 2, 3), keepdim=True)
+        expected = centred / (centred.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-5).sqrt()
+        expected = expected * norm.weight[:, None, None] + norm.bias[:, None, None]
+        torch.testing.assert_close(normalized, expected)
+
+
+@pytest.mark.parametrize("option", ["cnn", "resnet"])
+def test_a_convolutional_net_without_a_norm_has_a_bias_everywhere(option: str) -> None:
+    words = [f"model={option}", *CASES["model"][option], "model.batch_norm=false"]
+    model = build.model_of(compose(*words), (1, 8, 8), 3, Streams(0))
+    assert not [module for module in model.modules() if "Norm" in type(module).__name__]
+    assert all(module.bias is not None for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+
+
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(
     optimizer: type[torch.optim.Optimizer], float64: None

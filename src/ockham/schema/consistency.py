@@ -219,10 +219,10 @@ def _check_average(content: Content) -> None:
     rule = RULES.get(str(content["optimizer"].get("_target_")))
     if rule is None or rule.average is None:
         return
-    if content["model"].get("batch_norm") or class_name(content, "model") == "ResNet":
+    if content["model"].get("batch_norm"):
         raise UserError(
             f"{name} is judged by an average of its weights, and batch norm has the statistics of others: set "
-            f"model.batch_norm=false or model=mlp, or optimizer=adamw"
+            f"model.batch_norm=false, or optimizer=adamw"
         )
     for key, settings in content["reg"].items():
         is_step = key in ("weight_decay", "max_norm", "group_lasso") or settings.get("method") == "proximal"
@@ -237,6 +237,8 @@ def _check_average(content: Content) -> None:
 def _check_model(content: Content) -> None:
     model, shape = class_name(content, "model"), content["data"].get("shape")
     settings = content["model"]
+    if settings.get("batch_norm") and settings.get("layer_norm"):
+        raise UserError("model.batch_norm=true and model.layer_norm=true are two norms of one layer: set one of them to false")
     if model == "ResNet":
         check_depth(settings["depth"])
     if model == "MLP":
@@ -256,8 +258,6 @@ def _check_mlp(content: Content) -> None:
     norms = [f"model.{name}=true" for name in ("batch_norm", "layer_norm") if settings.get(name)]
     if norms and not settings["hidden"]:
         raise UserError(f"{norms[0]} acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
-    if len(norms) > 1:
-        raise UserError(f"{' and '.join(norms)} are two norms of one layer: set one of them")
     if settings.get("parametrization") != "mup":
         if settings.get("base_width") is not None:
             raise UserError(f"model.base_width={settings['base_width']} changes nothing: set model.parametrization=mup too")
