@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 from cases import CASES
 from conftest import compose
 from ockham import build
+from ockham.core import mup
 from ockham.models import CNN, MLP, LeNet, Linear, ResNet
 from ockham.record.cost import flops_per_sample
 from ockham.reg import Context, Jacobian
@@ -187,12 +188,24 @@ def test_a_convolutional_net_without_a_norm_has_a_bias_everywhere(option: str) -
     assert all(module.bias is not None for module in model.modules() if isinstance(module, torch.nn.Conv2d))
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
-def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(
-    optimizer: type[torch.optim.Optimizer], float64: None
-) -> None:
+#: Settings under which five steps of them move the net visibly.
+MUP_SETTINGS: dict[str, dict[str, float]] = {
+    "torch.optim.SGD": {"lr": 0.05, "momentum": 0.9},
+    "torch.optim.ASGD": {"lr": 0.1, "lambd": 0},
+    "torch.optim.Adadelta": {"lr": 1.0},
+    "torch.optim.AdamW": {"weight_decay": 0},
+    "ockham.optim.GradientDescent": {"lr": 0.1},
+    "ockham.optim.ScheduleFreeSGD": {"lr": 0.1},
+}
+#: Its first five steps are not divided by the size of the gradient.
+MUP_IN_THE_END = {"torch.optim.RAdam"}
+
+
+@pytest.mark.parametrize("target", sorted((mup.GRADIENT | mup.ADAPTIVE) - MUP_IN_THE_END))
+def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(target: str, float64: None) -> None:
     """Tensor Programs V, table 3: widths 4 times and 2 times the base of 8; each layer with its own rate, written out."""
-    adaptive = optimizer is torch.optim.Adam
+    optimizer = build.resolve(target, torch.optim.Optimizer, setting="")
+    adaptive = target in mup.ADAPTIVE
     x, y = torch.randn(20, 6), torch.randint(3, (20,))
     torch.manual_seed(0)
     model = MLP((6,), 3, hidden=[32, 16], activation="tanh", parametrization="mup", base_width=8, adaptive=adaptive)
@@ -200,21 +213,23 @@ def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(
     standard = MLP((6,), 3, hidden=[32, 16], activation="tanh")
     standard.output.weight.data /= 2**0.5
     pairs = [(standard.hidden[0].linear, 1, 4), (standard.hidden[1].linear, 4, 2), (standard.output, 2, 1)]
-    lr = 0.01
+    settings = {"lr": 0.01, **MUP_SETTINGS.get(target, {})}
+    lr = settings.pop("lr")
     groups = []
     for layer, fan_in, fan_out in pairs:
         groups.append({"params": [layer.weight], "lr": lr / fan_in if adaptive else lr * fan_out / fan_in})
         groups.append({"params": [layer.bias], "lr": lr if adaptive else lr * fan_out})
-    settings = {"eps": 0.0} if adaptive else {"momentum": 0.9}
-    steppers = [optimizer(model.parameters(), lr=lr, **settings), optimizer(groups, **settings)]
+    steppers = [optimizer(model.parameters(), lr=lr, **settings), optimizer(groups, lr=lr, **settings)]
+    size = 1e8 if adaptive else 1.0  # against which eps is nothing
+    before = model(x).detach()
     for _ in range(5):
         outputs = [net(x) for net in (model, standard)]
         torch.testing.assert_close(*outputs, rtol=1e-6, atol=1e-6)
         for stepper, logits in zip(steppers, outputs, strict=True):
             stepper.zero_grad()
-            torch.nn.functional.cross_entropy(logits, y).backward()
+            (size * torch.nn.functional.cross_entropy(logits, y)).backward()
             stepper.step()
-    assert not torch.allclose(outputs[0], MLP((6,), 3, hidden=[32, 16], activation="tanh")(x), atol=1e-2)
+    assert not torch.allclose(outputs[0], before, atol=1e-2)
 
 
 def loss_after_training(width: int, lr: float, *, parametrization: str, adaptive: bool) -> float:

@@ -268,8 +268,9 @@ def _check_mlp(content: Content) -> None:
         raise UserError(f"model.parametrization=mup has no factors for the scales of a norm: leave out {norms[0]}")
     if optimizer not in mup.GRADIENT | mup.ADAPTIVE:
         name = class_name(content, "optimizer")
+        reason = ", whose steps are in proportion to the weights, and so the same with any" if optimizer in mup.RELATIVE else ""
         raise UserError(
-            f"model.parametrization=mup has no factors for {name}: set optimizer=momentum, adam or one of their kind"
+            f"model.parametrization=mup has no factors for {name}{reason}: set optimizer=momentum, adam or one of their kind"
         )
 
 
