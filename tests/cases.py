@@ -81,6 +81,7 @@ CASES: dict[str, dict[str, list[str]]] = {
         "group_lasso": ["reg.group_lasso.strength=1e-3"],
         "orthogonal": ["reg.orthogonal.strength=1e-2"],
         "max_norm": ["reg.max_norm.limit=0.5"],
+        "magnitude_pruning": ["reg.magnitude_pruning.rewind_step=3"],
         "dropout": ["reg.dropout.input_rate=0.2"],
         "gaussian_dropout": ["reg.gaussian_dropout.input_rate=0.2"],
         "dropconnect": [],

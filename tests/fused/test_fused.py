@@ -64,6 +64,8 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "weight_decay": ["reg.weight_decay.strength=0.1"],
     "group_lasso": ["reg.group_lasso.strength=1e-2"],
     "max_norm": ["reg.max_norm.limit=0.5"],
+    # Three trainings of one epoch.
+    "magnitude_pruning": ["reg.magnitude_pruning.rounds=2", "reg.magnitude_pruning.rewind_step=3"],
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,l2,label_smoothing]": [],
     "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
@@ -410,6 +412,8 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
+        ["optimizer=momentum", "reg=[jacobian,magnitude_pruning]", "reg.magnitude_pruning.rounds=2"],
+        ["optimizer=adagrad", "reg=magnitude_pruning", "schedule=cosine", "reg.magnitude_pruning.rewind_step=2"],
     ]
     longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, *CLIPPED)
     whole, broken = (

@@ -143,7 +143,9 @@ def member_bytes(content: Content) -> int:
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
-    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    # With what it is rewound to, and that in the best weights.
+    each = NUMBERS_A_PARAMETER + 2 * ("magnitude_pruning" in content["reg"])
+    numbers = each * parameters + 2 * inputs + activations
     # Each product with a Jacobian is a further pass, whose numbers are kept to be differentiated, down to the inputs.
     projections = content["reg"].get("jacobian", {}).get("projections", 0)
     numbers += (sizes.num_classes if projections == "all" else projections) * (2 * inputs + activations)

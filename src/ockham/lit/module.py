@@ -23,6 +23,7 @@ from ockham.record.measure import weight_scalars
 from ockham.reg.single import (
     activations_of,
     batch_penalties,
+    before_step,
     decay,
     disturbed_input,
     has_jacobian_penalty,
@@ -50,6 +51,7 @@ class Classifier(pl.LightningModule):
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
+        self.steps_per_training = run.steps_per_training
         self.augment_noise = run.streams.stream("augment")
         self.parameters_by_name = named_parameters(self.model)
 
@@ -93,13 +95,14 @@ class Classifier(pl.LightningModule):
 
     def step(self, batch: Tensor) -> None:
         """One optimizer step on the training samples with the indices `batch` (n,)."""
+        self.begin_step()
         lrs = self.set_learning_rates()
         if isinstance(self.optimizer, LBFGS):
-            self.before_step(lrs)
+            self.decay(lrs)
             objective = self.optimizer.step(lambda: self.backward_again(batch))
         else:
             objective = self.forward_backward(batch)
-            self.before_step(lrs)
+            self.decay(lrs)
             with self.drawing():
                 self.optimizer.step()
         with torch.no_grad():
@@ -108,17 +111,24 @@ class Classifier(pl.LightningModule):
         self.epoch_samples += len(batch)
         self.finished_steps += 1
 
+    def begin_step(self) -> None:
+        """Let regularizers change the model between two steps; with another training the optimizer is as it was at first."""
+        training, step = divmod(self.finished_steps, self.steps_per_training)
+        before_step(self.run.regularizers, self.model, training=training, step=step)
+        if training > 0 and step == 0:
+            self.optimizer.load_state_dict(self.run.make_optimizer(self.model).state_dict())
+
     def set_learning_rates(self) -> Mapping[str, float]:
         """Put the scheduled learning rates into the optimizer's groups; returns them by parameter name."""
-        run = self.run
-        factor = run.schedule(self.finished_steps, run.total_steps, self.costs)
+        steps = self.steps_per_training
+        factor = self.run.schedule(self.finished_steps % steps, steps, self.costs)
         self.lrs = [base * factor for base in self.base_lrs]
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr
         return {name: self.lrs[index] for name, index in self.group_by_name.items()}
 
     @torch.no_grad()
-    def before_step(self, lrs: Mapping[str, float]) -> None:
+    def decay(self, lrs: Mapping[str, float]) -> None:
         decay(self.run.regularizers, self.parameters_by_name, lrs)
 
     def drawing(self) -> AbstractContextManager[None]:

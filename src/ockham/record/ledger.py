@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ockham import schema
 from ockham.core.metrics import Scores
-from ockham.core.selection import Criterion, best_epoch
+from ockham.core.selection import Criterion
 from ockham.identity import run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
@@ -155,7 +155,7 @@ class Ledger:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
         self.history = [run.criterion(row.scalars) for row in self.rows]
-        self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
+        self.best_epoch = run.best_epoch(self.history)
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -214,7 +214,8 @@ class Ledger:
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
             return
-        if not self.best_epoch or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
+        is_first = self.run.is_first_of_training(epoch)
+        if is_first or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
             self._keep({**state.weights(), **state.averaged_weights()})
         if self.is_complete:

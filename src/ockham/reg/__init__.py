@@ -5,6 +5,7 @@ from ockham.reg.early_stopping import EarlyStopping
 from ockham.reg.jacobian import Jacobian
 from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise
 from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, Orthogonal, SpectralNorm, WeightDecay
+from ockham.reg.pruning import MagnitudePruning
 from ockham.reg.single import total_penalty
 from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing, SpectralDecoupling
 
@@ -23,6 +24,7 @@ __all__ = [
     "Jacobian",
     "KlSparsity",
     "LabelSmoothing",
+    "MagnitudePruning",
     "MaxNorm",
     "Orthogonal",
     "Regularizer",

@@ -38,6 +38,9 @@ def attach(regularizers: Sequence[Regularizer], model: nn.Module, context: Conte
                 if regularizer.acts_on(layer, is_first=position == 0):
                     noise = context.streams.stream(f"{name}/{path}")
                     _attach_to_layer(regularizer, name, layer, noise, is_first=position == 0)
+    for name, regularizer in named(regularizers):
+        if has_hook(regularizer, "before_step"):
+            model.add_module(name, _ModelState(regularizer.initial_model_state(model)))
 
 
 def _attach_to_layer(regularizer: Regularizer, name: str, layer: nn.Module, noise: Noise, *, is_first: bool) -> None:
@@ -85,6 +88,29 @@ class Parametrization(nn.Module):
                         self.get_buffer(key).copy_(value)
             weight = regularizer.reparametrize(weight, state)
         return weight
+
+
+class _ModelState(nn.Module):
+    """What a regularizer keeps of a model, as buffers; their names hold no dots."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in tensors.items():
+            self.register_buffer(name.replace(".", "/"), value.detach().clone())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {name.replace("/", "."): buffer for name, buffer in self.named_buffers()}
+
+
+@torch.no_grad()
+def before_step(regularizers: Sequence[Regularizer], model: nn.Module, *, training: int, step: int) -> None:
+    """What regularizers do to the model when so many trainings, and so many steps of the present one, are finished."""
+    for name, regularizer in named(regularizers):
+        if has_hook(regularizer, "before_step"):
+            state = model.get_submodule(name)
+            assert isinstance(state, _ModelState)
+            regularizer.before_step(model, state.tensors, training=training, step=step)
 
 
 def disturbed_input(regularizers: Sequence[Regularizer], x: Tensor, streams: Streams) -> Tensor:
