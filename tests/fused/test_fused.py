@@ -70,9 +70,13 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "group_lasso": ["reg.group_lasso.strength=1e-2"],
     "max_norm": ["reg.max_norm.limit=0.5"],
     "manifold_mixup": ["reg.manifold_mixup.alpha=0.5"],
+    # Three trainings of one epoch.
+    "magnitude_pruning": ["reg.magnitude_pruning.rounds=2", "reg.magnitude_pruning.rewind_step=3"],
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,label_smoothing,manifold_mixup]": [],
     "[dropout,l2,label_smoothing]": [],
+    "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
+    "the whole jacobian": ["reg=jacobian", "reg.jacobian.projections=all"],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
     "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
     "two of one class": [
@@ -211,6 +215,7 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
         [*ACCUMULATED, *CLIPPED, "model.batch_norm=true", "reg=[confidence_penalty,dropout,input_noise,l2]"],
         [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
+        [*ACCUMULATED, "model.layer_norm=true", "reg=[dropout,jacobian]", "augment=mixup"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
@@ -286,7 +291,7 @@ def test_a_step_compiles_to_what_it_is(
     members = [
         [f"optimizer={optimizer}", f"reg={name}", *common]
         for optimizer in ("adam", "momentum")
-        for name in ("l1", "l2", "dropout", "max_norm", "manifold_mixup")
+        for name in ("l1", "l2", "dropout", "max_norm", "manifold_mixup", "jacobian")
     ]
     alone, fused = run_both(tmp_path, members)
     assert "could not be compiled" not in caplog.text
@@ -418,6 +423,8 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
+        ["optimizer=momentum", "reg=[jacobian,magnitude_pruning]", "reg.magnitude_pruning.rounds=2"],
+        ["optimizer=adagrad", "reg=magnitude_pruning", "schedule=cosine", "reg.magnitude_pruning.rewind_step=2"],
     ]
     longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, *CLIPPED)
     whole, broken = (

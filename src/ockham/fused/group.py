@@ -33,6 +33,8 @@ from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
 from ockham.record.measure import weight_scalars
 from ockham.record.progress import GroupProgress
+from ockham.reg.base import has_hook
+from ockham.reg.single import before_step
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -124,6 +126,10 @@ class Group:
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
+        #: Those whose models regularizers change between steps.
+        self.changed_between_steps = [
+            row for row, run in enumerate(runs) if any(has_hook(regularizer, "before_step") for regularizer in run.regularizers)
+        ]
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
             (id(run.splits), run.settings.seed if run.settings.shuffle or run.augment is not None else None) for run in runs
@@ -173,19 +179,33 @@ class Group:
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
         runs = [member.run for member in self.members]
-        steps, total = steps_per_epoch(samples, runs[0].step_size), runs[0].total_steps
+        steps = steps_per_epoch(samples, runs[0].step_size)
         costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
+        lengths = [run.steps_per_training for run in runs]
         return np.array(
             [
-                [run.schedule(self.step + step, total, cost) for run, cost in zip(runs, costs, strict=True)]
+                [
+                    run.schedule((self.step + step) % length, length, cost)
+                    for run, length, cost in zip(runs, lengths, costs, strict=True)
+                ]
                 for step in range(steps)
             ]
         )
 
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
+        self._begin_step()
         self.step += 1
         return self.updates.step(self._microbatches(batches), factors)
+
+    def _begin_step(self) -> None:
+        """Let regularizers change the models; of a member that begins another training the optimizer is as it was at first."""
+        for row in self.changed_between_steps:
+            run = self.members[row].run
+            training, step = divmod(self.step, run.steps_per_training)
+            before_step(run.regularizers, run.model, training=training, step=step)
+            if training > 0 and step == 0:
+                self.updates.load(row, run.make_optimizer(run.model).state_dict())
 
     def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
         """What is worked on at a time of the batch of each cohort."""

@@ -78,9 +78,10 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
         if len(members) == 1:
             alone[members[0]] = "no other job of its shape"
             continue
-        largest = cap(contents[members[0]], memory=None if memory is None else memory // slots)
+        widest = max((contents[member] for member in members), key=member_bytes)
+        largest = cap(widest, memory=None if memory is None else memory // slots)
         if largest < 2:
-            bytes_each = member_bytes(contents[members[0]]) / 2**20
+            bytes_each = member_bytes(widest) / 2**20
             alone |= dict.fromkeys(members, f"a member of a group takes {bytes_each:,.0f} MiB, and there is no room for two")
             continue
         members.sort(key=lambda position: (contents[position]["seed"], contents[position]["fold"] or 0, position))
@@ -166,7 +167,12 @@ def member_bytes(content: Content) -> int:
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
-    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    # With what it is rewound to, and that in the best weights.
+    each = NUMBERS_A_PARAMETER + 2 * ("magnitude_pruning" in content["reg"])
+    numbers = each * parameters + 2 * inputs + activations
+    # Each product with a Jacobian is a further pass, whose numbers are kept to be differentiated, down to the inputs.
+    projections = content["reg"].get("jacobian", {}).get("projections", 0)
+    numbers += (sizes.num_classes if projections == "all" else projections) * (2 * inputs + activations)
     return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
 
 

@@ -46,7 +46,8 @@ class Updates(Protocol):
     def averaged_weights(self, position: int) -> dict[str, Tensor]:
         """The averages that the member is judged by, by parameter name; empty where its trained weights are."""
 
-    def load(self, position: int, state: Mapping[str, Any]) -> None: ...
+    def load(self, position: int, state: Mapping[str, Any]) -> None:
+        """Go on from such a state_dict; from one without states of parameters as before the first step."""
 
 
 def pays_to_compile(runs: Sequence[Run]) -> bool:

@@ -1,7 +1,7 @@
 """The Lightning module: one optimizer step, readable, and what is measured after an epoch."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,8 +23,11 @@ from ockham.record.measure import weight_scalars
 from ockham.reg.single import (
     activations_of,
     batch_penalties,
+    before_step,
     decay,
     disturbed_input,
+    has_jacobian_penalty,
+    jacobian_penalties,
     mixed_states,
     mixtures_of,
     prox_and_project,
@@ -50,6 +53,7 @@ class Classifier(pl.LightningModule):
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
+        self.steps_per_training = run.steps_per_training
         self.parameters_by_name = named_parameters(self.model)
 
     def configure_optimizers(self) -> Optimizer:
@@ -92,13 +96,14 @@ class Classifier(pl.LightningModule):
 
     def step(self, batch: Tensor) -> None:
         """One optimizer step on the training samples with the indices `batch` (n,)."""
+        self.begin_step()
         lrs = self.set_learning_rates()
         if isinstance(self.optimizer, LBFGS):
-            self.before_step(lrs)
+            self.decay(lrs)
             objective = self.optimizer.step(lambda: self.backward_again(batch))
         else:
             objective = self.forward_backward(batch)
-            self.before_step(lrs)
+            self.decay(lrs)
             with self.drawing():
                 self.optimizer.step()
         with torch.no_grad():
@@ -107,17 +112,24 @@ class Classifier(pl.LightningModule):
         self.epoch_samples += len(batch)
         self.finished_steps += 1
 
+    def begin_step(self) -> None:
+        """Let regularizers change the model between two steps; with another training the optimizer is as it was at first."""
+        training, step = divmod(self.finished_steps, self.steps_per_training)
+        before_step(self.run.regularizers, self.model, training=training, step=step)
+        if training > 0 and step == 0:
+            self.optimizer.load_state_dict(self.run.make_optimizer(self.model).state_dict())
+
     def set_learning_rates(self) -> Mapping[str, float]:
         """Put the scheduled learning rates into the optimizer's groups; returns them by parameter name."""
-        run = self.run
-        factor = run.schedule(self.finished_steps, run.total_steps, self.costs)
+        steps = self.steps_per_training
+        factor = self.run.schedule(self.finished_steps % steps, steps, self.costs)
         self.lrs = [base * factor for base in self.base_lrs]
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr
         return {name: self.lrs[index] for name, index in self.group_by_name.items()}
 
     @torch.no_grad()
-    def before_step(self, lrs: Mapping[str, float]) -> None:
+    def decay(self, lrs: Mapping[str, float]) -> None:
         decay(self.run.regularizers, self.parameters_by_name, lrs)
 
     def drawing(self) -> AbstractContextManager[None]:
@@ -147,7 +159,7 @@ class Classifier(pl.LightningModule):
             if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
-                backward(objective, create_graph=self.create_graph)
+                backward(objective, [parameter for _, parameter in self.parameters_by_name], create_graph=self.create_graph)
             total = total + objective.detach()
         if settings.clipping is not None:
             settings.clipping.apply(self.model.parameters())
@@ -159,11 +171,15 @@ class Classifier(pl.LightningModule):
         x, y = run.training_batch(*self.train_inputs.batch(part))
         x = disturbed_input(run.regularizers, x, run.streams)
         mixtures = mixtures_of(run.regularizers, self.model, x, run.streams)
+        if has_jacobian_penalty(run.regularizers):
+            x = x.detach().requires_grad_()
         y = targets(run.regularizers, y, len(run.splits.classes), x.dtype, mixtures)
         with activations_of(self.model, run.regularizers) as activations, mixed_states(self.model, mixtures):
             logits = self.model(x)
         loss = LOSSES[run.settings.loss](logits, y, weight=weight / run.repeats)
-        for penalty in batch_penalties(run.regularizers, logits, activations):
+        penalties = batch_penalties(run.regularizers, logits, activations)
+        penalties += jacobian_penalties(run.regularizers, logits, x, run.streams)
+        for penalty in penalties:
             loss = loss + penalty * (weight * len(part))
         for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
             loss = loss + penalty
@@ -204,12 +220,12 @@ class Classifier(pl.LightningModule):
         raise AssertionError("Lightning writes no checkpoints here: the ledger does")
 
 
-def backward(objective: Tensor, *, create_graph: bool) -> None:
-    """Add to the gradients, which can be differentiated again with `create_graph`."""
+def backward(objective: Tensor, parameters: Sequence[Tensor], *, create_graph: bool) -> None:
+    """Add to the gradients of the parameters, which can be differentiated again with `create_graph`; to that of no input."""
     with warnings.catch_warnings():
         # Of a cycle from parameters to gradients and back, which `zero_grad` breaks before the next step.
         warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
-        objective.backward(create_graph=create_graph)
+        objective.backward(create_graph=create_graph, inputs=parameters)
 
 
 def shares(batch: Tensor, size: int, *, devices: int, rank: int) -> list[Tensor]:

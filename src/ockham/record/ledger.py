@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ockham import schema
 from ockham.core.metrics import Scores
-from ockham.core.selection import Criterion, best_epoch
+from ockham.core.selection import Criterion
 from ockham.identity import run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
@@ -155,7 +155,7 @@ class Ledger:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
         self.history = [run.criterion(row.scalars) for row in self.rows]
-        self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
+        self.best_epoch = run.best_epoch(self.history)
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -214,7 +214,8 @@ class Ledger:
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
             return
-        if not self.best_epoch or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
+        is_first = self.run.is_first_of_training(epoch)
+        if is_first or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
             self._keep({**state.weights(), **state.averaged_weights()})
         if self.is_complete:
@@ -310,11 +311,12 @@ class Ledger:
     def _flops_per_sample(self) -> int:
         """Counted once for runs of one model, as members of a group are: counting takes longer than the rest of the end."""
         run = self.run
-        parts_of_model = any(has_hook(one, hook) for one in run.regularizers for hook in ("reparametrize", "configure_model"))
-        decisive = [self.content["model"], self.content["reg"] if parts_of_model else None, run.input.shape, run.input.classes]
+        hooks = ("reparametrize", "configure_model", "jacobian_penalty")
+        is_counted = any(has_hook(regularizer, hook) for regularizer in run.regularizers for hook in hooks)
+        decisive = [self.content["model"], self.content["reg"] if is_counted else None, run.input.shape, run.input.classes]
         key = json.dumps(decisive)
         if key not in _flops_by_model:
-            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape)
+            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape, run.regularizers)
         return _flops_by_model[key]
 
     def fail(self, error: BaseException) -> None:
