@@ -276,10 +276,19 @@ def versions() -> Mapping[str, str]:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git."""
-    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git.
+
+    An installed package may lie in a folder of somebody's repository, and is still no part of it.
+    """
+    file = Path(__file__)
+
+    def git(*words: str) -> list[str]:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        git("ls-files", "--error-unmatch", file.name)
+        lines = git("status", "--porcelain=v2", "--branch", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     commit = next(line.split()[2] for line in lines if line.startswith("# branch.oid"))

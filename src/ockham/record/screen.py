@@ -1,6 +1,7 @@
 """What a run prints: the summary at its start, the table at its end."""
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +87,11 @@ def result(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
+def program() -> str:
+    """The words that a user starts this program with: `ockham`, or in a checkout `python train.py`."""
+    return "ockham" if Path(sys.argv[0]).stem == "ockham" else "python train.py"
+
+
 def repeating_command(overrides: Sequence[str]) -> str:
     """The command that repeats one run by itself, from the overrides of its folder.
 
@@ -94,7 +100,7 @@ def repeating_command(overrides: Sequence[str]) -> str:
     """
     left_out = (*SWEEP_SETTINGS, "resume")
     settings = [text for text in overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] not in left_out]
-    return shlex.join(["python", "train.py", *settings])
+    return shlex.join([*program().split(), *settings])
 
 
 def error_screen(message: str, *, notes: Sequence[str] = ()) -> str:

@@ -293,7 +293,7 @@ def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequenc
         figures=figures,
         figures_json=Markup(specifications),
         library=Markup((library() if figures else "").replace("</script", "<\\/script")),
-        footer="Made by scripts/report.py; what the figures mean is in docs/results.md.",
+        footer="Made by Ockham; what the figures mean is in its docs/results.md.",
     )
 
 
