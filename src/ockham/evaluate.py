@@ -80,6 +80,8 @@ def _evaluate(folder: RunFolder, arguments: argparse.Namespace) -> None:
     if arguments.root is not None:
         config.data.root = arguments.root
     check(config)
+    if config.get("note"):
+        print(f"note {config.note}")
     checkpoint = Checkpoint.load(folder.best_checkpoint)
     spec = checkpoint.input
     model = build.trained_model(config, spec, checkpoint.model)

@@ -182,7 +182,7 @@ class RunFolder:
         except Timeout as error:
             raise UserError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
-    def begin(self, run_key: str) -> None:
+    def begin(self, run_key: str, *, note: str | None = None) -> None:
         """Mark the run as running, in one more attempt; `run_key` says what it computes (see identity.py)."""
         status = {
             "state": "running",
@@ -196,6 +196,7 @@ class RunFolder:
             "versions": versions(),
             "device": None,
             "run_key": run_key,
+            "note": note,
         }
         write_json(self.path / "status.json", status)
 

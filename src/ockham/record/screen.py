@@ -47,6 +47,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
+        "note": str(config.get("note") or "none"),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
 
@@ -96,9 +97,9 @@ def repeating_command(overrides: Sequence[str]) -> str:
     """The command that repeats one run by itself, from the overrides of its folder.
 
     What concerns a sweep is left out, `prune` among it: nothing prunes a run that has no peers, and one that finished was not
-    pruned.
+    pruned. A note is about the run that was.
     """
-    left_out = (*SWEEP_SETTINGS, "resume")
+    left_out = (*SWEEP_SETTINGS, "resume", "note")
     settings = [text for text in overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] not in left_out]
     return shlex.join([*program().split(), *settings])
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ockham.errors import UserError
-from ockham.identity import configuration_key, is_of_configuration
+from ockham.identity import computed, configuration_key, is_of_configuration
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
 
 #: Groups whose option is worth a column.
@@ -40,6 +40,11 @@ class RecordedRun:
     cost: Mapping[str, float]
     epochs: Epochs
     reason: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every setting that it computes with by dotted path, as its configuration has it."""
+    stage: str = ""
+    """In a sweep of several stages the one that it belongs to: the results of a search are no evidence."""
+    note: str = ""
 
 
 @dataclass
@@ -60,9 +65,9 @@ def read(folders: Sequence[Path]) -> RecordedRuns:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name a sweep or a run, for example outputs/sweeps/<name>")
-        for path in _run_folders(folder, recorded):
+        for path, stage in _run_folders(folder, recorded):
             try:
-                run = _read_run(path)
+                run = _read_run(path, stage)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
                 reason = str(error).strip() or "no reason given"
                 kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
@@ -75,24 +80,28 @@ def read(folders: Sequence[Path]) -> RecordedRuns:
     return recorded
 
 
-def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[Path]:
-    """The run folders at and below a folder, those of a sweep by number; jobs without a folder count as waiting."""
+def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[tuple[Path, str]]:
+    """The run folders at and below a folder, those of a sweep by number and each with its stage, "" where it has none; jobs
+    without a folder count as waiting."""
+    stages: dict[Path, str] = {}
     for place, subfolders, files in os.walk(folder):
         if ".hydra" in subfolders or "status.json" in files:
-            yield Path(place)
+            yield Path(place), stages.get(Path(place), "")
             subfolders.clear()
             continue
         if "sweep.json" in files:
             try:
-                jobs = [str(job["number"]) for job in json.loads((Path(place) / "sweep.json").read_text())["jobs"]]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                stored = json.loads((Path(place) / "sweep.json").read_text())["jobs"]
+                jobs = {str(job["number"]): str(job.get("stage", "")) for job in stored}
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 recorded.problems.append((Path(place), f"sweep.json: {error}"))
             else:
                 recorded.waiting += len(set(jobs) - set(subfolders))
+                stages |= {Path(place, number): stage for number, stage in jobs.items()}
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=lambda name: (len(name), name))
 
 
-def _read_run(path: Path) -> RecordedRun | None:
+def _read_run(path: Path, stage: str) -> RecordedRun | None:
     """None for a folder in which no run has begun. Raises whatever is wrong with its files."""
     folder = RunFolder(path)
     status = _mapping("status.json", folder.status())
@@ -122,6 +131,9 @@ def _read_run(path: Path) -> RecordedRun | None:
         cost={key: float(value) for key, value in cost.items() if value is not None},
         epochs=epochs,
         reason=error.get("message"),
+        settings=computed(config),
+        stage=stage,
+        note=str(status.get("note") or ""),
     )
 
 

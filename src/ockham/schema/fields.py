@@ -89,6 +89,7 @@ FIELDS: dict[str, Check] = {
     "objective": choice(*OBJECTIVES),
     "loss": choice(*LOSSES),
     "resume": either(absent, text),
+    "note": either(absent, text),
     "sweep": either(absent, text),
     "seeds": either(absent, integer(1), listed(integer(0), at_least=1)),
     "grids": either(absent, listed(listed(text, at_least=1), at_least=1)),
