@@ -1,5 +1,6 @@
 """An installed Ockham: the wheel in an environment of its own, used from a folder that knows nothing of the repository."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, SMALL
+from ockham import __version__
 from ockham.record.folder import RunFolder
 from sweeps import table
 
@@ -123,3 +125,20 @@ def test_the_wheel_holds_every_option_and_an_editable_install_none(sources: Path
     assert not [name for name in editable.namelist() if name.endswith((".py", ".yaml"))]
     (path,) = [name for name in editable.namelist() if name.endswith(".pth")]
     assert Path(editable.read(path).decode().strip()) == sources / "src"
+
+
+def test_the_tour_runs_where_only_the_wheel_is_installed(ockham: Path, tmp_path: Path) -> None:
+    """The code of docs/tour.ipynb, cell after cell, and what it then knows."""
+    cells = json.loads((ROOT / "docs" / "tour.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    known = "print(runs['state'].value_counts().to_dict(), len(epochs), [len(ax.lines) for ax in axes])"
+    environment = os.environ | {"MPLBACKEND": "agg", "PATH": os.pathsep.join([str(ockham.parent), os.environ["PATH"]])}
+    environment.pop("PYTHONPATH", None)
+    command = [str(ockham.parent / "python"), "-c", "\n".join([*code, known])]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "{'finished': 12} 96 [2, 2]"
+
+
+def test_what_is_cited_is_this_version() -> None:
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()

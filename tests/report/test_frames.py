@@ -53,7 +53,8 @@ def test_a_row_an_epoch_with_the_settings_of_its_run(swept: tuple[Path, str]) ->
     assert list(epochs["epoch"]) == [1, 2, 3, 4] * 2
     assert list(epochs["optimizer"]) == ["sgd"] * 4 + ["adam"] * 4
     rows = [row for number in "03" for row in RunFolder(folder / number).epochs()]
-    pd.testing.assert_frame_equal(epochs[["epoch", "step", *EPOCH_SCALARS]], pd.DataFrame(rows))
+    expected = pd.DataFrame(rows).astype({"epoch": int, "step": int})
+    pd.testing.assert_frame_equal(epochs[["epoch", "step", *EPOCH_SCALARS]], expected)
 
 
 def test_what_is_not_there_is_missing_and_what_cannot_be_read_is_named(swept: tuple[Path, str], tmp_path: Path) -> None:

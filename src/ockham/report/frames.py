@@ -22,7 +22,11 @@ def frame_of_runs(recorded: RecordedRuns) -> "pd.DataFrame":
 
 def frame_of_epochs(recorded: RecordedRuns) -> "pd.DataFrame":
     """A row an epoch of a run: FACTS, options and settings of its run, `epoch`, `step`, EPOCH_SCALARS."""
-    rows = [{**_settings(run), **epoch} for run in recorded.runs for epoch in run.epochs]
+    rows = [
+        {**_settings(run), **epoch, "epoch": int(epoch["epoch"]), "step": int(epoch["step"])}
+        for run in recorded.runs
+        for epoch in run.epochs
+    ]
     return _frame(recorded, rows, ("epoch", "step", *EPOCH_SCALARS))
 
 
