@@ -185,7 +185,7 @@ class RunFolder:
         except Timeout as error:
             raise UserError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
-    def begin(self, run_key: str) -> None:
+    def begin(self, run_key: str, *, note: str | None = None) -> None:
         """Mark the run as running, in one more attempt; `run_key` says what it computes (see identity.py)."""
         status = {
             "state": "running",
@@ -199,6 +199,7 @@ class RunFolder:
             "versions": versions(),
             "device": None,
             "run_key": run_key,
+            "note": note,
         }
         write_json(self.path / "status.json", status)
 
@@ -280,10 +281,19 @@ def versions() -> Mapping[str, str]:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git."""
-    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git.
+
+    An installed package may lie in a folder of somebody's repository, and is still no part of it.
+    """
+    file = Path(__file__)
+
+    def git(*words: str) -> list[str]:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        git("ls-files", "--error-unmatch", file.name)
+        lines = git("status", "--porcelain=v2", "--branch", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     commit = next(line.split()[2] for line in lines if line.startswith("# branch.oid"))

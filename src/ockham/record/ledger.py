@@ -136,7 +136,7 @@ class Ledger:
         check_resumable(self.folder)
         if self.spec.hydra is not None:
             write_hydra_files(self.folder, config=self.content, hydra=self.spec.hydra, overrides=self.spec.overrides)
-        self.folder.begin(run_key(self.content))
+        self.folder.begin(run_key(self.content), note=self.content.get("note"))
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""

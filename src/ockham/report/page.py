@@ -246,6 +246,9 @@ def _counts(recorded: RecordedRuns, results: Results) -> str:
         counts += f" {results.repeated} repeat another one's configuration, seed and fold, and do not count again."
     if results.of_other_objectives:
         counts += f" {results.of_other_objectives} are judged by another objective than {results.objective}, and left out."
+    notes = dict.fromkeys(run.note for run in recorded.runs if run.note)
+    if notes:
+        counts += f" Noted: {'; '.join([*notes][:MOST_NAMED])}" + ("; and more." if len(notes) > MOST_NAMED else ".")
     if "data" in results.swept:
         counts += " They are on several data sets, whose scores cannot be compared: report on one at a time."
     return counts
@@ -268,7 +271,7 @@ def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequenc
         figures=figures,
         figures_json=Markup(specifications),
         library=Markup((library() if figures else "").replace("</script", "<\\/script")),
-        footer="Made by scripts/report.py; what the figures mean is in docs/results.md.",
+        footer="Made by Ockham; what the figures mean is in its docs/results.md.",
     )
 
 

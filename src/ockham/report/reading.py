@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ockham.errors import UserError
-from ockham.identity import configuration_key, is_of_configuration
+from ockham.identity import computed, configuration_key, is_of_configuration
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
 
 #: Groups whose option is worth a column.
@@ -40,6 +40,9 @@ class RecordedRun:
     cost: Mapping[str, float]
     epochs: Epochs
     reason: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every setting that it computes with by dotted path, as its configuration has it."""
+    note: str = ""
     #: Of a comparison what the run belongs to: an arm, and the search of its best setting or the confirmation of that.
     arm: str = ""
     stage: str = ""
@@ -171,6 +174,8 @@ def _read_run(path: Path, role: Role) -> RecordedRun | None:
         cost={key: float(value) for key, value in cost.items() if value is not None},
         epochs=epochs,
         reason=error.get("message"),
+        settings=computed(config),
+        note=str(status.get("note") or ""),
         arm=role[0],
         stage=role[1],
     )

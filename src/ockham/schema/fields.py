@@ -90,6 +90,7 @@ FIELDS: dict[str, Check] = {
     "loss": choice(*LOSSES),
     "test": flag,
     "resume": either(absent, text),
+    "note": either(absent, text),
     "sweep": either(absent, text),
     "compare": either(absent, text, listed(text, at_least=1)),
     "confirm": either(absent, choice("auto"), integer(2), listed(integer(0), at_least=2)),

@@ -207,6 +207,7 @@ class SweepFolder:
             "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
             **dict.fromkeys(FINAL_METRICS, ""),
             **(metrics or {}),
+            "note": (self._read(self.run_folder(job).status) or {}).get("note") or "",
             "folder": str(job.number),
         }
 

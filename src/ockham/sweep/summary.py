@@ -76,10 +76,10 @@ def sweep_result(folder: Path, *, objective: str) -> str:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
     lines += [f"and {len(finished) - len(rows)} more: summary.csv"] if len(finished) > len(rows) else []
-    repeats = [
-        row for row in _read(folder / "results.csv") if row["job"] in best["jobs"].split() and row["state"] == "finished"
-    ]
+    results = _read(folder / "results.csv")
+    repeats = [row for row in results if row["job"] in best["jobs"].split() and row["state"] == "finished"]
     jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    notes = dict.fromkeys(row["note"] for row in results if row["note"])
     overrides = next(job["overrides"] for job in jobs if str(job["number"]) == repeats[0]["job"])
     return "\n".join(
         [
@@ -88,6 +88,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
             f"  best     {repeating_command(overrides)}",
             *_test_lines(repeats),
             f"  tables   {shown_path(folder)}/*.csv",
+            *(f"  note     {note}" for note in notes),
         ]
     )
 
