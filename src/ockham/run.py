@@ -42,6 +42,8 @@ class Settings:
     precision: str
     #: Training images that train/* is measured on after an epoch.
     probe_samples: int | None = None
+    #: Names of `core.measures`.
+    measure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

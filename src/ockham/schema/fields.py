@@ -88,6 +88,7 @@ FIELDS: dict[str, Check] = {
     "seed": integer(0),
     "objective": choice(*OBJECTIVES),
     "loss": choice(*LOSSES),
+    "measure": listed(text),
     "resume": either(absent, text),
     "sweep": either(absent, text),
     "seeds": either(absent, integer(1), listed(integer(0), at_least=1)),
