@@ -52,11 +52,8 @@ def test_a_finished_run_holds_everything(small_run: RunSmall) -> None:
 
 
 def test_the_readme_explains_every_metric() -> None:
-    missing = [
-        key
-        for key in (*FINAL_METRICS, *measured_finally(MEASURES), *COSTS, "train/objective", "lr")
-        if f"`{key}`" not in README
-    ]
+    keys = (*FINAL_METRICS, *measured_finally(MEASURES), *COSTS, "train/objective", "lr")
+    missing = [key for key in keys if f"`{key}`" not in README]
     assert not missing
 
 
