@@ -278,6 +278,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         precision=trainer.precision,
         probe_samples=trainer.probe_samples,
         test=config.test,
+        measure=tuple(config.measure),
     )
 
 

@@ -44,6 +44,8 @@ class Settings:
     probe_samples: int | None = None
     #: Whether the selected weights are evaluated on the test set too.
     test: bool = True
+    #: Names of `core.measures`.
+    measure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from ockham.core.metrics import evaluate
+from ockham.core.metrics import logits_of, scores
 from ockham.core.objective import LOSSES
 from ockham.core.parameters import holding, named_parameters
 from ockham.data import Splits
@@ -19,7 +19,7 @@ from ockham.optim.external import draws, needs_graph
 from ockham.optim.responses import Responses, averaged_weights
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
-from ockham.record.measure import weight_scalars
+from ockham.record.measure import Measurements, weight_scalars
 from ockham.reg.single import (
     activations_of,
     batch_penalties,
@@ -71,10 +71,13 @@ class Classifier(pl.LightningModule):
         self.responses = Responses(optimizer, self.parameters_by_name)
         dtype = self.parameters_by_name[0][1].dtype
         self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
+        self.measurements = Measurements(self.run)
         if self.checkpoint is not None:
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
+            with holding(self.parameters_by_name, self.averaged_weights()):
+                self.measurements.begin()
         self.take_inputs(self.run.splits.to(self.device))
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
@@ -191,19 +194,29 @@ class Classifier(pl.LightningModule):
         scalars: dict[str, float] = {}
         with holding(self.parameters_by_name, self.averaged_weights()):
             for name, inputs in (("train", self.probe_inputs), ("val", self.val_inputs)):
-                loss, acc = evaluate(self.model, inputs.images, inputs.labels, inputs.prepare, loss=self.run.settings.loss)
+                logits = logits_of(self.model, inputs.images, inputs.prepare)
+                loss, acc = scores(logits, inputs.labels, loss=self.run.settings.loss)
                 scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
+            probe = self.probe_inputs
             scalars |= gaps(scalars)
             scalars |= {
                 "train/objective": float(mean_objective),
-                **weight_scalars(self.run.regularizers, self.model, self.probe_inputs.images, self.probe_inputs.prepare),
+                **weight_scalars(self.run.regularizers, self.model, probe.images, probe.prepare),
                 "lr": self.lrs[0],
             }
+            scalars |= self.measurements.scalars(
+                step=self.finished_steps,
+                images=probe.images,
+                labels=probe.labels,
+                prepare=probe.prepare,
+                val_logits=logits,
+                val_labels=self.val_inputs.labels,
+            )
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
         self.history.append(self.run.criterion(scalars))
-        assert tuple(scalars) == EPOCH_SCALARS
+        assert tuple(scalars) == (*EPOCH_SCALARS, *self.measurements.columns)
         self.scalars = scalars
         return scalars
 

@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ockham import schema
-from ockham.core.metrics import Scores
 from ockham.core.selection import Criterion
 from ockham.identity import run_key
 from ockham.record import final, screen
@@ -26,8 +25,8 @@ from ockham.record.checkpoint import (
     Checkpoint,
     Row,
     load_generation,
-    rows_from_tensor,
-    rows_to_tensor,
+    rows_from_content,
+    rows_to_content,
     save_generation,
 )
 from ockham.record.cost import flops_per_sample, peak_memory_bytes, reset_peak_memory
@@ -280,15 +279,15 @@ class Ledger:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, *, scores_by_split: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
+    def finish(self, *, logits_by_split: Mapping[str, Tensor] | None = None, pictures: bool = False) -> None:
         """The selected weights on their splits, the test set for the first and only time; the run is then finished.
 
-        `scores_by_split` are their scores on train, val and, where it is evaluated, test, if they are known. The weights go
-        into the run's model.
+        `logits_by_split` (N, C) are what they give for train, val and, where it is evaluated, test, if that is known. The
+        weights go into the run's model.
         """
         if not self.writes:
             return
-        evaluation = final.evaluate(self.run, self.best, scores_by_split)
+        evaluation = final.evaluate(self.run, self.best, logits_by_split)
         last = self.rows[-1]
         metrics = evaluation.metrics(
             best_epoch=self.best_epoch,
@@ -296,6 +295,7 @@ class Ledger:
             steps=last.step,
             samples=last.samples,
             flops_per_sample=self._flops_per_sample(),
+            selected=self.rows[self.best_epoch - 1].scalars,
         )
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
@@ -346,10 +346,10 @@ class Ledger:
             self.events.flush()
         wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
         seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds}
-        return {"rows": rows_to_tensor(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
+        return {**rows_to_content(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        self.rows = rows_from_tensor(snapshot["rows"])
+        self.rows = rows_from_content(snapshot)
         self.best = dict(snapshot["best"])
         self.verdict = snapshot["verdict"]
         self.train_seconds, self.past_wall_seconds = snapshot["train_seconds"], snapshot["wall_seconds"]

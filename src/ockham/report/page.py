@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from ockham.core.cache import cached
 from ockham.core.files import write_atomic
+from ockham.core.measures import MEASURES, measured_finally
 from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smallest_sign_flip_p
 from ockham.errors import UserError
 from ockham.record.screen import repeating_command
@@ -194,9 +195,11 @@ def _search_section(results: Results, output: Path) -> Section:
 def _table_section(results: Results, output: Path, *, show_test: bool) -> Section:
     scores = [name for name in ("train/acc", "val/acc", "val/loss") if name != results.objective]
     scores += ["test/acc", "test/loss"] if show_test else []
+    known = [name for name in measured_finally(MEASURES) if show_test or not name.startswith("test/")]
+    measured = [name for name in known if any(name in run.metrics for c in results.configurations for run in c.finished)]
     head = (
         *results.swept, results.objective, "95% interval", "bootstrap", "n", "states", *scores,
-        "zeros", "train s", "folder",
+        *measured, "zeros", "train s", "folder",
     )  # fmt: skip
     rows = []
     for configuration in results.configurations:
@@ -206,9 +209,11 @@ def _table_section(results: Results, output: Path, *, show_test: bool) -> Sectio
         states = ", ".join(f"{count} {state}" for state, count in sorted(configuration.states.items()))
         zeros = shown_number(configuration.mean("zero_fraction"), ".3f")
         seconds = shown_number(configuration.train_seconds, ".2f")
+        further = [Cell(shown_number(configuration.mean(name), ".4g")) for name in measured]
         cells += [
             Cell(shown["objective"]), Cell(shown_interval(configuration, "objective")), Cell(_bootstrap(configuration)),
-            Cell(str(configuration.n)), Cell(states), *(Cell(shown[name]) for name in numbers[1:]), Cell(zeros), Cell(seconds),
+            Cell(str(configuration.n)), Cell(states), *(Cell(shown[name]) for name in numbers[1:]), *further,
+            Cell(zeros), Cell(seconds),
         ]  # fmt: skip
         path = configuration.runs[0].path
         rows.append([*cells, Cell(_short(path), _link(path, output))])

@@ -1,10 +1,12 @@
 """Settings against each other: what contradicts something else, or changes nothing and so cannot be what was meant."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from math import ceil, prod
 
 from ockham.core import mup
 from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
+from ockham.core.measures import MEASURES
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.optim.catalogue import NON_COMMERCIAL, check_name, key_of
@@ -22,6 +24,7 @@ def check_consistency(content: Content) -> None:
     _check_fold(content)
     _check_full_batch(content)
     _check_length(content)
+    _check_measure(content)
     _check_optimizer(content)
     _check_model(content)
     _check_augment(content)
@@ -162,6 +165,17 @@ def check_warmup(warmup_steps: int, total_steps: int) -> None:
 def _trainings(content: Content) -> int:
     """The trainings of equal length that the run consists of."""
     return 1 + int(content["reg"].get("magnitude_pruning", {}).get("rounds", 0))
+
+
+def _check_measure(content: Content) -> None:
+    measures = content["measure"]
+    for name in measures:
+        if name not in MEASURES:
+            nearest = difflib.get_close_matches(name, MEASURES, n=1, cutoff=0.5)
+            hint = f"did you mean measure=[{nearest[0]}]? " if nearest else ""
+            raise UserError(f"measure=[{name}] is not known\n{hint}measure takes any of: {', '.join(MEASURES)}")
+        if list(measures).count(name) > 1:
+            raise UserError(f"measure=[{','.join(measures)}] names {name} twice: leave one out")
 
 
 def _check_optimizer(content: Content) -> None:

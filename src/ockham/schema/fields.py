@@ -89,6 +89,7 @@ FIELDS: dict[str, Check] = {
     "objective": choice(*OBJECTIVES),
     "loss": choice(*LOSSES),
     "test": flag,
+    "measure": listed(text),
     "resume": either(absent, text),
     "note": either(absent, text),
     "sweep": either(absent, text),

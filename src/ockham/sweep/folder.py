@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from filelock import BaseFileLock, FileLock, Timeout
 
 from ockham.core.files import write_atomic
+from ockham.core.measures import MEASURES, measured_finally
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
 from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, RunFolder, write_json
@@ -185,6 +186,10 @@ class SweepFolder:
         from ockham.sweep.summary import summarise
 
         results = [self._result(job, plan.swept) for job in plan.jobs]
+        for key in measured_finally(MEASURES):
+            if all(row[key] == "" for row in results):
+                for row in results:
+                    del row[key]
         self._write_table("results.csv", results)
         costs = [
             {"job": job.number, **dict.fromkeys(COSTS, ""), **(self._read(self.run_folder(job).cost) or {})}
@@ -205,7 +210,7 @@ class SweepFolder:
             **_role(job),
             **{key: values.get(key, "") for key in swept},
             "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
-            **dict.fromkeys(FINAL_METRICS, ""),
+            **dict.fromkeys((*FINAL_METRICS, *measured_finally(MEASURES)), ""),
             **(metrics or {}),
             "note": (self._read(self.run_folder(job).status) or {}).get("note") or "",
             "folder": str(job.number),
