@@ -117,7 +117,7 @@ def test_swa_judges_what_is_trained_until_it_starts(small_run: RunSmall) -> None
 
 def test_lookahead_is_algorithm_1_of_its_paper(small_run: RunSmall) -> None:
     """Under momentum, whose buffer goes on; 28 steps, of which the last is not one of the slow weights."""
-    folder = small_run("optimizer=momentum", "reg=lookahead", "reg.lookahead.steps=5", "reg.lookahead.alpha=0.3", DOUBLE)
+    folder = small_run("optimizer=momentum", "reg=lookahead", "reg.lookahead.steps=5", "reg.lookahead.step_size=0.3", DOUBLE)
     run = built()
     optimizer = torch.optim.SGD(run.model.parameters(), lr=0.02, momentum=0.9)
     slow = [parameter.detach().clone() for parameter in run.model.parameters()]

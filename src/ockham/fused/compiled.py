@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ockham.core.parameters import named_parameters
-from ockham.fused.noise import MemberNoise
+from ockham.fused.noise import Draw, MemberNoise
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.programs import Program, Source, compiled
 from ockham.fused.regularizers import Regularization, noise_key
@@ -73,8 +73,9 @@ class Family:
         for index, regularizer in enumerate(self.regularization.stacked):
             if regularizer.has("disturb_gradient"):
                 for position, (name, parameter) in enumerate(stack.parameters.items()):
-                    key, stream = noise_key("disturb_gradient", index, str(position)), f"{regularizer.name}/{name}"
-                    self.noise.add(key, regularizer, stream, parameter.shape[1:], list(regularizer.members), by_sample=False)
+                    stream, distribution = f"{regularizer.name}/{name}", regularizer.example.distribution
+                    draw = Draw(stream, distribution, tuple(parameter.shape[1:]), by_sample=False)
+                    self.noise.add(noise_key("disturb_gradient", index, str(position)), list(regularizer.members), draw)
         self.parameters = [parameter[rows] for parameter in stack.parameters.values()]
         #: Of all members, where one of them keeps any.
         self.averages = [
@@ -145,7 +146,7 @@ class Compiled:
         self.runs = runs
         self.stack = stack
         self.objective = Objective(stack, slice(len(runs)), runs)
-        self.step_size = runs[0].step_size
+        self.step_size = runs[0].step_size * runs[0].repeats
         self.is_prepared = False
         self.gradients: Program = self.objective.gradients
         rules = [updates_of(run) for run in runs]
@@ -227,14 +228,18 @@ class Compiled:
         parameters = stacked_parameters(run.model)
         return {names[id(p)]: average[row] for (_, p), average in zip(parameters, family.averages, strict=True)}
 
+    @torch.no_grad()
     def load(self, position: int, state: Mapping[str, Any], averages: Mapping[str, Tensor]) -> None:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)
         optimizer.load_state_dict(dict(state))
         for parameter, group, numbers, tensors, row in self._parameters(position, optimizer):
             numbers.hyper["lr"][row] = group["lr"]
+            rule, kept = numbers.rule, optimizer.state.get(parameter)
+            if not kept:  # before the first step
+                kept = {**rule.counters, **{name: value[0] for name, value in rule.state(parameter.unsqueeze(0)).items()}}
             for name, values in numbers.counters.items():
-                values[row] = float(optimizer.state[parameter][name])
+                values[row] = float(kept[name])
             for name, value in tensors.items():
-                value[row].copy_(optimizer.state[parameter][name])
+                value[row].copy_(kept[name])
         for name, average in self._views_of_averages(position).items():
             average.copy_(averages[name])

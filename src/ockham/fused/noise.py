@@ -1,13 +1,11 @@
 """Noise that members of a group draw as each would alone."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ockham.fused.regularizers import StackedRegularizer
-from ockham.reg import Regularizer
 from ockham.reg.single import draw_like
 from ockham.run import Run
 
@@ -19,10 +17,10 @@ class Draw(NamedTuple):
     """
 
     stream: str
-    regularizer: Regularizer
+    distribution: Literal["uniform", "normal"]
     shape: tuple[int, ...]
     by_sample: bool
-    rows: list[int]
+    rows: tuple[int, ...] = ()
 
 
 class MemberNoise:
@@ -36,12 +34,13 @@ class MemberNoise:
         #: Of each noise of several seeds, which of the draws each member takes, (members,).
         self.places: dict[str, Tensor] = {}
 
-    def add(
-        self, key: str, regularizer: StackedRegularizer, stream: str, shape: Sequence[int], rows: list[int], *, by_sample: bool
-    ) -> None:
-        """Members of one seed share a draw; one without the noise draws nothing and gets the numbers of any other."""
+    def add(self, key: str, rows: Sequence[int], draw: Draw) -> None:
+        """A draw for the members in `rows`.
+
+        Members of one seed share a draw; one without the noise draws nothing and gets the numbers of any other.
+        """
         first_of = {self.seeds[row]: row for row in reversed(rows)}
-        self.draws[key] = Draw(stream, regularizer.example, tuple(shape), by_sample, list(first_of.values()))
+        self.draws[key] = draw._replace(rows=tuple(first_of.values()))
         if len(first_of) > 1:
             draw_of = {seed: position for position, seed in enumerate(first_of)}
             self.places[key] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
@@ -52,5 +51,5 @@ class MemberNoise:
         for key, draw in self.draws.items():
             like = self.like.new_empty(n, *draw.shape) if draw.by_sample else self.like.new_empty(draw.shape)
             streams = [self.runs[row].streams.stream(draw.stream) for row in draw.rows]
-            noise[key] = torch.stack([draw_like(like, stream, draw.regularizer) for stream in streams])
+            noise[key] = torch.stack([draw_like(like, stream, draw.distribution) for stream in streams])
         return noise

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ockham.core.clipping import Clipping
-from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, column, noise_of
+from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, batch_noise, column
 from ockham.optim.rules import Hyper, Rule, State
 
 
@@ -93,7 +93,7 @@ def _disturbed(regularization: Regularization, gradients: Sequence[Tensor], inpu
     for position, g in enumerate(gradients):
         for index, regularizer in _acting(regularization, g):
             if regularizer.has("disturb_gradient"):
-                noise = noise_of(inputs, "disturb_gradient", index, str(position))
+                noise = batch_noise(inputs, "disturb_gradient", index, str(position))
                 g = regularization.changed(index, "disturb_gradient", inputs, g, noise, inputs["coefficients"][str(index)])
         disturbed.append(g)
     return disturbed

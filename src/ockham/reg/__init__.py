@@ -1,13 +1,15 @@
 """Regularizers: pure functions of tensors and numbers, and a class for each that carries its strength and scope."""
 
 from ockham.reg.averages import EMA, SWA, Lookahead
-from ockham.reg.base import Context, Regularizer
+from ockham.reg.base import Context, Mixture, Regularizer
 from ockham.reg.early_stopping import EarlyStopping
 from ockham.reg.gradients import ASAM, SAM, GradientCentralization, GradientNoise
-from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise
-from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, SpectralNorm, WeightDecay
+from ockham.reg.jacobian import Jacobian
+from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise, StochasticDepth
+from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, Orthogonal, SpectralNorm, WeightDecay
+from ockham.reg.pruning import MagnitudePruning
 from ockham.reg.single import total_penalty
-from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing
+from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing, ManifoldMixup, RDrop, SpectralDecoupling
 
 __all__ = [
     "ASAM",
@@ -27,12 +29,20 @@ __all__ = [
     "GradientNoise",
     "GroupLasso",
     "InputNoise",
+    "Jacobian",
     "KlSparsity",
     "LabelSmoothing",
     "Lookahead",
+    "MagnitudePruning",
+    "ManifoldMixup",
     "MaxNorm",
+    "Mixture",
+    "Orthogonal",
+    "RDrop",
     "Regularizer",
+    "SpectralDecoupling",
     "SpectralNorm",
+    "StochasticDepth",
     "WeightDecay",
     "total_penalty",
 ]

@@ -60,14 +60,14 @@ class SWA(_Average):
 
 
 class Lookahead(Regularizer):
-    """Every `steps` steps a <- a + alpha (w - a) and w <- a; judged by the slow weights a. yaml: `reg=lookahead`.
+    """Every `steps` steps a <- a + step_size (w - a) and w <- a; judged by the slow weights a. yaml: `reg=lookahead`.
 
     The optimizer keeps its state. Zhang et al. 2019, Lookahead Optimizer: k Steps Forward, 1 Step Back, algorithm 1.
     """
 
-    def __init__(self, steps: int, *, alpha: float = 0.5) -> None:
+    def __init__(self, steps: int, *, step_size: float = 0.5) -> None:
         self.steps = steps
-        self.alpha = alpha
+        self.step_size = step_size
 
     def prepare(self, model: nn.Module, context: Context) -> None:
         """Raises UserError where the run is shorter than `steps`."""
@@ -75,7 +75,7 @@ class Lookahead(Regularizer):
             check_lookahead(self.steps, context.total_steps)
 
     def coefficient(self, step: int) -> float:
-        return self.alpha if step % self.steps == 0 else 0.0
+        return self.step_size if step % self.steps == 0 else 0.0
 
     def after_step(self, weight: Tensor, average: Tensor, coefficient: float | Tensor) -> tuple[Tensor, Tensor]:
         slow = torch.lerp(average, weight, coefficient)
