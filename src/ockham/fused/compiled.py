@@ -69,13 +69,7 @@ class Family:
         self.regularization = Regularization(
             stack.regularizers[rows], stack.models[rows], [layer.name for layer in stack.layers], stack.like
         )
-        self.noise = MemberNoise(runs, stack.like)
-        for index, regularizer in enumerate(self.regularization.stacked):
-            if regularizer.has("disturb_gradient"):
-                for position, (name, parameter) in enumerate(stack.parameters.items()):
-                    stream, distribution = f"{regularizer.name}/{name}", regularizer.example.distribution
-                    draw = Draw(stream, distribution, tuple(parameter.shape[1:]), by_sample=False)
-                    self.noise.add(noise_key("disturb_gradient", index, str(position)), list(regularizer.members), draw)
+        self.noise = gradient_noise(self.regularization, stack, runs)
         self.parameters = [parameter[rows] for parameter in stack.parameters.values()]
         #: Of all members, where one of them keeps any.
         self.averages = [
@@ -134,6 +128,18 @@ class Family:
             return update(
                 self.rules, self.regularization, self.clipping, parameters, gradients, states, averages, hypers, regularizers
             )  # fmt: skip
+
+
+def gradient_noise(regularization: Regularization, stack: Stack, runs: Sequence[Run]) -> MemberNoise:
+    """What these members draw for each step, by the places of the parameters."""
+    noise = MemberNoise(runs, stack.like)
+    for index, regularizer in enumerate(regularization.stacked):
+        if regularizer.has("disturb_gradient"):
+            for position, (name, parameter) in enumerate(stack.parameters.items()):
+                stream, shape = f"{regularizer.name}/{name}", tuple(parameter.shape[1:])
+                draw = Draw(stream, regularizer.example.distribution, shape, by_sample=False)
+                noise.add(noise_key("disturb_gradient", index, str(position)), list(regularizer.members), draw)
+    return noise
 
 
 class Compiled:
