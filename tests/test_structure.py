@@ -21,7 +21,7 @@ ALLOWED = {
     "optim": {"core"},
     "reg": {"core", "rng"},
     "run": {"core", "rng", "data", "reg", "schedules"},
-    "record": {"core", "data", "reg", "run", "schema", "identity"},
+    "record": {"core", "rng", "data", "reg", "run", "schema", "identity"},
     "command": {"schema"},
     "lit": {"core", "rng", "data", "reg", "optim", "run", "record"},
     "fused": {"core", "rng", "data", "reg", "optim", "run", "record", "build"},

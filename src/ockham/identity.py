@@ -25,6 +25,8 @@ def computed(content: Content) -> dict[str, Any]:
     kept = {path: value for path, value in kept.items() if f".{RANGES}." not in path}
     if kept.get("data._target_") in SIZES:  # their content is fixed by checksums: the root only says where they lie
         kept.pop("data.root", None)
+    if "measure" in kept:
+        kept["measure"] = sorted(kept["measure"])
     return kept
 
 

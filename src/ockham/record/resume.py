@@ -178,6 +178,11 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
         return
     if epochs >= (after.trainer.max_epochs or math.inf) or steps >= (after.trainer.max_steps or math.inf):
         raise UserError(f"{folder.path} has {epochs} epochs, {steps} steps already: set a greater length")
+    if "magnitude_pruning" in before.reg:
+        raise UserError(
+            f"reg=magnitude_pruning divides the length of {folder.path} into trainings: a longer one would have been another; "
+            f"start a new run"
+        )
     if before.schedule.get("_target_") not in REGARDLESS_OF_LENGTH:
         raise UserError(
             f"the learning rates of {folder.path} depend on the length of the run: a longer one would have been another from "
