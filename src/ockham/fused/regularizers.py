@@ -17,7 +17,9 @@ from ockham.reg.base import PURE_HOOKS, has_hook, named
 
 Tensors = Mapping[str, Tensor]
 Inputs = Mapping[str, Any]
-"""Tensors by kind and name: "numbers" of regularizers, "masks" of the members that have them, "noise" and its "places"."""
+"""Tensors by kind and name: "numbers" of regularizers, "masks" of the members that have them, "noise" and its "places",
+"mixtures" of samples.
+"""
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
