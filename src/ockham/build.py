@@ -33,7 +33,7 @@ from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
 from ockham.schema import container
-from ockham.schema.consistency import check_warmup
+from ockham.schema.consistency import check_pruning, check_warmup
 
 #: Packages whose classes a configuration may name; `trust` on the command line adds to them.
 ALLOWED = ("ockham", "torch.optim", "torch.nn", "torch.optim.lr_scheduler")
@@ -99,7 +99,8 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     )
     _check_batch_norm(built)
     _check_bytes(built)
-    check_warmup(built.schedule.warmup_steps, built.total_steps)
+    check_warmup(built.schedule.warmup_steps, built.steps_per_training)
+    check_pruning(container(config), epochs=built.num_epochs, steps=built.steps_per_training)
     built.make_optimizer(model)  # which says what it refuses
     return built
 
@@ -276,6 +277,8 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,
         probe_samples=trainer.probe_samples,
+        test=config.test,
+        measure=tuple(config.measure),
     )
 
 

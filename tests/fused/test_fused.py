@@ -70,9 +70,13 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "group_lasso": ["reg.group_lasso.strength=1e-2"],
     "max_norm": ["reg.max_norm.limit=0.5"],
     "manifold_mixup": ["reg.manifold_mixup.alpha=0.5"],
+    # Three trainings of one epoch.
+    "magnitude_pruning": ["reg.magnitude_pruning.rounds=2", "reg.magnitude_pruning.rewind_step=3"],
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,label_smoothing,manifold_mixup]": [],
     "[dropout,l2,label_smoothing]": [],
+    "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
+    "the whole jacobian": ["reg=jacobian", "reg.jacobian.projections=all"],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
     "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
     "two of one class": [
@@ -211,6 +215,7 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
         [*ACCUMULATED, *CLIPPED, "model.batch_norm=true", "reg=[confidence_penalty,dropout,input_noise,l2]"],
         [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
+        [*ACCUMULATED, "model.layer_norm=true", "reg=[dropout,jacobian]", "augment=mixup"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
@@ -286,7 +291,7 @@ def test_a_step_compiles_to_what_it_is(
     members = [
         [f"optimizer={optimizer}", f"reg={name}", *common]
         for optimizer in ("adam", "momentum")
-        for name in ("l1", "l2", "dropout", "max_norm", "manifold_mixup")
+        for name in ("l1", "l2", "dropout", "max_norm", "manifold_mixup", "jacobian")
     ]
     alone, fused = run_both(tmp_path, members)
     assert "could not be compiled" not in caplog.text
@@ -418,6 +423,8 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
+        ["optimizer=momentum", "reg=[jacobian,magnitude_pruning]", "reg.magnitude_pruning.rounds=2"],
+        ["optimizer=adagrad", "reg=magnitude_pruning", "schedule=cosine", "reg.magnitude_pruning.rewind_step=2"],
     ]
     longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, *CLIPPED)
     whole, broken = (
@@ -470,6 +477,7 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
         from_outside("outside.Surgery", "surgery"),
         ["schedule=plateau"],
         ["trainer.max_epochs=3"],
+        ["trainer.max_epochs=null", "trainer.max_steps=30"],
     )
     for _ in range(50):
         jobs = [{**chance.choice(kinds), "seed": chance.randrange(3)} for _ in range(chance.randrange(1, 40))]
@@ -493,6 +501,14 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     assert [len(group) for group in partition_jobs([job] * 8, slots=2).groups] == [4, 4]
 
 
+def test_shapes_share_the_slots_by_their_work_and_the_longest_groups_come_first() -> None:
+    narrow, wide, *others = contents(*([f"model.hidden=[{width},{width}]"] for width in (16, 256, 64, 80, 96)))
+    many = partition_jobs([job for job in (narrow, *others) for _ in range(8)], slots=2)
+    assert many.groups == tuple(tuple(range(first, first + 8)) for first in (24, 16, 8, 0)), "each shape is a group"
+    unequal = partition_jobs([narrow] * 8 + [wide] * 8, slots=2)
+    assert unequal.groups == ((8, 9, 10, 11), (12, 13, 14, 15), tuple(range(8))), "one shape is nearly all of the work"
+
+
 def test_the_memory_there_is_bounds_groups() -> None:
     """Full batches of 3,500 images with 256 units: 22 MiB of images, 22 MiB of activations, and the parameters."""
     (full,) = contents(["optimizer=gd", "model.hidden=[256]"])
@@ -505,7 +521,7 @@ def test_the_memory_there_is_bounds_groups() -> None:
     assert member_bytes(accumulated) - member_bytes(wide) == 4 * 2 * 99 * 32 * 784
     jobs = [{**full, "seed": seed} for seed in range(8)]
     room = PROCESS_BYTES + 4 * 2**20 + 3 * member_bytes(full)
-    assert [len(group) for group in partition_jobs(jobs, slots=2, memory=2 * room).groups] == [2, 3, 3]
+    assert [len(group) for group in partition_jobs(jobs, slots=2, memory=2 * room).groups] == [3, 3, 2]
     alone = partition_jobs(jobs, slots=1, memory=PROCESS_BYTES).alone
     assert len(alone) == 8
     assert "no room for two" in alone[0]

@@ -191,12 +191,16 @@ class Compiled:
                 averages[names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
         return averages
 
+    @torch.no_grad()
     def load(self, position: int, state: Mapping[str, Any]) -> None:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)
         optimizer.load_state_dict(dict(state))
         for parameter, group, numbers, tensors, row in self._parameters(position, optimizer):
             numbers.hyper["lr"][row] = group["lr"]
+            rule, kept = numbers.rule, optimizer.state.get(parameter)
+            if not kept:  # before the first step
+                kept = {**rule.counters, **{name: value[0] for name, value in rule.state(parameter.unsqueeze(0)).items()}}
             for name, values in numbers.counters.items():
-                values[row] = float(optimizer.state[parameter][name])
+                values[row] = float(kept[name])
             for name, value in tensors.items():
-                value[row].copy_(optimizer.state[parameter][name])
+                value[row].copy_(kept[name])

@@ -31,8 +31,10 @@ from ockham.record.checkpoint import load_generation, save_generation
 from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
-from ockham.record.measure import weight_scalars
+from ockham.record.measure import Measurements, weight_scalars
 from ockham.record.progress import GroupProgress
+from ockham.reg.base import has_hook
+from ockham.reg.single import before_step
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -110,6 +112,7 @@ class Group:
         self.pace, self.last_line = Pace(), -math.inf
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
+        self.measurements = {member: Measurements(member.run) for member in members}
         # Once for all, so that a group that continues takes the same form.
         self.compiles = pays_to_compile([member.run for member in members])
         self._take([members[position] for position in order([member.run for member in members])])
@@ -125,6 +128,10 @@ class Group:
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
+        #: Those whose models regularizers change between steps.
+        self.changed_between_steps = [
+            row for row, run in enumerate(runs) if any(has_hook(regularizer, "before_step") for regularizer in run.regularizers)
+        ]
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
             (id(run.splits), run.settings.seed if run.settings.shuffle or run.augment is not None else None) for run in runs
@@ -174,19 +181,33 @@ class Group:
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
         runs = [member.run for member in self.members]
-        steps, total = steps_per_epoch(samples, runs[0].step_size), runs[0].total_steps
+        steps = steps_per_epoch(samples, runs[0].step_size)
         costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
+        lengths = [run.steps_per_training for run in runs]
         return np.array(
             [
-                [run.schedule(self.step + step, total, cost) for run, cost in zip(runs, costs, strict=True)]
+                [
+                    run.schedule((self.step + step) % length, length, cost)
+                    for run, length, cost in zip(runs, lengths, costs, strict=True)
+                ]
                 for step in range(steps)
             ]
         )
 
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
+        self._begin_step()
         self.step += 1
         return self.updates.step(self._microbatches(batches), factors)
+
+    def _begin_step(self) -> None:
+        """Let regularizers change the models; of a member that begins another training the optimizer is as it was at first."""
+        for row in self.changed_between_steps:
+            run = self.members[row].run
+            training, step = divmod(self.step, run.steps_per_training)
+            before_step(run.regularizers, run.model, training=training, step=step)
+            if training > 0 and step == 0:
+                self.updates.load(row, run.make_optimizer(run.model).state_dict())
 
     def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
         """What is worked on at a time of the batch of each cohort."""
@@ -204,10 +225,7 @@ class Group:
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        with ExitStack() as averages:
-            for row, member in enumerate(self.members):
-                parameters = named_parameters(member.run.model)
-                averages.enter_context(holding(parameters, self.updates.averaged_weights(row)))
+        with self._averages():
             measured = self._measure()
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
@@ -223,6 +241,14 @@ class Group:
         goes_on = any(not member.ledger.has_ended for member in self.members)
         if goes_on and time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
+
+    @contextmanager
+    def _averages(self) -> Iterator[None]:
+        """Inside the block the models hold the weights that they are judged by."""
+        with ExitStack() as averages:
+            for row, member in enumerate(self.members):
+                averages.enter_context(holding(named_parameters(member.run.model), self.updates.averaged_weights(row)))
+            yield
 
     def _log_epoch(self) -> None:
         """Say how far the group is: a line, and a file for the process that sweeps; not more often than somebody looks."""
@@ -240,18 +266,18 @@ class Group:
         left = self.pace.seconds_left(progress.num_epochs, now)
         log.info("%s", line if left is None or not progress.training else f"{line}, about {duration(left)} left")
 
-    def _measure(self) -> list[dict[str, float]]:
-        """The scalars of metrics.csv for every member."""
-        scores_of_members: dict[str, list[tuple[float, float]]] = {}
-        for name in ("train", "val"):
-            scores_of_members[name] = [(math.nan, math.nan)] * len(self.members)
-            for cohort, data in enumerate(self.data):
-                rows = [row for row, cohort_of_row in enumerate(self.cohort_of) if cohort_of_row == cohort]
-                forward = self.stack.evaluation(rows)
-                split = self.probes[cohort] if name == "train" else data.val
-                for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
-                    scores_of_members[name][row] = scores(logits, split.labels, loss=self.settings.loss)
-        return [self._scalars(position, scores_of_members) for position in range(len(self.members))]
+    def _measure(self) -> dict[int, dict[str, float]]:
+        """The scalars of metrics.csv by row, for every member that has not ended."""
+        scalars: dict[int, dict[str, float]] = {}
+        for cohort, data in enumerate(self.data):
+            rows = [row for row, cohort_of_row in enumerate(self.cohort_of) if cohort_of_row == cohort]
+            forward = self.stack.evaluation(rows)
+            splits = {"train": self.probes[cohort], "val": data.val}
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
+            for position, row in enumerate(rows):
+                if not self.members[row].ledger.has_ended:
+                    scalars[row] = self._scalars(row, {name: of_rows[position] for name, of_rows in logits.items()})
+        return scalars
 
     def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
@@ -259,36 +285,46 @@ class Group:
         size = evaluation_batch(leader.model, next(split.split(1)))
         return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
-    def _scalars(self, position: int, scores_of_members: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
-        run = self.members[position].run
-        leader = self.leaders[self.cohort_of[position]]
+    def _scalars(self, row: int, logits: Mapping[str, Tensor]) -> dict[str, float]:
+        """The scalars of the member in a row; `logits` (N, classes) are its of the sample of train, and of val."""
+        run, cohort = self.members[row].run, self.cohort_of[row]
+        probe, val, prepare = self.probes[cohort], self.data[cohort].val, self.leaders[cohort].normalize
         scalars: dict[str, float] = {}
-        for name in ("train", "val"):
-            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), scores_of_members[name][position], strict=True))
-        probe = self.probes[self.cohort_of[position]]
+        for name, labels in (("train", probe.labels), ("val", val.labels)):
+            loss, acc = scores(logits[name], labels, loss=self.settings.loss)
+            scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
+        measured = self.measurements[self.members[row]].scalars(
+            step=self.step,
+            images=probe,
+            labels=probe.labels,
+            prepare=prepare,
+            val_logits=logits["val"],
+            val_labels=val.labels,
+        )
         return {
             **scalars,
             **gaps(scalars),
-            "train/objective": self.objectives[position],
-            **weight_scalars(run.regularizers, run.model, probe, leader.normalize),
-            "lr": float(self.lrs[position]),
+            "train/objective": self.objectives[row],
+            **weight_scalars(run.regularizers, run.model, probe, prepare),
+            "lr": float(self.lrs[row]),
+            **measured,
         }
 
     def _finish(self, rows: Sequence[int]) -> None:
-        """The end of members that have come to it: their best weights on all splits, of a cohort in one product."""
-        rows = [row for row in rows if self.members[row].ledger.writes]
+        """The end of members that have come to it: their best weights on all splits, of a cohort in one product.
+
+        Also of those that leave nothing: the last bits of a product depend on its size.
+        """
         for cohort, data in enumerate(self.data):
             of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
             if not of_cohort:
                 continue
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
-            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
+            splits = self.leaders[cohort].judged(data)
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
             for position, row in enumerate(of_cohort):
-                scores_by_split = {
-                    name: scores(logits[name][position], split.labels, loss=self.settings.loss)
-                    for name, split in data.named().items()
-                }
-                self.members[row].ledger.finish(scores_by_split=scores_by_split)
+                of_row = {name: of_rows[position] for name, of_rows in logits.items()}
+                self.members[row].ledger.finish(logits_by_split=of_row)
 
     @property
     def _samples(self) -> int:
@@ -339,3 +375,6 @@ class Group:
             value.copy_(content["stack"][name])
         for position, state in enumerate(content["optimizers"]):
             self.updates.load(position, state)
+        with self._averages():
+            for member in self.members:
+                self.measurements[member].begin()

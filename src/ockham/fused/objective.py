@@ -4,16 +4,16 @@ targets and outputs.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ockham.fused.mixtures import MemberMixtures, mixed, target_shares
-from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, noise_key
+from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, batch_noise, noise_key
 from ockham.fused.stack import Stack, Tensors, forward
-from ockham.reg import Regularizer
+from ockham.reg.jacobian import products, standard_basis, unit_vectors
 from ockham.reg.single import draw_like
 from ockham.run import Run
 
@@ -37,10 +37,10 @@ class Draw(NamedTuple):
     """
 
     stream: str
-    regularizer: Regularizer
+    distribution: Literal["uniform", "normal"]
     shape: tuple[int, ...]
     by_sample: bool
-    rows: list[int]
+    rows: tuple[int, ...] = ()
 
 
 class Objective:
@@ -63,26 +63,35 @@ class Objective:
         #: Of each noise of several seeds, which of the draws each member takes, (members,).
         self.places: dict[str, Tensor] = {}
         for index, regularizer in enumerate(self.regularization.stacked):
-            if regularizer.has("disturb_input"):
-                key, everywhere = noise_key("disturb_input", index), list(regularizer.members)
-                self._draw(key, regularizer, regularizer.name, (stack.widths[0],), everywhere, by_sample=True)
-            for layer, width in zip(self.layers, stack.widths, strict=True):
-                acting = self.regularization.rows.get((index, layer.name))
-                stream = f"{regularizer.name}/{layer.name}"
-                if acting and regularizer.has("disturb_layer_input"):
-                    key = noise_key("disturb_layer_input", index, layer.name)
-                    self._draw(key, regularizer, stream, (width,), acting, by_sample=True)
-                if acting and regularizer.has("disturb_weight"):
-                    key = noise_key("disturb_weight", index, layer.name)
-                    shape = stack.parameters[f"{layer.name}.weight"].shape[1:]
-                    self._draw(key, regularizer, stream, shape, acting, by_sample=False)
+            self._draw_for_inputs_and_outputs(index, regularizer, stack)
+            self._draw_for_layers(index, regularizer, stack)
 
-    def _draw(
-        self, key: str, regularizer: StackedRegularizer, stream: str, shape: Sequence[int], rows: list[int], *, by_sample: bool
-    ) -> None:
+    def _draw_for_inputs_and_outputs(self, index: int, regularizer: StackedRegularizer, stack: Stack) -> None:
+        rows, stream, example = list(regularizer.members), regularizer.name, regularizer.example
+        if regularizer.has("disturb_input"):
+            key = noise_key("disturb_input", index)
+            self._add(key, rows, Draw(stream, example.distribution, (stack.widths[0],), by_sample=True))
+        if regularizer.has("jacobian_penalty") and isinstance(example.projections, int):
+            shape = (example.projections, self.num_classes)
+            self._add(noise_key("jacobian_penalty", index), rows, Draw(stream, "normal", shape, by_sample=True))
+
+    def _draw_for_layers(self, index: int, regularizer: StackedRegularizer, stack: Stack) -> None:
+        distribution = regularizer.example.distribution
+        for layer, width in zip(self.layers, stack.widths, strict=True):
+            rows = self.regularization.rows.get((index, layer.name))
+            stream = f"{regularizer.name}/{layer.name}"
+            if rows and regularizer.has("disturb_layer_input"):
+                key = noise_key("disturb_layer_input", index, layer.name)
+                self._add(key, rows, Draw(stream, distribution, (width,), by_sample=True))
+            if rows and regularizer.has("disturb_weight"):
+                shape = tuple(stack.parameters[f"{layer.name}.weight"].shape[1:])
+                key = noise_key("disturb_weight", index, layer.name)
+                self._add(key, rows, Draw(stream, distribution, shape, by_sample=False))
+
+    def _add(self, key: str, rows: Sequence[int], draw: Draw) -> None:
         """Members of one seed share a draw; one without the noise draws nothing and gets the numbers of any other."""
         first_of = {self.seeds[row]: row for row in reversed(rows)}
-        self.draws[key] = Draw(stream, regularizer.example, tuple(shape), by_sample, list(first_of.values()))
+        self.draws[key] = draw._replace(rows=tuple(first_of.values()))
         if len(first_of) > 1:
             draw_of = {seed: position for position, seed in enumerate(first_of)}
             self.places[key] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
@@ -98,7 +107,7 @@ class Objective:
         for key, draw in self.draws.items():
             like = self.like.new_empty(n, *draw.shape) if draw.by_sample else self.like.new_empty(draw.shape)
             streams = [self.runs[row].streams.stream(draw.stream) for row in draw.rows]
-            noise[key] = torch.stack([draw_like(like, stream, draw.regularizer) for stream in streams])
+            noise[key] = torch.stack([draw_like(like, stream, draw.distribution) for stream in streams])
         return noise
 
     def inputs(self, batch: Batch) -> dict[str, Mapping[str, Any]]:
@@ -133,9 +142,12 @@ class Objective:
             )
             for layer in self.layers
         }  # fmt: skip
+        x = regularization.input(x, inputs)
+        if any(regularizer.has("jacobian_penalty") for regularizer in regularization.stacked):
+            x = x.detach().expand(len(self.runs), *x.shape[1:]).requires_grad_()  # members have gradients of their own
         activations: dict[str, Tensor] = {}
         logits = forward(
-            self.layers, parameters, buffers, regularization.input(x, inputs), weights=weights, training=True,
+            self.layers, parameters, buffers, x, weights=weights, training=True,
             disturb=lambda layer, x: self._state(layer, x, inputs), activations=activations,
         )  # fmt: skip
         losses = LOSSES_OF_MEMBERS[self.loss](logits, self._targets(y, logits, inputs))
@@ -147,6 +159,9 @@ class Objective:
                     if isinstance(layer.activation, regularizer.example.activations):
                         activation = activations[layer.name]
                         losses = losses + regularization.penalty(index, "activation_penalty", inputs, activation)
+            if regularizer.has("jacobian_penalty"):
+                directions = self._directions(index, regularizer, logits, inputs)
+                losses = losses + regularization.penalty(index, "jacobian_penalty", inputs, products(logits, x, directions))
         return losses
 
     def _state(self, layer: str, x: Tensor, inputs: Inputs) -> Tensor:
@@ -156,6 +171,12 @@ class Objective:
         for mixture in inputs["mixtures"].values():
             x = mixed(x, mixture["shares"][:, position], mixture["partners"])
         return x
+
+    def _directions(self, index: int, regularizer: StackedRegularizer, logits: Tensor, inputs: Inputs) -> Tensor:
+        """Unit vectors (members or 1, n, projections, classes); (1, classes, classes) where they are those of the classes."""
+        if regularizer.example.projections == "all":
+            return standard_basis(logits)
+        return unit_vectors(batch_noise(inputs, "jacobian_penalty", index))
 
     def _targets(self, y: Tensor, logits: Tensor, inputs: Inputs) -> Tensor:
         """What the loss takes for classes (members or 1, n) or probabilities (members or 1, n, classes)."""

@@ -27,7 +27,7 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "test", "logger", "cv", "trust")
 
 #: Regularizers of Ockham under which copies of a batch go through the model side by side (`Regularizer.repeats`).
 REPEATS = {"ockham.reg.RDrop": 2}
@@ -58,9 +58,9 @@ class Partition:
 
 
 def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | None = None) -> Partition:
-    """Each job, given by its configuration, exactly once. Groups are as few as their cap allows, of nearly equal size, and as
-    many as there are slots to work on them where that leaves two members to each; members of one seed stand together, since
-    they share batches.
+    """Each job, given by its configuration, exactly once. Groups are as few as their cap allows, those of one shape of nearly
+    equal size, and no larger than what a slot gets of the work of all groups where that leaves two members to each; the longest
+    come first, so that the slots end together. Members of one seed stand together, since they share batches.
 
     `memory` are the bytes that all slots have together, None where they are not known.
     """
@@ -74,19 +74,24 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
         else:
             alone[position] = reason
     groups: list[tuple[int, ...]] = []
-    for members in classes.values():
+    work = {key: job_work(contents[members[0]]) for key, members in classes.items()}
+    total = sum(work[key] * len(members) for key, members in classes.items() if len(members) > 1)
+    for key, members in classes.items():
         if len(members) == 1:
             alone[members[0]] = "no other job of its shape"
             continue
-        largest = cap(contents[members[0]], memory=None if memory is None else memory // slots)
+        widest = max((contents[member] for member in members), key=member_bytes)
+        largest = cap(widest, memory=None if memory is None else memory // slots)
         if largest < 2:
-            bytes_each = member_bytes(contents[members[0]]) / 2**20
+            bytes_each = member_bytes(widest) / 2**20
             alone |= dict.fromkeys(members, f"a member of a group takes {bytes_each:,.0f} MiB, and there is no room for two")
             continue
         members.sort(key=lambda position: (contents[position]["seed"], contents[position]["fold"] or 0, position))
-        number = max(math.ceil(len(members) / largest), min(slots, len(members) // 2))
+        shares = -(-slots * work[key] * len(members) // total)
+        number = max(math.ceil(len(members) / largest), min(shares, len(members) // 2))
         bounds = [len(members) * index // number for index in range(number + 1)]
         groups += [tuple(members[low:high]) for low, high in pairwise(bounds)]
+    groups.sort(key=lambda group: -len(group) * job_work(contents[group[0]]))
     return Partition(tuple(groups), alone)
 
 
@@ -153,20 +158,48 @@ def sizes_of(content: Content) -> Sizes:
     return datasets.sizes_of(data) or guess
 
 
+def _samples(content: Content) -> int:
+    """Of an epoch, not less those that are drawn for validation."""
+    return content["data"].get("train_samples") or sizes_of(content).train
+
+
+def _widths(content: Content) -> list[int]:
+    """Of the layers, from the input to the output."""
+    sizes = sizes_of(content)
+    return [sizes.pixels, *content["model"].get("hidden", []), sizes.num_classes]
+
+
+def _parameters(content: Content) -> int:
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(_widths(content)))
+
+
+def _batch(content: Content) -> int:
+    batch_size = content["data"]["batch_size"]
+    return _samples(content) if batch_size == "full" else min(batch_size, _samples(content))
+
+
+def job_work(content: Content) -> int:
+    """What a job takes beside others: its parameters, once for each sample that it works on."""
+    max_epochs, max_steps = content["trainer"]["max_epochs"], content["trainer"]["max_steps"]
+    epochs = [] if max_epochs is None else [max_epochs * _samples(content)]
+    steps = [] if max_steps is None else [max_steps * _batch(content)]
+    return _parameters(content) * min(epochs + steps)
+
+
 def member_bytes(content: Content) -> int:
     """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
-    sizes, trainer = sizes_of(content), content["trainer"]
-    samples = content["data"].get("train_samples") or sizes.train
-    batch_size = content["data"]["batch_size"]
-    repeats = repeats_of(content)
-    batch = (samples if batch_size == "full" else min(batch_size, samples)) * repeats
+    sizes, trainer, widths = sizes_of(content), content["trainer"], _widths(content)
+    samples, parameters, repeats = _samples(content), _parameters(content), repeats_of(content)
+    batch = _batch(content) * repeats
     inputs = min(batch * trainer["accumulate_grad_batches"], samples * repeats) * sizes.pixels
-    hidden = content["model"].get("hidden", [])
-    widths = [sizes.pixels, *hidden, sizes.num_classes]
-    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
-    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    # With what it is rewound to, and that in the best weights.
+    each = NUMBERS_A_PARAMETER + 2 * ("magnitude_pruning" in content["reg"])
+    numbers = each * parameters + 2 * inputs + activations
+    # Each product with a Jacobian is a further pass, whose numbers are kept to be differentiated, down to the inputs.
+    projections = content["reg"].get("jacobian", {}).get("projections", 0)
+    numbers += (sizes.num_classes if projections == "all" else projections) * (2 * inputs + activations)
     return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
 
 

@@ -207,7 +207,7 @@ class Regularization:
         """The inputs (members or 1, n, pixels) to train on."""
         for index, regularizer in enumerate(self.stacked):
             if regularizer.has("disturb_input"):
-                x = self.changed(index, "disturb_input", inputs, x, _noise(inputs, "disturb_input", index))
+                x = self.changed(index, "disturb_input", inputs, x, batch_noise(inputs, "disturb_input", index))
         return x
 
     def layer_input(self, layer: str, x: Tensor, inputs: Inputs) -> Tensor:
@@ -215,7 +215,7 @@ class Regularization:
         is_first = layer == self.layers[0]
         for index, regularizer in enumerate(self.stacked):
             if regularizer.has("disturb_layer_input") and (index, layer) in self.rows:
-                noise = _noise(inputs, "disturb_layer_input", index, layer)
+                noise = batch_noise(inputs, "disturb_layer_input", index, layer)
                 x = self.changed(index, "disturb_layer_input", inputs, x, noise, layer=layer, is_first=is_first)
         return x
 
@@ -225,7 +225,7 @@ class Regularization:
             if (index, layer) not in self.rows:
                 continue
             if training and regularizer.has("disturb_weight"):
-                noise = _noise(inputs, "disturb_weight", index, layer)
+                noise = batch_noise(inputs, "disturb_weight", index, layer)
                 weight = self.changed(index, "disturb_weight", inputs, weight, noise, layer=layer)
             if regularizer.has("reparametrize"):
                 state = self._state(index, layer, weight, buffers, inputs, training=training)
@@ -258,7 +258,7 @@ def noise_key(hook: str, index: int, layer: str = "") -> str:
     return f"{hook}/{index}/{layer}"
 
 
-def _noise(inputs: Inputs, hook: str, index: int, layer: str = "") -> Tensor:
+def batch_noise(inputs: Inputs, hook: str, index: int, layer: str = "") -> Tensor:
     """The noise that a hook of each member takes, (members, ...), or of all, (1, ...)."""
     key = noise_key(hook, index, layer)
     noise: Tensor = inputs["noise"][key]

@@ -1,7 +1,7 @@
 """The Lightning module: one optimizer step, readable, and what is measured after an epoch."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from ockham.core.metrics import evaluate
+from ockham.core.metrics import logits_of, scores
 from ockham.core.objective import LOSSES
 from ockham.core.parameters import holding, named_parameters
 from ockham.data import Splits
@@ -19,12 +19,15 @@ from ockham.optim.external import draws, needs_graph
 from ockham.optim.responses import Responses, averaged_weights
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
-from ockham.record.measure import weight_scalars
+from ockham.record.measure import Measurements, weight_scalars
 from ockham.reg.single import (
     activations_of,
     batch_penalties,
+    before_step,
     decay,
     disturbed_input,
+    has_jacobian_penalty,
+    jacobian_penalties,
     mixed_states,
     mixtures_of,
     prox_and_project,
@@ -50,6 +53,7 @@ class Classifier(pl.LightningModule):
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
+        self.steps_per_training = run.steps_per_training
         self.parameters_by_name = named_parameters(self.model)
 
     def configure_optimizers(self) -> Optimizer:
@@ -67,10 +71,13 @@ class Classifier(pl.LightningModule):
         self.responses = Responses(optimizer, self.parameters_by_name)
         dtype = self.parameters_by_name[0][1].dtype
         self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
+        self.measurements = Measurements(self.run)
         if self.checkpoint is not None:
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
+            with holding(self.parameters_by_name, self.averaged_weights()):
+                self.measurements.begin()
         self.take_inputs(self.run.splits.to(self.device))
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
@@ -92,13 +99,14 @@ class Classifier(pl.LightningModule):
 
     def step(self, batch: Tensor) -> None:
         """One optimizer step on the training samples with the indices `batch` (n,)."""
+        self.begin_step()
         lrs = self.set_learning_rates()
         if isinstance(self.optimizer, LBFGS):
-            self.before_step(lrs)
+            self.decay(lrs)
             objective = self.optimizer.step(lambda: self.backward_again(batch))
         else:
             objective = self.forward_backward(batch)
-            self.before_step(lrs)
+            self.decay(lrs)
             with self.drawing():
                 self.optimizer.step()
         with torch.no_grad():
@@ -107,17 +115,24 @@ class Classifier(pl.LightningModule):
         self.epoch_samples += len(batch)
         self.finished_steps += 1
 
+    def begin_step(self) -> None:
+        """Let regularizers change the model between two steps; with another training the optimizer is as it was at first."""
+        training, step = divmod(self.finished_steps, self.steps_per_training)
+        before_step(self.run.regularizers, self.model, training=training, step=step)
+        if training > 0 and step == 0:
+            self.optimizer.load_state_dict(self.run.make_optimizer(self.model).state_dict())
+
     def set_learning_rates(self) -> Mapping[str, float]:
         """Put the scheduled learning rates into the optimizer's groups; returns them by parameter name."""
-        run = self.run
-        factor = run.schedule(self.finished_steps, run.total_steps, self.costs)
+        steps = self.steps_per_training
+        factor = self.run.schedule(self.finished_steps % steps, steps, self.costs)
         self.lrs = [base * factor for base in self.base_lrs]
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr
         return {name: self.lrs[index] for name, index in self.group_by_name.items()}
 
     @torch.no_grad()
-    def before_step(self, lrs: Mapping[str, float]) -> None:
+    def decay(self, lrs: Mapping[str, float]) -> None:
         decay(self.run.regularizers, self.parameters_by_name, lrs)
 
     def drawing(self) -> AbstractContextManager[None]:
@@ -147,7 +162,7 @@ class Classifier(pl.LightningModule):
             if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
-                backward(objective, create_graph=self.create_graph)
+                backward(objective, [parameter for _, parameter in self.parameters_by_name], create_graph=self.create_graph)
             total = total + objective.detach()
         if settings.clipping is not None:
             settings.clipping.apply(self.model.parameters())
@@ -159,11 +174,15 @@ class Classifier(pl.LightningModule):
         x, y = run.training_batch(*self.train_inputs.batch(part))
         x = disturbed_input(run.regularizers, x, run.streams)
         mixtures = mixtures_of(run.regularizers, self.model, x, run.streams)
+        if has_jacobian_penalty(run.regularizers):
+            x = x.detach().requires_grad_()
         y = targets(run.regularizers, y, len(run.splits.classes), x.dtype, mixtures)
         with activations_of(self.model, run.regularizers) as activations, mixed_states(self.model, mixtures):
             logits = self.model(x)
         loss = LOSSES[run.settings.loss](logits, y, weight=weight / run.repeats)
-        for penalty in batch_penalties(run.regularizers, logits, activations):
+        penalties = batch_penalties(run.regularizers, logits, activations)
+        penalties += jacobian_penalties(run.regularizers, logits, x, run.streams)
+        for penalty in penalties:
             loss = loss + penalty * (weight * len(part))
         for penalty in weight_penalties(run.regularizers, self.parameters_by_name) if with_parameter_penalties else []:
             loss = loss + penalty
@@ -175,19 +194,29 @@ class Classifier(pl.LightningModule):
         scalars: dict[str, float] = {}
         with holding(self.parameters_by_name, self.averaged_weights()):
             for name, inputs in (("train", self.probe_inputs), ("val", self.val_inputs)):
-                loss, acc = evaluate(self.model, inputs.images, inputs.labels, inputs.prepare, loss=self.run.settings.loss)
+                logits = logits_of(self.model, inputs.images, inputs.prepare)
+                loss, acc = scores(logits, inputs.labels, loss=self.run.settings.loss)
                 scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
+            probe = self.probe_inputs
             scalars |= gaps(scalars)
             scalars |= {
                 "train/objective": float(mean_objective),
-                **weight_scalars(self.run.regularizers, self.model, self.probe_inputs.images, self.probe_inputs.prepare),
+                **weight_scalars(self.run.regularizers, self.model, probe.images, probe.prepare),
                 "lr": self.lrs[0],
             }
+            scalars |= self.measurements.scalars(
+                step=self.finished_steps,
+                images=probe.images,
+                labels=probe.labels,
+                prepare=probe.prepare,
+                val_logits=logits,
+                val_labels=self.val_inputs.labels,
+            )
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
         self.finished_epochs += 1
         self.history.append(self.run.criterion(scalars))
-        assert tuple(scalars) == EPOCH_SCALARS
+        assert tuple(scalars) == (*EPOCH_SCALARS, *self.measurements.columns)
         self.scalars = scalars
         return scalars
 
@@ -204,12 +233,12 @@ class Classifier(pl.LightningModule):
         raise AssertionError("Lightning writes no checkpoints here: the ledger does")
 
 
-def backward(objective: Tensor, *, create_graph: bool) -> None:
-    """Add to the gradients, which can be differentiated again with `create_graph`."""
+def backward(objective: Tensor, parameters: Sequence[Tensor], *, create_graph: bool) -> None:
+    """Add to the gradients of the parameters, which can be differentiated again with `create_graph`; to that of no input."""
     with warnings.catch_warnings():
         # Of a cycle from parameters to gradients and back, which `zero_grad` breaks before the next step.
         warnings.filterwarnings("ignore", message="Using backward.. with create_graph=True")
-        objective.backward(create_graph=create_graph)
+        objective.backward(create_graph=create_graph, inputs=parameters)
 
 
 def shares(batch: Tensor, size: int, *, devices: int, rank: int) -> list[Tensor]:

@@ -32,17 +32,18 @@ class Row:
     scalars: Mapping[str, float]
 
 
-def rows_to_tensor(rows: Sequence[Row]) -> Tensor:
-    """(epochs, 2 + scalars) in float64, which holds every number as it is."""
-    return torch.tensor(
-        [[row.step, row.samples, *row.scalars.values()] for row in rows], dtype=torch.float64
-    ).reshape(len(rows), 2 + len(EPOCH_SCALARS))  # fmt: skip
+def rows_to_content(rows: Sequence[Row]) -> dict[str, Any]:
+    """`rows` (epochs, 2 + scalars) in float64, which holds every number as it is, and `columns`, the names of the scalars."""
+    columns = list(rows[0].scalars) if rows else list(EPOCH_SCALARS)
+    numbers = [[row.step, row.samples, *row.scalars.values()] for row in rows]
+    return {"columns": columns, "rows": torch.tensor(numbers, dtype=torch.float64).reshape(len(rows), 2 + len(columns))}
 
 
-def rows_from_tensor(table: Tensor) -> list[Row]:
+def rows_from_content(content: Mapping[str, Any]) -> list[Row]:
+    columns = content.get("columns", EPOCH_SCALARS)  # the first runs of this format had no others
     return [
-        Row(int(step), int(samples), dict(zip(EPOCH_SCALARS, scalars, strict=True)))
-        for step, samples, *scalars in table.tolist()
+        Row(int(step), int(samples), dict(zip(columns, scalars, strict=True)))
+        for step, samples, *scalars in content["rows"].tolist()
     ]
 
 
@@ -73,7 +74,7 @@ class Checkpoint:
         return {
             "format": FORMAT,
             "epoch": self.epoch,
-            "rows": rows_to_tensor(self.rows),
+            **rows_to_content(self.rows),
             "model": self.model,
             "best": self.best,
             "optimizer": self.optimizer,
@@ -84,7 +85,7 @@ class Checkpoint:
     def of(cls, content: Mapping[str, Any]) -> "Checkpoint":
         return cls(
             epoch=content["epoch"],
-            rows=rows_from_tensor(content["rows"]),
+            rows=rows_from_content(content),
             model=content["model"],
             best=content["best"],
             optimizer=content["optimizer"],

@@ -2,10 +2,12 @@
 
 from ockham.reg.base import Context, Mixture, Regularizer
 from ockham.reg.early_stopping import EarlyStopping
+from ockham.reg.jacobian import Jacobian
 from ockham.reg.noise import DropConnect, Dropout, GaussianDropout, InputNoise, StochasticDepth
-from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, SpectralNorm, WeightDecay
+from ockham.reg.penalties import L1, L2, ElasticNet, GroupLasso, MaxNorm, Orthogonal, SpectralNorm, WeightDecay
+from ockham.reg.pruning import MagnitudePruning
 from ockham.reg.single import total_penalty
-from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing, ManifoldMixup, RDrop
+from ockham.reg.targets import ConfidencePenalty, KlSparsity, LabelSmoothing, ManifoldMixup, RDrop, SpectralDecoupling
 
 __all__ = [
     "L1",
@@ -19,13 +21,17 @@ __all__ = [
     "GaussianDropout",
     "GroupLasso",
     "InputNoise",
+    "Jacobian",
     "KlSparsity",
     "LabelSmoothing",
+    "MagnitudePruning",
     "ManifoldMixup",
     "MaxNorm",
     "Mixture",
+    "Orthogonal",
     "RDrop",
     "Regularizer",
+    "SpectralDecoupling",
     "SpectralNorm",
     "StochasticDepth",
     "WeightDecay",

@@ -37,10 +37,11 @@ class Mixture(NamedTuple):
 class Regularizer:
     """The hooks, each optional. Several regularizers act in the alphabetical order of their yaml keys.
 
-    All but `prepare`, `configure_model`, `acts_on`, `mixture` and `stop` are pure functions of tensors of one run and of the
-    attributes of the regularizer. A single run calls them as they are. A fused group calls them once for all its members that
-    have the regularizer, under torch.vmap, on a copy whose `numbers` are tensors without axes: so hooks calculate with numbers
-    and do not branch on them. All other attributes are the same where hooks are called at once, and may decide anything.
+    All but `prepare`, `configure_model`, `acts_on`, `mixture`, `initial_model_state`, `before_step` and `stop` are pure
+    functions of tensors of one run and of the attributes of the regularizer. A single run calls them as they are. A fused group
+    calls them once for all its members that have the regularizer, under torch.vmap, on a copy whose `numbers` are tensors
+    without axes: so hooks calculate with numbers and do not branch on them. All other attributes are the same where hooks are
+    called at once, and may decide anything.
 
     A class that changes the model in `configure_model` has no form over members, and its runs train alone.
     """
@@ -53,6 +54,11 @@ class Regularizer:
     activations: tuple[type[nn.Module], ...] = ACTIVATIONS
     #: How many copies of a batch go through the model side by side while training, each with noise of its own.
     repeats: int = 1
+    #: How many directions, drawn for each sample, `jacobian_penalty` takes products for; with "all" those of the classes.
+    projections: int | str = 1
+    #: Trainings of equal length that a run consists of, one after the other. With each of them optimizer and schedule begin
+    #: anew, and so does the selection of the best epoch, which is one of the last training.
+    trainings: int = 1
 
     def prepare(self, model: nn.Module, context: Context) -> None:
         """Called once before training, to look at the model and the sizes of the data, not to change the model."""
@@ -119,6 +125,26 @@ class Regularizer:
         """The same on an output (n, units or channels, ...) of the modules in `activations`; summed over them."""
         raise NotImplementedError
 
+    def jacobian_penalty(self, products: Tensor) -> Tensor:
+        """The penalty on the Jacobians J of a batch, logits by input, a scalar that is a mean over the samples.
+
+        It takes the products v' J (n, projections, *shape) with `projections` unit vectors v in the space of the logits.
+        """
+        raise NotImplementedError
+
+    # -- between steps ---------------------------------------------------------------------------------------------------
+
+    def initial_model_state(self, model: nn.Module) -> dict[str, Tensor]:
+        """The state of `before_step`, which checkpoints keep; asked once all regularizers are in the model."""
+        return {}
+
+    def before_step(self, model: nn.Module, state: Mapping[str, Tensor], *, training: int, step: int) -> None:
+        """Change the model of a run, and the state, in place, without gradient recording.
+
+        Called before each step, when so many of the `trainings` are finished, and so many steps of the present one.
+        """
+        raise NotImplementedError
+
     # -- the step --------------------------------------------------------------------------------------------------------
 
     def decay(self, weight: Tensor, lr: float | Tensor) -> Tensor:
@@ -171,6 +197,7 @@ PURE_HOOKS = (
     "penalty",
     "output_penalty",
     "activation_penalty",
+    "jacobian_penalty",
     "decay",
     "prox",
     "project",

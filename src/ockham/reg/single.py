@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ockham.core.metrics import Images, evaluation_mode
+from ockham.core.metrics import Images, evaluation_batch, evaluation_mode
 from ockham.core.parameters import NamedParameters, named_parameters, weights
 from ockham.core.residual import ResidualBranch
 from ockham.reg.base import Context, Mixture, Regularizer, has_hook, named
+from ockham.reg.jacobian import products, standard_basis, unit_vectors
 from ockham.rng import Noise, Streams
 
 LAYERS = (nn.Linear, nn.Conv2d)
@@ -22,9 +23,9 @@ Activations = list[tuple[nn.Module, Tensor]]
 """Modules with what they gave for a batch."""
 
 
-def draw_like(x: Tensor, noise: Noise, regularizer: Regularizer) -> Tensor:
-    """The noise that a regularizer asks for, with the shape of x."""
-    return noise.uniform_like(x) if regularizer.distribution == "uniform" else noise.normal_like(x)
+def draw_like(x: Tensor, noise: Noise, distribution: Literal["uniform", "normal"]) -> Tensor:
+    """Noise of that distribution (`Regularizer.distribution`) with the shape of x."""
+    return noise.uniform_like(x) if distribution == "uniform" else noise.normal_like(x)
 
 
 def attach(regularizers: Sequence[Regularizer], model: nn.Module, context: Context) -> None:
@@ -42,6 +43,9 @@ def attach(regularizers: Sequence[Regularizer], model: nn.Module, context: Conte
                 if regularizer.acts_on(layer, is_first=position == 0):
                     noise = context.streams.stream(f"{name}/{path}")
                     _attach_to_layer(regularizer, name, layer, noise, is_first=position == 0)
+    for name, regularizer in named(regularizers):
+        if has_hook(regularizer, "before_step"):
+            model.add_module(name, _ModelState(regularizer.initial_model_state(model)))
 
 
 def _attach_to_layer(regularizer: Regularizer, name: str, layer: nn.Module, noise: Noise, *, is_first: bool) -> None:
@@ -62,7 +66,7 @@ class _DisturbedInput:
     def __call__(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:
         if not layer.training:
             return None
-        noise = draw_like(inputs[0], self.noise, self.regularizer)
+        noise = draw_like(inputs[0], self.noise, self.regularizer.distribution)
         return (self.regularizer.disturb_layer_input(inputs[0], noise, is_first=self.is_first),)
 
 
@@ -75,7 +79,7 @@ class _DisturbedBranch:
     def __call__(self, branch: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
         if not branch.training:
             return None
-        noise = draw_like(output.new_empty(()), self.noise, self.regularizer)
+        noise = draw_like(output.new_empty(()), self.noise, self.regularizer.distribution)
         return self.regularizer.disturb_branch(output, noise, depth=self.depth)
 
 
@@ -91,7 +95,7 @@ class Parametrization(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         regularizer = self.regularizer
         if self.training and has_hook(regularizer, "disturb_weight"):
-            weight = regularizer.disturb_weight(weight, draw_like(weight, self.noise, regularizer))
+            weight = regularizer.disturb_weight(weight, draw_like(weight, self.noise, regularizer.distribution))
         if has_hook(regularizer, "reparametrize"):
             # Copies: a second pass moves the buffers before the first is differentiated.
             state = {key: value.clone() for key, value in self.named_buffers()}
@@ -104,11 +108,34 @@ class Parametrization(nn.Module):
         return weight
 
 
+class _ModelState(nn.Module):
+    """What a regularizer keeps of a model, as buffers; their names hold no dots."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in tensors.items():
+            self.register_buffer(name.replace(".", "/"), value.detach().clone())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {name.replace("/", "."): buffer for name, buffer in self.named_buffers()}
+
+
+@torch.no_grad()
+def before_step(regularizers: Sequence[Regularizer], model: nn.Module, *, training: int, step: int) -> None:
+    """What regularizers do to the model when so many trainings, and so many steps of the present one, are finished."""
+    for name, regularizer in named(regularizers):
+        if has_hook(regularizer, "before_step"):
+            state = model.get_submodule(name)
+            assert isinstance(state, _ModelState)
+            regularizer.before_step(model, state.tensors, training=training, step=step)
+
+
 def disturbed_input(regularizers: Sequence[Regularizer], x: Tensor, streams: Streams) -> Tensor:
     """The normalised inputs (n, *shape) to train on."""
     for name, regularizer in named(regularizers):
         if has_hook(regularizer, "disturb_input"):
-            x = regularizer.disturb_input(x, draw_like(x, streams.stream(name), regularizer))
+            x = regularizer.disturb_input(x, draw_like(x, streams.stream(name), regularizer.distribution))
     return x
 
 
@@ -176,6 +203,28 @@ def batch_penalties(regularizers: Sequence[Regularizer], logits: Tensor, activat
     return penalties
 
 
+def has_jacobian_penalty(regularizers: Sequence[Regularizer]) -> bool:
+    return any(has_hook(regularizer, "jacobian_penalty") for regularizer in regularizers)
+
+
+def jacobian_penalties(
+    regularizers: Sequence[Regularizer], logits: Tensor, x: Tensor, streams: Streams | None = None
+) -> list[Tensor]:
+    """The penalties on the Jacobians of logits (n, C) by the model's input x (n, *shape), which needs a gradient for it.
+
+    Without streams to draw from the directions are the same for every call.
+    """
+    penalties, streams = [], streams or Streams(0)
+    for name, regularizer in named(regularizers):
+        if has_hook(regularizer, "jacobian_penalty"):
+            directions = standard_basis(logits)
+            if isinstance(regularizer.projections, int):
+                like = logits.new_empty(len(logits), regularizer.projections, logits.shape[1])
+                directions = unit_vectors(streams.stream(name).normal_like(like))
+            penalties.append(regularizer.jacobian_penalty(products(logits, x, directions)))
+    return penalties
+
+
 def weight_penalties(
     regularizers: Sequence[Regularizer], parameters: NamedParameters, *, with_proximal: bool = False
 ) -> list[Tensor]:
@@ -217,8 +266,8 @@ def total_penalty(
 ) -> float:
     """The sum of all penalties at the model's weights, also of those that are minimised by proximal steps.
 
-    Penalties on outputs and activations are taken over the first OUTPUT_SAMPLES of the images (N, C, H, W), in evaluation mode,
-    where copies of a sample have equal outputs.
+    Penalties on outputs, activations and Jacobians are taken over the first OUTPUT_SAMPLES of the images (N, C, H, W), in
+    evaluation mode, where copies of a sample have equal outputs.
     """
     penalties = weight_penalties(regularizers, named_parameters(model), with_proximal=True)
     if any(has_hook(reg, hook) for reg in regularizers for hook in ("output_penalty", "activation_penalty")):
@@ -226,4 +275,20 @@ def total_penalty(
             logits = model(prepare(next(iter(images.split(OUTPUT_SAMPLES)))))
         repeats = max(regularizer.repeats for regularizer in regularizers)
         penalties += batch_penalties(regularizers, logits.repeat(repeats, 1), activations)
+    if has_jacobian_penalty(regularizers):
+        penalties.append(_mean_jacobian_penalty(regularizers, model, prepare(next(iter(images.split(OUTPUT_SAMPLES))))))
     return sum((float(penalty) for penalty in penalties), 0.0)
+
+
+def _mean_jacobian_penalty(regularizers: Sequence[Regularizer], model: nn.Module, x: Tensor) -> Tensor:
+    """The penalties on Jacobians in evaluation mode, a mean over the inputs x (n, *shape), always with the same directions.
+
+    In parts, since a backward pass needs all activations of a part.
+    """
+    total, streams = x.new_zeros(()), Streams(0)
+    with evaluation_mode(model), torch.enable_grad():
+        for part in x.split(evaluation_batch(model, x[:1])):
+            leaf = part.detach().requires_grad_()
+            penalties = jacobian_penalties(regularizers, model(leaf), leaf, streams)
+            total += torch.stack(penalties).sum().detach() * (len(part) / len(x))
+    return total

@@ -53,6 +53,19 @@ class ConfidencePenalty(Regularizer):
         return -self.strength * entropy(logits)
 
 
+class SpectralDecoupling(Regularizer):
+    """strength / 2 * ||z||^2 of the logits z, a mean over the batch. yaml: `reg=spectral_decoupling`.
+
+    Pezeshki et al. 2021, Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        return self.strength / 2 * logits.square().sum(dim=1).mean()
+
+
 class RDrop(Regularizer):
     """strength * (KL(p || q) + KL(q || p)) / 2 between what a sample gives under two draws of the noise, a mean over the batch.
 

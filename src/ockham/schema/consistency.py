@@ -1,10 +1,12 @@
 """Settings against each other: what contradicts something else, or changes nothing and so cannot be what was meant."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from math import ceil, prod
 
 from ockham.core import mup
 from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
+from ockham.core.measures import MEASURES
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
 from ockham.optim.catalogue import NON_COMMERCIAL, check_name, key_of
@@ -22,10 +24,12 @@ def check_consistency(content: Content) -> None:
     _check_fold(content)
     _check_full_batch(content)
     _check_length(content)
+    _check_measure(content)
     _check_optimizer(content)
     _check_model(content)
     _check_augment(content)
     _check_regularizers(content)
+    _check_magnitude_pruning(content)
     _check_prune(content)
     check_sweep_consistency(content)
 
@@ -146,7 +150,7 @@ def _check_length(content: Content) -> None:
         raise UserError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
     steps = most_steps(content)
     if steps is not None:
-        check_warmup(warmup, steps)
+        check_warmup(warmup, steps // _trainings(content))
 
 
 def check_warmup(warmup_steps: int, total_steps: int) -> None:
@@ -156,6 +160,22 @@ def check_warmup(warmup_steps: int, total_steps: int) -> None:
             f"schedule.warmup_steps={warmup_steps} does not end before the run, which has {total_steps} steps: set it lower, "
             f"or trainer.max_epochs higher"
         )
+
+
+def _trainings(content: Content) -> int:
+    """The trainings of equal length that the run consists of."""
+    return 1 + int(content["reg"].get("magnitude_pruning", {}).get("rounds", 0))
+
+
+def _check_measure(content: Content) -> None:
+    measures = content["measure"]
+    for name in measures:
+        if name not in MEASURES:
+            nearest = difflib.get_close_matches(name, MEASURES, n=1, cutoff=0.5)
+            hint = f"did you mean measure=[{nearest[0]}]? " if nearest else ""
+            raise UserError(f"measure=[{name}] is not known\n{hint}measure takes any of: {', '.join(MEASURES)}")
+        if list(measures).count(name) > 1:
+            raise UserError(f"measure=[{','.join(measures)}] names {name} twice: leave one out")
 
 
 def _check_optimizer(content: Content) -> None:
@@ -219,10 +239,10 @@ def _check_average(content: Content) -> None:
     rule = RULES.get(str(content["optimizer"].get("_target_")))
     if rule is None or rule.average is None:
         return
-    if content["model"].get("batch_norm") or class_name(content, "model") == "ResNet":
+    if content["model"].get("batch_norm"):
         raise UserError(
             f"{name} is judged by an average of its weights, and batch norm has the statistics of others: set "
-            f"model.batch_norm=false or model=mlp, or optimizer=adamw"
+            f"model.batch_norm=false, or optimizer=adamw"
         )
     for key, settings in content["reg"].items():
         is_step = key in ("weight_decay", "max_norm", "group_lasso") or settings.get("method") == "proximal"
@@ -237,6 +257,8 @@ def _check_average(content: Content) -> None:
 def _check_model(content: Content) -> None:
     model, shape = class_name(content, "model"), content["data"].get("shape")
     settings = content["model"]
+    if settings.get("batch_norm") and settings.get("layer_norm"):
+        raise UserError("model.batch_norm=true and model.layer_norm=true are two norms of one layer: set one of them to false")
     if model == "ResNet":
         check_depth(settings["depth"])
     if model == "MLP":
@@ -256,8 +278,6 @@ def _check_mlp(content: Content) -> None:
     norms = [f"model.{name}=true" for name in ("batch_norm", "layer_norm") if settings.get(name)]
     if norms and not settings["hidden"]:
         raise UserError(f"{norms[0]} acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
-    if len(norms) > 1:
-        raise UserError(f"{' and '.join(norms)} are two norms of one layer: set one of them")
     if settings.get("parametrization") != "mup":
         if settings.get("base_width") is not None:
             raise UserError(f"model.base_width={settings['base_width']} changes nothing: set model.parametrization=mup too")
@@ -268,8 +288,9 @@ def _check_mlp(content: Content) -> None:
         raise UserError(f"model.parametrization=mup has no factors for the scales of a norm: leave out {norms[0]}")
     if optimizer not in mup.GRADIENT | mup.ADAPTIVE:
         name = class_name(content, "optimizer")
+        reason = ", whose steps are in proportion to the weights, and so the same with any" if optimizer in mup.RELATIVE else ""
         raise UserError(
-            f"model.parametrization=mup has no factors for {name}: set optimizer=momentum, adam or one of their kind"
+            f"model.parametrization=mup has no factors for {name}{reason}: set optimizer=momentum, adam or one of their kind"
         )
 
 
@@ -370,6 +391,57 @@ def _check_mixing(content: Content) -> None:
         )
 
 
+def _check_magnitude_pruning(content: Content) -> None:
+    if "magnitude_pruning" not in content["reg"]:
+        return
+    settings, trainer = content["reg"]["magnitude_pruning"], content["trainer"]
+    optimizer, rule = class_name(content, "optimizer"), content.get("prune", {}).get("rule", "none")
+    is_mup = content["model"].get("parametrization") == "mup"
+    mistakes = {
+        "compares the magnitudes of weights, and reg=spectral_norm makes other weights of them: leave out one of the two": (
+            "spectral_norm" in content["reg"]
+        ),
+        "removes weights during the whole run, which reg=early_stopping may end before: leave out one of the two": (
+            "early_stopping" in content["reg"]
+        ),
+        f"removes weights in rounds, and prune={rule} would compare runs by what they were before: set prune=none": (
+            rule != "none"
+        ),
+        f"removes weights, and {optimizer} may move those without a gradient too: set optimizer=adam or momentum": (
+            optimizer in ("Muon", "External")
+        ),
+        "compares weights of all layers, and under model.parametrization=mup they are multiplied by factors of the layer: set "
+        "reg.magnitude_pruning.scope=layer": is_mup and settings.get("scope") == "global",
+        "divides trainer.max_epochs into trainings of equal length: set it, and trainer.max_steps=null": (
+            trainer["max_epochs"] is None or trainer["max_steps"] is not None
+        ),
+    }
+    for message, is_made in mistakes.items():
+        if is_made:
+            raise UserError(f"reg=magnitude_pruning {message}")
+    steps = most_steps(content)
+    check_pruning(content, epochs=trainer["max_epochs"], steps=None if steps is None else steps // _trainings(content))
+
+
+def check_pruning(content: Content, *, epochs: int, steps: int | None) -> None:
+    """Raises UserError where the rounds of reg=magnitude_pruning do not fit the epochs of the run, or the steps of its first
+    training do not reach the weights to rewind to.
+    """
+    settings, trainings = content["reg"].get("magnitude_pruning"), _trainings(content)
+    if settings is None:
+        return
+    if epochs % trainings:
+        raise UserError(
+            f"reg.magnitude_pruning.rounds={settings['rounds']} makes {trainings} trainings of equal length, which "
+            f"trainer.max_epochs={epochs} cannot be divided into: set trainer.max_epochs to a multiple of {trainings}"
+        )
+    if steps is not None and settings["rewind_step"] >= steps:
+        raise UserError(
+            f"reg.magnitude_pruning.rewind_step={settings['rewind_step']} is not reached in the first training, which has "
+            f"{steps} steps: set it lower, or trainer.max_epochs higher"
+        )
+
+
 def _check_prune(content: Content) -> None:
     prune, max_epochs = content.get("prune", {}), content["trainer"]["max_epochs"]
     if max_epochs is not None and prune.get("min_epochs", 0) >= max_epochs:
@@ -381,6 +453,7 @@ def _check_prune(content: Content) -> None:
 
 def check_sweep_consistency(content: Content) -> None:
     """Raises UserError for settings of a sweep as a whole that contradict each other."""
+    _check_comparison(content)
     executor = content.get("executor", {})
     if content.get("max_failures") is not None and content["on_failure"] == "stop":
         raise UserError(f"max_failures={content['max_failures']} changes nothing: on_failure=stop ends at the first failure")
@@ -391,6 +464,17 @@ def check_sweep_consistency(content: Content) -> None:
                     f"executor.{key}={shown(executor[key])} changes nothing: executor=inline runs one job after the other in "
                     f"this process; set executor=processes"
                 )
+
+
+def _check_comparison(content: Content) -> None:
+    is_auto = content.get("confirm") == "auto"
+    if content.get("confirm") is not None and content.get("compare") is None:
+        raise UserError("confirm repeats the best setting of each arm of a comparison: add compare=<what is compared>")
+    if is_auto and content.get("resolve") is None:
+        raise UserError("confirm=auto adds seeds until a difference is known: say how well with resolve=0.002")
+    for key in ("resolve", "max_seeds"):
+        if content.get(key) is not None and not is_auto:
+            raise UserError(f"{key}={shown(content[key])} changes nothing where the seeds are counted: set confirm=auto")
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------------

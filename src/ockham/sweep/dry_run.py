@@ -29,11 +29,14 @@ def estimate(jobs: Sequence[Job]) -> str:
     by_shape: dict[str, tuple[int, float]] = {}
     steps, flops = 0, 0.0
     for job in jobs:
+        # Of regularizers only this one takes products of matrices of its own.
+        projections = job.content["reg"].get("jacobian", {}).get("projections")
         repeats = repeats_of(job.content)
-        shape = digest({key: job.content[key] for key in ("data", "model", "trainer", "cv")} | {"repeats": repeats})
+        decisive = {key: job.content[key] for key in ("data", "model", "trainer", "cv")}
+        shape = digest(decisive | {"projections": projections, "repeats": repeats})
         if shape not in by_shape:
             run = build.run(OmegaConf.create(dict(job.content)))
-            per_sample = cost.flops_per_sample(run.model, run.normalize.shape)
+            per_sample = cost.flops_per_sample(run.model, run.normalize.shape, run.regularizers)
             by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * repeats)
         steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
     return f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"
