@@ -13,7 +13,18 @@ from torch.optim import Optimizer
 
 from ockham.core import mup
 from ockham.core.clipping import Clipping
-from ockham.data import Augment, DataSet, InputSpec, LabelNoise, Normalize, Source, Splits, divide, pixel_order
+from ockham.data import (
+    Augment,
+    DataSet,
+    InputSpec,
+    LabelNoise,
+    Normalize,
+    Source,
+    Splits,
+    TrivialAugment,
+    divide,
+    pixel_order,
+)
 from ockham.errors import UserError
 from ockham.optim.groups import make_optimizer
 from ockham.reg import Context, Regularizer
@@ -87,6 +98,7 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
         streams=streams,
     )
     _check_batch_norm(built)
+    _check_bytes(built)
     check_warmup(built.schedule.warmup_steps, built.steps_per_training)
     check_pruning(container(config), epochs=built.num_epochs, steps=built.steps_per_training)
     built.make_optimizer(model)  # which says what it refuses
@@ -265,6 +277,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,
         probe_samples=trainer.probe_samples,
+        test=config.test,
     )
 
 
@@ -290,6 +303,16 @@ def _check_num_classes(config: DictConfig, splits: Splits) -> None:
     configured, present = config.data.num_classes, len(splits.classes)
     if configured is not None and configured != present:
         raise UserError(f"data.num_classes={configured}, but the data have {present} classes: leave it out")
+
+
+def _check_bytes(built: Run) -> None:
+    images = built.splits.train.pool.images
+    if isinstance(built.augment, TrivialAugment) and (images.dtype != torch.uint8 or images.shape[1] not in (1, 3)):
+        kind = "bytes" if images.dtype == torch.uint8 else "numbers that are no bytes"
+        raise UserError(
+            f"augment=trivial_augment changes the light and colour of gray or RGB images, but these have {images.shape[1]} "
+            f"channels of {kind}: set augment=none, or one that needs no colour, like random_erasing"
+        )
 
 
 def _check_batch_norm(built: Run) -> None:

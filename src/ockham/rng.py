@@ -25,6 +25,13 @@ def generator(seed: int, purpose: str, epoch: int = 0, *, device: torch.device |
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, epoch))
 
 
+def beta(alpha: float, *, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """A number drawn from Beta(alpha, alpha) and what is left to 1, (2,), on the device of the generator."""
+    concentration = torch.full((2,), alpha, dtype=dtype, device=generator.device)
+    # torch.distributions.Beta samples with this call too, but gives no way to pass a generator.
+    return torch._sample_dirichlet(concentration, generator=generator)
+
+
 @contextmanager
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
     """Seed the global generators (torch's for the CPU, numpy's, Python's) inside the block only, for code that accepts none."""

@@ -42,6 +42,8 @@ class Settings:
     precision: str
     #: Training images that train/* is measured on after an epoch.
     probe_samples: int | None = None
+    #: Whether the selected weights are evaluated on the test set too.
+    test: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Run:
     def probe(self, splits: Splits) -> Split:
         """The sample of the training set that train/* is measured on after an epoch."""
         return splits.train.probe(self.settings.probe_samples or max(PROBE_SAMPLES, len(splits.val)))
+
+    def judged(self, splits: Splits) -> dict[str, Split]:
+        """The splits that the selected weights are evaluated on at the end, by name."""
+        return {name: split for name, split in splits.named().items() if name != "test" or self.settings.test}
 
     @property
     def step_size(self) -> int:
@@ -103,6 +109,28 @@ class Run:
     def epoch_samples(self, epoch: int) -> int:
         remaining = self.total_steps - epoch * self.steps_per_epoch
         return min(len(self.splits.train), remaining * self.step_size)
+
+    @property
+    def repeats(self) -> int:
+        """Copies of a batch that go through the model side by side while training."""
+        return max((regularizer.repeats for regularizer in self.regularizers), default=1)
+
+    def training_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What is trained on of normalised images (n, *shape) and classes (n,): augmented, which may make class probabilities
+        of these, and `repeats` times.
+        """
+        if self.augment is not None:
+            x, y = self.augment(
+                x,
+                y,
+                generator=self.streams.stream("augment").on(x.device),
+                black=self.normalize.black(),
+                white=self.normalize.white(),
+                num_classes=len(self.splits.classes),
+            )
+        if self.repeats > 1:
+            x, y = (torch.cat([each] * self.repeats) for each in (x, y))
+        return x, y
 
     @property
     def maximise(self) -> bool:

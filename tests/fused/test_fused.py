@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import ockham.reg
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_spec
@@ -23,7 +24,7 @@ from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
-from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition_jobs
+from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, REPEATS, cap, member_bytes, partition_jobs, repeats_of
 from ockham.optim.rules import RULES, rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
@@ -53,8 +54,12 @@ def from_outside(target: str, key: str, **settings: object) -> list[str]:
 
 OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
 REGULARIZERS: dict[str, Sequence[str]] = {
-    # Those that need another model than the members next to them are in a test of their own.
-    **{option: row for option, row in CASES["reg"].items() if not any(override.startswith("model.") for override in row)},
+    # Those that need another model or other batches than the members next to them are in a test of their own.
+    **{
+        option: row
+        for option, row in CASES["reg"].items()
+        if option != "r_drop" and not any(override.startswith("model") for override in row)
+    },
     "l1": ["reg.l1.strength=1e-2"],
     "l1 subgradient": ["reg=l1", "reg.l1.strength=1e-2", "reg.l1.method=subgradient", "reg.l1.include_bias=true"],
     "l2": ["reg.l2.strength=1e-2"],
@@ -66,7 +71,9 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "max_norm": ["reg.max_norm.limit=0.5"],
     # Three trainings of one epoch.
     "magnitude_pruning": ["reg.magnitude_pruning.rounds=2", "reg.magnitude_pruning.rewind_step=3"],
+    "manifold_mixup": ["reg.manifold_mixup.alpha=0.5"],
     "[dropconnect,l1,spectral_norm]": [],
+    "[dropout,label_smoothing,manifold_mixup]": [],
     "[dropout,l2,label_smoothing]": [],
     "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
     "the whole jacobian": ["reg=jacobian", "reg.jacobian.projections=all"],
@@ -198,6 +205,10 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["augment=mixup"],
         ["loss=mse"],
         ["augment=shift", "data.batch_size=full"],
+        ["augment=trivial_augment"],
+        ["reg=[dropout,input_noise,r_drop,spectral_norm]", "model.hidden=[16,8]"],
+        [*ACCUMULATED, "model.layer_norm=true", "reg=[dropout,l2,r_drop]", "augment=cutmix"],
+        [*ACCUMULATED, "model.hidden=[16,8]", "reg=[dropout,input_noise,manifold_mixup]"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
         CLIPPED,
@@ -280,7 +291,7 @@ def test_a_step_compiles_to_what_it_is(
     members = [
         [f"optimizer={optimizer}", f"reg={name}", *common]
         for optimizer in ("adam", "momentum")
-        for name in ("l1", "l2", "dropout", "max_norm", "jacobian")
+        for name in ("l1", "l2", "dropout", "max_norm", "jacobian", "manifold_mixup")
     ]
     alone, fused = run_both(tmp_path, members)
     assert "could not be compiled" not in caplog.text
@@ -505,6 +516,19 @@ def test_the_memory_there_is_bounds_groups() -> None:
     alone = partition_jobs(jobs, slots=1, memory=PROCESS_BYTES).alone
     assert len(alone) == 8
     assert "no room for two" in alone[0]
+
+
+def test_copies_of_a_batch_form_groups_of_their_own() -> None:
+    """Of Ockham's classes by their names, of others by the class; a member has room for all copies."""
+    with_copies = contents(["reg=[dropout,r_drop]"], from_outside("outside.Thrice", "thrice"))
+    assert [repeats_of(content) for content in with_copies] == [2, 3]
+    assert {name: cls.repeats for name, cls in vars(ockham.reg).items() if getattr(cls, "repeats", 1) != 1} == {
+        target.rpartition(".")[2]: repeats for target, repeats in REPEATS.items()
+    }
+    (plain,) = contents(["reg=dropout"])
+    jobs = [{**job, "seed": seed} for seed in range(2) for job in (plain, *with_copies)]
+    assert partition_jobs(jobs, slots=1).groups == ((0, 3), (1, 4), (2, 5))
+    assert member_bytes(with_copies[0]) > member_bytes(plain)
 
 
 @pytest.mark.parametrize("optimizer", ["gd", "rprop"])

@@ -122,7 +122,7 @@ class Compiled:
         self.runs = runs
         self.stack = stack
         self.objective = Objective(stack, slice(len(runs)), runs)
-        self.step_size = runs[0].step_size
+        self.step_size = runs[0].step_size * runs[0].repeats
         self.is_prepared = False
         self.gradients: Program = self.objective.gradients
         rules = [updates_of(run) for run in runs]

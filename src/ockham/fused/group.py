@@ -215,11 +215,7 @@ class Group:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
             images, y = data.train.batch(batch)
-            x = leader.normalize(images)
-            if leader.augment is not None:
-                noise = leader.streams.stream("augment").on(x.device)
-                classes = len(data.classes)
-                x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
+            x, y = leader.training_batch(leader.normalize(images), y)
             xs.append(x.flatten(1))
             ys.append(y)
         return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)
@@ -298,18 +294,21 @@ class Group:
         }
 
     def _finish(self, rows: Sequence[int]) -> None:
-        """The end of members that have come to it: their best weights on all splits, of a cohort in one product."""
-        rows = [row for row in rows if self.members[row].ledger.writes]
+        """The end of members that have come to it: their best weights on all splits, of a cohort in one product.
+
+        Also of those that leave nothing: the last bits of a product depend on its size.
+        """
         for cohort, data in enumerate(self.data):
             of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
             if not of_cohort:
                 continue
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
-            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
+            splits = self.leaders[cohort].judged(data)
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
             for position, row in enumerate(of_cohort):
                 scores_by_split = {
                     name: scores(logits[name][position], split.labels, loss=self.settings.loss)
-                    for name, split in data.named().items()
+                    for name, split in splits.items()
                 }
                 self.members[row].ledger.finish(scores_by_split=scores_by_split)
 
@@ -317,7 +316,7 @@ class Group:
     def _samples(self) -> int:
         """What a member has worked on until the end of the last epoch."""
         run = self.all_members[0].run
-        return (self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)
+        return ((self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)) * run.repeats
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 

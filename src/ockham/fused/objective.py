@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ockham.fused.mixtures import MemberMixtures, mixed, target_shares
 from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, batch_noise, noise_key
 from ockham.fused.stack import Stack, Tensors, forward
 from ockham.reg.jacobian import products, standard_basis, unit_vectors
@@ -56,6 +57,7 @@ class Objective:
         self.regularization = Regularization(
             stack.regularizers[rows], stack.models[rows], [layer.name for layer in self.layers], stack.like
         )
+        self.mixtures = MemberMixtures(self.regularization.stacked, runs, len(self.layers), stack.like)
         #: By hook, regularizer and layer.
         self.draws: dict[str, Draw] = {}
         #: Of each noise of several seeds, which of the draws each member takes, (members,).
@@ -118,6 +120,7 @@ class Objective:
         return {
             "data": data,
             "noise": self.draw(batch.x.shape[1]),
+            "mixtures": self.mixtures.draw(batch.x.shape[1]),
             "places": self.places,
             "numbers": self.regularization.numbers,
             "masks": self.regularization.masks,
@@ -145,7 +148,7 @@ class Objective:
         activations: dict[str, Tensor] = {}
         logits = forward(
             self.layers, parameters, buffers, x, weights=weights, training=True,
-            disturb=lambda layer, x: regularization.layer_input(layer, x, inputs), activations=activations,
+            disturb=lambda layer, x: self._state(layer, x, inputs), activations=activations,
         )  # fmt: skip
         losses = LOSSES_OF_MEMBERS[self.loss](logits, self._targets(y, logits, inputs))
         for index, regularizer in enumerate(regularization.stacked):
@@ -167,12 +170,23 @@ class Objective:
             return standard_basis(logits)
         return unit_vectors(batch_noise(inputs, "jacobian_penalty", index))
 
+    def _state(self, layer: str, x: Tensor, inputs: Inputs) -> Tensor:
+        """The input (members or 1, n, in) that a layer takes: with its noise, then mixed."""
+        x = self.regularization.layer_input(layer, x, inputs)
+        position = [each.name for each in self.layers].index(layer)
+        for mixture in inputs["mixtures"].values():
+            x = mixed(x, mixture["shares"][:, position], mixture["partners"])
+        return x
+
     def _targets(self, y: Tensor, logits: Tensor, inputs: Inputs) -> Tensor:
         """What the loss takes for classes (members or 1, n) or probabilities (members or 1, n, classes)."""
         for index, regularizer in enumerate(self.regularization.stacked):
             if regularizer.has("target"):
                 probabilities = F.one_hot(y, self.num_classes).to(logits.dtype) if y.ndim == 2 else y
                 y = self.regularization.changed(index, "target", inputs, probabilities)
+        for mixture in inputs["mixtures"].values():
+            probabilities = F.one_hot(y, self.num_classes).to(logits.dtype) if y.ndim == 2 else y
+            y = mixed(probabilities, target_shares(mixture), mixture["partners"])
         return y
 
     def gradients(

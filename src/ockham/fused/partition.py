@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ockham.core import datasets
 from ockham.core.datasets import Sizes
 from ockham.optim.rules import rule_of
+
+if TYPE_CHECKING:
+    from ockham.reg import Regularizer
 
 Content = Mapping[str, Any]
 
@@ -24,7 +27,10 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "test", "logger", "cv", "trust")
+
+#: Regularizers of Ockham under which copies of a batch go through the model side by side (`Regularizer.repeats`).
+REPEATS = {"ockham.reg.RDrop": 2}
 
 #: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
 #: --case sizes in docs/benchmarks.md. A group takes GROUP_BYTES at most, which any GPU has too, unless SMALLEST_CAP take more.
@@ -63,7 +69,8 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
     for position, content in enumerate(contents):
         reason = why_alone(content)
         if reason is None:
-            classes.setdefault(json.dumps([content[key] for key in COMMON], sort_keys=True), []).append(position)
+            shape = [*(content[key] for key in COMMON), repeats_of(content)]
+            classes.setdefault(json.dumps(shape, sort_keys=True), []).append(position)
         else:
             alone[position] = reason
     groups: list[tuple[int, ...]] = []
@@ -107,16 +114,32 @@ def why_alone(content: Content) -> str | None:
     return None
 
 
-@cache
+def repeats_of(content: Content) -> int:
+    """Copies of a batch that go through the model side by side."""
+    targets = [str(settings.get("_target_")) for settings in content["reg"].values()]
+    return max((_repeats(target, tuple(content["trust"])) for target in targets), default=1)
+
+
+def _repeats(target: str, trust: tuple[str, ...]) -> int:
+    return REPEATS.get(target, 1) if target.startswith("ockham.reg.") else _imported(target, trust).repeats
+
+
 def _changes_model(target: str, trust: tuple[str, ...]) -> bool:
-    """Whether a regularizer does more than its pure hooks say. Those of Ockham do not; a class from elsewhere is imported."""
+    """Whether a regularizer does more than its pure hooks say. Those of Ockham do not."""
     if target.startswith("ockham.reg."):
         return False
-    from ockham.build import resolve
-    from ockham.reg import Regularizer
     from ockham.reg.base import has_hook
 
-    return has_hook(resolve(target, Regularizer, setting="reg.*._target_", trust=trust), "configure_model")
+    return has_hook(_imported(target, trust), "configure_model")
+
+
+@cache
+def _imported(target: str, trust: tuple[str, ...]) -> "type[Regularizer]":
+    """The class of a regularizer from elsewhere."""
+    from ockham.build import resolve
+    from ockham.reg import Regularizer
+
+    return resolve(target, Regularizer, setting="reg.*._target_", trust=trust)
 
 
 def _name(target: Any) -> str:
@@ -136,8 +159,9 @@ def member_bytes(content: Content) -> int:
     sizes, trainer = sizes_of(content), content["trainer"]
     samples = content["data"].get("train_samples") or sizes.train
     batch_size = content["data"]["batch_size"]
-    batch = samples if batch_size == "full" else min(batch_size, samples)
-    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * sizes.pixels
+    repeats = repeats_of(content)
+    batch = (samples if batch_size == "full" else min(batch_size, samples)) * repeats
+    inputs = min(batch * trainer["accumulate_grad_batches"], samples * repeats) * sizes.pixels
     hidden = content["model"].get("hidden", [])
     widths = [sizes.pixels, *hidden, sizes.num_classes]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))

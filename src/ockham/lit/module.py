@@ -28,6 +28,8 @@ from ockham.reg.single import (
     disturbed_input,
     has_jacobian_penalty,
     jacobian_penalties,
+    mixed_states,
+    mixtures_of,
     prox_and_project,
     targets,
     weight_penalties,
@@ -52,7 +54,6 @@ class Classifier(pl.LightningModule):
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
         self.steps_per_training = run.steps_per_training
-        self.augment_noise = run.streams.stream("augment")
         self.parameters_by_name = named_parameters(self.model)
 
     def configure_optimizers(self) -> Optimizer:
@@ -148,7 +149,7 @@ class Classifier(pl.LightningModule):
         that a share counts world-size times.
         """
         settings = self.run.settings
-        self.worked_samples += len(batch)
+        self.worked_samples += len(batch) * self.run.repeats
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for position, part in enumerate(shares(batch, settings.batch_size, devices=settings.devices, rank=self.global_rank)):
@@ -167,22 +168,15 @@ class Classifier(pl.LightningModule):
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
         """`weight` times the summed loss of the samples `part`, plus the penalties that are in the loss."""
         run = self.run
-        x, y = self.train_inputs.batch(part)
-        if run.augment is not None:
-            x, y = run.augment(
-                x,
-                y,
-                generator=self.augment_noise.on(x.device),
-                black=run.normalize.black(),
-                num_classes=len(run.splits.classes),
-            )
+        x, y = run.training_batch(*self.train_inputs.batch(part))
         x = disturbed_input(run.regularizers, x, run.streams)
         if has_jacobian_penalty(run.regularizers):
             x = x.detach().requires_grad_()
-        y = targets(run.regularizers, y, len(run.splits.classes), x.dtype)
-        with activations_of(self.model, run.regularizers) as activations:
+        mixtures = mixtures_of(run.regularizers, self.model, x, run.streams)
+        y = targets(run.regularizers, y, len(run.splits.classes), x.dtype, mixtures)
+        with activations_of(self.model, run.regularizers) as activations, mixed_states(self.model, mixtures):
             logits = self.model(x)
-        loss = LOSSES[run.settings.loss](logits, y, weight=weight)
+        loss = LOSSES[run.settings.loss](logits, y, weight=weight / run.repeats)
         penalties = batch_penalties(run.regularizers, logits, activations)
         penalties += jacobian_penalties(run.regularizers, logits, x, run.streams)
         for penalty in penalties:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ockham.core.residual import ResidualBranch
 from ockham.core.shapes import check_depth, image_shape
 from ockham.models.layers import image_norm, initialize
 
@@ -18,13 +19,14 @@ class Block(nn.Module):
         self.norm1 = image_norm(fan_out, batch_norm=batch_norm, layer_norm=layer_norm)
         self.conv2 = nn.Conv2d(fan_out, fan_out, 3, padding=1, bias=not batch_norm)
         self.norm2 = image_norm(fan_out, batch_norm=batch_norm, layer_norm=layer_norm)
+        self.branch = ResidualBranch()
         self.stride = stride
         self.new_channels = fan_out - fan_in
 
     def forward(self, x: Tensor) -> Tensor:
-        path = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        branch = self.branch(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
         identity = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(path + identity)
+        return F.relu(branch + identity)
 
 
 class ResNet(nn.Module):

@@ -1,4 +1,4 @@
-"""The figures of a run that has come to its end: its selected weights on all three splits, the test set for the only time."""
+"""The figures of a run that has come to its end: its selected weights on its splits, the test set for the only time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,25 +43,27 @@ class FinalEvaluation:
             "samples": samples,
             "flops": flops_per_sample * samples,
         }
-        return {key: values[key] for key in FINAL_METRICS}
+        return {key: values[key] for key in FINAL_METRICS if key in values}
 
     def pictures(self) -> dict[str, "Figure"]:
-        assert self.test_logits is not None, "scores that come from elsewhere have no logits to draw"
+        """What is drawn of the test images; nothing where there are no logits of them."""
+        if self.test_logits is None:
+            return {}
         return final_pictures(self.model, self.run.input, self.run.splits.test, self.test_logits.cpu())
 
 
 def evaluate(run: Run, weights: Mapping[str, Tensor], scores_by_split: Mapping[str, Scores] | None = None) -> FinalEvaluation:
-    """Put the weights into the run's model and evaluate it on all splits, where `scores_by_split` does not say its scores."""
+    """Put the weights into the run's model and evaluate it on its splits, where `scores_by_split` does not say its scores."""
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model = run.model.to(device=run.device, dtype=dtype)
     model.load_state_dict(weights)
     run.normalize.for_model(dtype, run.memory_format, run.device)
     if scores_by_split is not None:
         return FinalEvaluation(run, model, scores_by_split, None)
-    splits = run.splits.to(run.device).named()
+    splits = run.judged(run.splits.to(run.device))
     logits = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
     scores_by_split = {name: scores(logits[name], split.labels, loss=run.settings.loss) for name, split in splits.items()}
-    return FinalEvaluation(run, model, scores_by_split, logits["test"])
+    return FinalEvaluation(run, model, scores_by_split, logits.get("test"))
 
 
 def final_pictures(model: nn.Module, input_spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:

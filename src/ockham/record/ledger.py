@@ -281,9 +281,10 @@ class Ledger:
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def finish(self, *, scores_by_split: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
-        """The selected weights on all splits, the test set for the first and only time; the run is then finished.
+        """The selected weights on their splits, the test set for the first and only time; the run is then finished.
 
-        `scores_by_split` are their scores on train, val and test where they are known. The weights go into the run's model.
+        `scores_by_split` are their scores on train, val and, where it is evaluated, test, if they are known. The weights go
+        into the run's model.
         """
         if not self.writes:
             return
@@ -298,7 +299,7 @@ class Ledger:
         )
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items()})
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items() if key in metrics})
             for tag, picture in (evaluation.pictures() if pictures else {}).items():
                 self.events.picture(tag, picture, last.step)
             self.events.finish()

@@ -72,7 +72,8 @@ def result(folder: RunFolder) -> str:
     """The final table, where the run lies, and how to look at it."""
     metrics, cost = folder.metrics(), folder.cost()
     lines = [f"  {'':<8}{'loss':>8}{'accuracy':>10}"]
-    lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in ("train", "val", "test")]
+    judged = [name for name in ("train", "val", "test") if f"{name}/loss" in metrics]
+    lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in judged]
     lines += [
         "",
         f"  weights of epoch {metrics['best_epoch']} of {metrics['last_epoch']}, {metrics['steps']} steps in "

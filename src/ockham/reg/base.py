@@ -3,11 +3,11 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
-from ockham.rng import Streams
+from ockham.rng import Noise, Streams
 
 #: What follows a dense or convolutional layer in the models of Ockham.
 ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid)
@@ -22,14 +22,26 @@ class Context:
     num_classes: int
 
 
+class Mixture(NamedTuple):
+    """How the samples of a batch are mixed at one of a model's states: `share` of each, the rest of its `partner` (n,)."""
+
+    state: int
+    share: float
+    partner: Tensor
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """x (n, ...) so mixed."""
+        return self.share * x + (1 - self.share) * x.index_select(0, self.partner)
+
+
 class Regularizer:
     """The hooks, each optional. Several regularizers act in the alphabetical order of their yaml keys.
 
-    All but `prepare`, `configure_model`, `acts_on`, `initial_model_state`, `before_step` and `stop` are pure functions of
-    tensors of one run and of the attributes of the regularizer. A single run calls them as they are. A fused group calls them
-    once for all its members that have the regularizer, under torch.vmap, on a copy whose `numbers` are tensors without axes:
-    so hooks calculate with numbers and do not branch on them. All other attributes are the same where hooks are called at
-    once, and may decide anything.
+    All but `prepare`, `configure_model`, `acts_on`, `mixture`, `initial_model_state`, `before_step` and `stop` are pure
+    functions of tensors of one run and of the attributes of the regularizer. A single run calls them as they are. A fused group
+    calls them once for all its members that have the regularizer, under torch.vmap, on a copy whose `numbers` are tensors
+    without axes: so hooks calculate with numbers and do not branch on them. All other attributes are the same where hooks are
+    called at once, and may decide anything.
 
     A class that changes the model in `configure_model` has no form over members, and its runs train alone.
     """
@@ -45,6 +57,8 @@ class Regularizer:
     #: Trainings of equal length that a run consists of, one after the other. With each of them optimizer and schedule begin
     #: anew, and so does the selection of the best epoch, which is one of the last training.
     trainings: int = 1
+    #: How many copies of a batch go through the model side by side while training, each with noise of its own.
+    repeats: int = 1
 
     def prepare(self, model: nn.Module, context: Context) -> None:
         """Called once before training, to look at the model and the sizes of the data, not to change the model."""
@@ -64,6 +78,17 @@ class Regularizer:
 
     def disturb_layer_input(self, x: Tensor, noise: Tensor, *, is_first: bool) -> Tensor:
         """The input (n, ...) that a layer takes, `is_first` that of the model; `noise` has its shape."""
+        raise NotImplementedError
+
+    def disturb_branch(self, x: Tensor, noise: Tensor, *, depth: float) -> Tensor:
+        """What a residual block adds to its input (n, ...), for the l-th of L at `depth` l / L; `noise` () is of the batch."""
+        raise NotImplementedError
+
+    def mixture(self, x: Tensor, num_states: int, noise: Noise) -> Mixture:
+        """How the samples of a batch x (n, ...) and their targets are mixed, drawn from the stream.
+
+        The states are the inputs of the layers in their order, of residual blocks as a whole; they are mixed after the noise.
+        """
         raise NotImplementedError
 
     def disturb_weight(self, weight: Tensor, noise: Tensor) -> Tensor:
@@ -161,10 +186,11 @@ class Regularizer:
         return other
 
 
-#: The hooks that a group calls for many members at once.
+#: The hooks that have a form over members.
 PURE_HOOKS = (
     "disturb_input",
     "disturb_layer_input",
+    "mixture",
     "disturb_weight",
     "reparametrize",
     "target",

@@ -11,7 +11,8 @@ from torch.nn.utils import parametrize
 
 from ockham.core.metrics import Images, evaluation_batch, evaluation_mode
 from ockham.core.parameters import NamedParameters, named_parameters, weights
-from ockham.reg.base import Context, Regularizer, has_hook, named
+from ockham.core.residual import ResidualBranch
+from ockham.reg.base import Context, Mixture, Regularizer, has_hook, named
 from ockham.reg.jacobian import products, standard_basis, unit_vectors
 from ockham.rng import Noise, Streams
 
@@ -33,6 +34,10 @@ def attach(regularizers: Sequence[Regularizer], model: nn.Module, context: Conte
         regularizer.prepare(model, context)
         regularizer.configure_model(model, context)
         layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LAYERS)]
+        branches = [(path, module) for path, module in model.named_modules() if isinstance(module, ResidualBranch)]
+        for number, (path, branch) in enumerate(branches if has_hook(regularizer, "disturb_branch") else (), start=1):
+            noise = context.streams.stream(f"{name}/{path}")
+            branch.register_forward_hook(_DisturbedBranch(regularizer, noise, depth=number / len(branches)))
         with context.streams.global_seed(name):
             for position, (path, layer) in enumerate(layers):
                 if regularizer.acts_on(layer, is_first=position == 0):
@@ -63,6 +68,19 @@ class _DisturbedInput:
             return None
         noise = draw_like(inputs[0], self.noise, self.regularizer.distribution)
         return (self.regularizer.disturb_layer_input(inputs[0], noise, is_first=self.is_first),)
+
+
+class _DisturbedBranch:
+    """A forward hook that disturbs what a residual block adds to its input, in training mode."""
+
+    def __init__(self, regularizer: Regularizer, noise: Noise, *, depth: float) -> None:
+        self.regularizer, self.noise, self.depth = regularizer, noise, depth
+
+    def __call__(self, branch: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if not branch.training:
+            return None
+        noise = draw_like(output.new_empty(()), self.noise, self.regularizer.distribution)
+        return self.regularizer.disturb_branch(output, noise, depth=self.depth)
 
 
 class Parametrization(nn.Module):
@@ -121,12 +139,43 @@ def disturbed_input(regularizers: Sequence[Regularizer], x: Tensor, streams: Str
     return x
 
 
-def targets(regularizers: Sequence[Regularizer], y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """What the loss takes for classes (n,) or probabilities (n, C)."""
-    for regularizer in regularizers:
-        if has_hook(regularizer, "target"):
-            y = regularizer.target(F.one_hot(y, num_classes).to(dtype) if y.ndim == 1 else y)
+def targets(
+    regularizers: Sequence[Regularizer], y: Tensor, num_classes: int, dtype: torch.dtype, mixtures: Sequence[Mixture] = ()
+) -> Tensor:
+    """What the loss takes for classes (n,) or probabilities (n, C) of samples that are mixed so."""
+    changes = [regularizer.target for regularizer in regularizers if has_hook(regularizer, "target")]
+    for change in (*changes, *(mixture.mixed for mixture in mixtures)):
+        y = change(F.one_hot(y, num_classes).to(dtype) if y.ndim == 1 else y)
     return y
+
+
+def states(model: nn.Module) -> list[nn.Module]:
+    """The modules that take the states of a model, in their order: its layers, and residual blocks as a whole."""
+    if isinstance(model, LAYERS) or any(isinstance(child, ResidualBranch) for child in model.children()):
+        return [model]
+    return [module for child in model.children() for module in states(child)]
+
+
+def mixtures_of(regularizers: Sequence[Regularizer], model: nn.Module, x: Tensor, streams: Streams) -> list[Mixture]:
+    """How the samples of the batch x (n, *shape) are mixed."""
+    mixing = [(name, regularizer) for name, regularizer in named(regularizers) if has_hook(regularizer, "mixture")]
+    return [regularizer.mixture(x, len(states(model)), streams.stream(name)) for name, regularizer in mixing]
+
+
+@contextmanager
+def mixed_states(model: nn.Module, mixtures: Sequence[Mixture]) -> Iterator[None]:
+    """Mixes the samples so in forward passes inside the block."""
+    handles = [
+        states(model)[mixture.state].register_forward_pre_hook(
+            lambda module, inputs, mixture=mixture: (mixture.mixed(inputs[0]), *inputs[1:])
+        )
+        for mixture in mixtures
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -218,13 +267,14 @@ def total_penalty(
     """The sum of all penalties at the model's weights, also of those that are minimised by proximal steps.
 
     Penalties on outputs, activations and Jacobians are taken over the first OUTPUT_SAMPLES of the images (N, C, H, W), in
-    evaluation mode.
+    evaluation mode, where copies of a sample have equal outputs.
     """
     penalties = weight_penalties(regularizers, named_parameters(model), with_proximal=True)
     if any(has_hook(reg, hook) for reg in regularizers for hook in ("output_penalty", "activation_penalty")):
         with evaluation_mode(model), activations_of(model, regularizers) as activations:
             logits = model(prepare(next(iter(images.split(OUTPUT_SAMPLES)))))
-        penalties += batch_penalties(regularizers, logits, activations)
+        repeats = max(regularizer.repeats for regularizer in regularizers)
+        penalties += batch_penalties(regularizers, logits.repeat(repeats, 1), activations)
     if has_jacobian_penalty(regularizers):
         penalties.append(_mean_jacobian_penalty(regularizers, model, prepare(next(iter(images.split(OUTPUT_SAMPLES))))))
     return sum((float(penalty) for penalty in penalties), 0.0)

@@ -39,13 +39,14 @@ def draw_figures(results: Results) -> list[Figure]:
     return [figure for make in makers for figure in make(results)]
 
 
-def _figure(name: str, title: str, text: str, chart: Any) -> Figure:
+def figure_of(name: str, title: str, text: str, chart: Any) -> Figure:
+    """The chart with the fonts that all figures have."""
     chart = chart.configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=260)
     chart = chart.configure_legend(labelFontSize=12, titleFontSize=12, labelLimit=420).configure_view(stroke="#ddd")
     return Figure(name, title, text, chart.to_dict())
 
 
-def _data(rows: Rows) -> Any:
+def inline_data(rows: Sequence[dict[str, Any]]) -> Any:
     """Rows for Vega, to which a number that is not finite is an absent one."""
     return alt.InlineData(values=[{key: _finite(value) for key, value in row.items()} for row in rows])
 
@@ -77,7 +78,7 @@ def _curves(results: Results) -> Iterator[Figure]:
     charts = []
     for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
         rows = [row for configuration in shown for split in ("train", "val") for row in _curve(configuration, split, quantity)]
-        base = alt.Chart(_data(rows), width=WIDTH, height=HEIGHT).encode(
+        base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
             x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("configuration:N", sort=order, legend=legend),
         )
@@ -94,7 +95,7 @@ def _curves(results: Results) -> Iterator[Figure]:
         f"The {len(shown)} best configurations. Lines are means over seeds, solid on validation and dashed on training images; "
         "bands are 95% intervals of the mean on validation, from three seeds on."
     )
-    yield _figure("curves", "Learning curves", text, alt.hconcat(*charts))
+    yield figure_of("curves", "Learning curves", text, alt.hconcat(*charts))
 
 
 def _curve(configuration: Configuration, split: str, quantity: str) -> Rows:
@@ -118,7 +119,7 @@ def _matrix(results: Results) -> Iterator[Figure]:
         return
     rows = _matrix_rows(results)
     columns, lines = (len({row[axis] for row in rows}) for axis in ("reg", "optimizer"))
-    base = alt.Chart(_data(rows), width=max(110 * columns, 240), height=46 * lines).encode(
+    base = alt.Chart(inline_data(rows), width=max(110 * columns, 240), height=46 * lines).encode(
         x=alt.X("reg:N", title=None, axis=alt.Axis(orient="top", labelAngle=0)), y=alt.Y("optimizer:N", title=None)
     )
     low, high = min(row["shade"] for row in rows), max(row["shade"] for row in rows)
@@ -136,7 +137,7 @@ def _matrix(results: Results) -> Iterator[Figure]:
         "cell is the best of its strengths and learning rates, where several were tried. Noise has no colour: a cell differs "
         "in colour from the best cell only where it is behind it beyond chance (paired t test, corrected for all cells)."
     )
-    yield _figure("matrix", "Optimizer and regularizer", text, rectangles + value + half)
+    yield figure_of("matrix", "Optimizer and regularizer", text, rectangles + value + half)
 
 
 def _matrix_rows(results: Results) -> Rows:
@@ -175,7 +176,7 @@ def _strengths(results: Results) -> Iterator[Figure]:
                     rows.append(row | _band(sum(errors) / len(errors), t_interval(errors)))
         positive = [number for number in numbers if number > 0]
         scale = alt.Scale(type="symlog", constant=min(positive)) if is_logarithmic(positive) else alt.Scale(zero=False)
-        base = alt.Chart(_data(rows)).encode(
+        base = alt.Chart(inline_data(rows)).encode(
             x=alt.X("strength:Q", scale=scale, title=key, axis=alt.Axis(values=sorted(numbers), format="~g")),
             color=alt.Color("split:N", sort=["val", "train"], scale=alt.Scale(range=["#c44e52", "#4c72b0"])),
         )
@@ -191,7 +192,7 @@ def _strengths(results: Results) -> Iterator[Figure]:
             "apart), on the right it underfits (both rise). Bars are 95% intervals over seeds; of other settings the best at "
             "each strength."
         )
-        yield _figure(f"strength-{key.replace('.', '-')}", f"Overfitting: {key}", text, chart)
+        yield figure_of(f"strength-{key.replace('.', '-')}", f"Overfitting: {key}", text, chart)
 
 
 def _by_number(results: Results, key: str) -> dict[float, list[Configuration]]:
@@ -217,7 +218,7 @@ def _sparsity(results: Results) -> Iterator[Figure]:
     if len({row["zeros"] for row in rows}) < 2:
         return
     chart = (
-        alt.Chart(_data(rows), width=WIDTH, height=HEIGHT)
+        alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT)
         .mark_point(filled=True, size=80)
         .encode(
             x=alt.X("zeros:Q", title="exact zeros among the weights", axis=alt.Axis(format="%")),
@@ -226,7 +227,7 @@ def _sparsity(results: Results) -> Iterator[Figure]:
             tooltip=["configuration:N", "zeros:Q", "accuracy:Q"],
         )
     )
-    yield _figure(
+    yield figure_of(
         "sparsity", "Sparsity and accuracy", "Each point is a configuration; further right means fewer weights.", chart
     )
 
@@ -257,7 +258,7 @@ def _parallel(results: Results) -> Iterator[Figure]:
     y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
     scale = alt.Scale(scheme="viridis", reverse=not results.maximise)
     lines = (
-        alt.Chart(_data(rows))
+        alt.Chart(inline_data(rows))
         .mark_line(opacity=0.55)
         .encode(
             x=x,
@@ -268,12 +269,14 @@ def _parallel(results: Results) -> Iterator[Figure]:
         )
     )
     tick_labels = (
-        alt.Chart(_data(ticks)).mark_text(align="left", dx=5, fontSize=11, fontWeight="bold").encode(x=x, y=y, text="text:N")
+        alt.Chart(inline_data(ticks))
+        .mark_text(align="left", dx=5, fontSize=11, fontWeight="bold")
+        .encode(x=x, y=y, text="text:N")
     )
     halo = tick_labels.mark_text(align="left", dx=5, fontSize=11, stroke="white", strokeWidth=4, opacity=0.85)
     chart = (lines + halo + tick_labels).properties(width=max(170 * len(keys), 420), height=300)
     text = f"A line is a configuration, its colour {results.objective}; a dash is a setting that it does not have."
-    yield _figure("parallel", "All configurations", text, chart)
+    yield figure_of("parallel", "All configurations", text, chart)
 
 
 def _places(texts: Sequence[str]) -> dict[str, float]:
@@ -295,7 +298,7 @@ def _importance(results: Results) -> Iterator[Figure]:
         return
     rows: Rows = [{"setting": key, "share": share} for key, share in shares.items()]
     chart = (
-        alt.Chart(_data(rows), width=WIDTH, height=26 * len(rows))
+        alt.Chart(inline_data(rows), width=WIDTH, height=26 * len(rows))
         .mark_bar()
         .encode(
             x=alt.X("share:Q", title="share of the variance", axis=alt.Axis(format="%")),
@@ -307,7 +310,7 @@ def _importance(results: Results) -> Iterator[Figure]:
         f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
         "2014) with Optuna's random forest. It tells what mattered within the values that were tried."
     )
-    yield _figure("importance", "What mattered", text, chart)
+    yield figure_of("importance", "What mattered", text, chart)
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------------
@@ -345,7 +348,7 @@ def _costs(results: Results) -> Iterator[Figure]:
         if shared
         else "Every run had its process to itself; its seconds depend on what else the machine did."
     )
-    yield _figure("cost", "Accuracy and cost", text, alt.concat(*charts, columns=2))
+    yield figure_of("cost", "Accuracy and cost", text, alt.concat(*charts, columns=2))
 
 
 def _cost_chart(rows: Rows, cost: str) -> Any | None:
@@ -358,9 +361,9 @@ def _cost_chart(rows: Rows, cost: str) -> Any | None:
     y = alt.Y("error:Q", title="error on validation (1 - accuracy)", scale=alt.Scale(zero=False))
     front = [known[index] for index in pareto([(row[cost], row["error"]) for row in known])]
     points = (
-        alt.Chart(_data(known))
+        alt.Chart(inline_data(known))
         .mark_point(filled=True, size=60, opacity=0.7)
         .encode(x=x, y=y, color=alt.Color("optimizer:N"), tooltip=["configuration:N", f"{cost}:Q", "error:Q"])
     )
-    line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
+    line = alt.Chart(inline_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
     return (line + points).properties(width=WIDTH, height=HEIGHT)

@@ -280,20 +280,35 @@ def _check_mlp(content: Content) -> None:
         )
 
 
+#: Augmentations that say nothing of a single row of pixels, and those that say nothing of pixels without neighbours.
+OF_SEVERAL_ROWS = {
+    "Shift": "shift",
+    "FlipCrop": "flip_crop",
+    "CutMix": "cutmix",
+    "RandomErasing": "random_erasing",
+    "TrivialAugment": "trivial_augment",
+}
+OF_NEIGHBOURS = ("Shift", "FlipCrop", "TrivialAugment")
+
+
 def _check_augment(content: Content) -> None:
-    shape = content["data"].get("shape")
-    if shape is not None and len(shape) != 3 and "_target_" in content["augment"]:
-        raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
-    name = {"Shift": "shift", "FlipCrop": "flip_crop"}.get(class_name(content, "augment"))
-    if name and shape is not None and min(shape[1:]) == 1:
+    shape, cls, settings = content["data"].get("shape"), class_name(content, "augment"), content["augment"]
+    if shape is not None and len(shape) != 3 and "_target_" in settings:
+        raise UserError(f"augmentation acts on images, but data.shape={list(shape)} is flat: set augment=none")
+    if cls in OF_SEVERAL_ROWS and shape is not None and min(shape[1:]) == 1:
         raise UserError(
-            f"augment={name} moves images in both directions, but those of {list(shape)} have one row: set augment=none, "
-            f"cutout or mixup"
-        )
-    if name and content["data"].get("shuffle_pixels"):
-        raise UserError(
-            f"augment={name} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: set "
+            f"augment={OF_SEVERAL_ROWS[cls]} acts in both directions of an image, but those of {list(shape)} have one row: set "
             f"augment=none, cutout or mixup"
+        )
+    if cls in OF_NEIGHBOURS and content["data"].get("shuffle_pixels"):
+        raise UserError(
+            f"augment={OF_SEVERAL_ROWS[cls]} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: "
+            f"set augment=none, cutout or mixup"
+        )
+    if cls == "RandomErasing" and settings["min_area"] > settings["max_area"]:
+        raise UserError(
+            f"augment.min_area={settings['min_area']} is above augment.max_area={settings['max_area']}: set one between 0 and "
+            f"the other"
         )
 
 
@@ -308,10 +323,15 @@ def _check_regularizers(content: Content) -> None:
             "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
             "model.activation=sigmoid (with model=mlp, cnn or lenet)"
         )
-    if content["loss"] == "mse" and "confidence_penalty" in content["reg"]:
-        raise UserError(
-            "reg=confidence_penalty acts on probabilities, which the outputs under loss=mse are not: set loss=cross_entropy"
-        )
+    for name in ("confidence_penalty", "r_drop"):
+        if content["loss"] == "mse" and name in content["reg"]:
+            raise UserError(
+                f"reg={name} acts on probabilities, which the outputs under loss=mse are not: set loss=cross_entropy"
+            )
+    if "stochastic_depth" in content["reg"] and class_name(content, "model") in WITHOUT_BRANCHES:
+        raise UserError("reg=stochastic_depth leaves out residual blocks, of which this model has none: set model=resnet")
+    _check_r_drop(content)
+    _check_mixing(content)
     for name in ("dropout", "gaussian_dropout"):
         settings = content["reg"].get(name, {})
         if settings.get("rate") and not settings.get("input_rate") and _has_one_layer(content):
@@ -372,6 +392,47 @@ def check_pruning(content: Content, *, epochs: int, steps: int | None) -> None:
         )
 
 
+#: Regularizers of Ockham that disturb each sample of a batch by itself.
+NOISE_BY_SAMPLE = ("Dropout", "GaussianDropout", "InputNoise")
+
+#: Models of Ockham without residual blocks.
+WITHOUT_BRANCHES = ("Linear", "MLP", "CNN", "LeNet")
+
+
+def _check_r_drop(content: Content) -> None:
+    """Of two passes of a batch side by side, which must differ and must be of the same samples."""
+    if "r_drop" not in content["reg"]:
+        return
+    targets = [str(settings.get("_target_")) for settings in content["reg"].values()]
+    is_own = any(not target.startswith("ockham.reg.") for target in targets)
+    if not is_own and not any(target.rpartition(".")[2] in NOISE_BY_SAMPLE for target in targets):
+        others = [name for name in ("dropconnect", "stochastic_depth") if name in content["reg"]]
+        reason = f"; reg={others[0]} draws once for both" if others else ""
+        raise UserError(
+            f"reg=r_drop compares two passes that differ in the noise on each sample, and there is none{reason}: set "
+            f"'reg=[{','.join(sorted(['dropout', *content['reg']]))}]', or add gaussian_dropout or input_noise"
+        )
+    if "manifold_mixup" in content["reg"]:
+        raise UserError(
+            "reg=r_drop compares two passes of one sample, and reg=manifold_mixup mixes each with another one: leave one of "
+            "them out, or set augment=mixup, which mixes before the passes"
+        )
+
+
+def _check_mixing(content: Content) -> None:
+    name = {"Mixup": "mixup", "CutMix": "cutmix"}.get(class_name(content, "augment"))
+    if "jacobian" in content["reg"] and "manifold_mixup" in content["reg"]:
+        raise UserError(
+            "reg=jacobian differentiates the logits of each sample, and reg=manifold_mixup mixes them with those of another: "
+            "leave one of them out, or set augment=mixup, which mixes before"
+        )
+    if name and "manifold_mixup" in content["reg"]:
+        raise UserError(
+            f"augment={name} and reg=manifold_mixup both mix pairs of samples and their targets: set augment=none, or leave "
+            f"reg=manifold_mixup out"
+        )
+
+
 def _check_prune(content: Content) -> None:
     prune, max_epochs = content.get("prune", {}), content["trainer"]["max_epochs"]
     if max_epochs is not None and prune.get("min_epochs", 0) >= max_epochs:
@@ -383,6 +444,7 @@ def _check_prune(content: Content) -> None:
 
 def check_sweep_consistency(content: Content) -> None:
     """Raises UserError for settings of a sweep as a whole that contradict each other."""
+    _check_comparison(content)
     executor = content.get("executor", {})
     if content.get("max_failures") is not None and content["on_failure"] == "stop":
         raise UserError(f"max_failures={content['max_failures']} changes nothing: on_failure=stop ends at the first failure")
@@ -393,6 +455,17 @@ def check_sweep_consistency(content: Content) -> None:
                     f"executor.{key}={shown(executor[key])} changes nothing: executor=inline runs one job after the other in "
                     f"this process; set executor=processes"
                 )
+
+
+def _check_comparison(content: Content) -> None:
+    is_auto = content.get("confirm") == "auto"
+    if content.get("confirm") is not None and content.get("compare") is None:
+        raise UserError("confirm repeats the best setting of each arm of a comparison: add compare=<what is compared>")
+    if is_auto and content.get("resolve") is None:
+        raise UserError("confirm=auto adds seeds until a difference is known: say how well with resolve=0.002")
+    for key in ("resolve", "max_seeds"):
+        if content.get(key) is not None and not is_auto:
+            raise UserError(f"{key}={shown(content[key])} changes nothing where the seeds are counted: set confirm=auto")
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------------

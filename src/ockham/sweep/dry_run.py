@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
+from ockham.fused.partition import repeats_of
 from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Job, Plan
@@ -28,12 +29,13 @@ def estimate(jobs: Sequence[Job]) -> str:
     by_shape: dict[str, tuple[int, float]] = {}
     steps, flops = 0, 0.0
     for job in jobs:
-        # Of regularizers only this one takes products of matrices of its own.
-        projections = job.content["reg"].get("jacobian", {}).get("projections")
-        shape = digest({key: job.content[key] for key in ("data", "model", "trainer", "cv")} | {"projections": projections})
+        # What regularizers add: passes side by side, and products of matrices of their own.
+        repeats, projections = repeats_of(job.content), job.content["reg"].get("jacobian", {}).get("projections")
+        decisive = {key: job.content[key] for key in ("data", "model", "trainer", "cv")}
+        shape = digest({**decisive, "repeats": repeats, "projections": projections})
         if shape not in by_shape:
             run = build.run(OmegaConf.create(dict(job.content)))
             per_sample = cost.flops_per_sample(run.model, run.normalize.shape, run.regularizers)
-            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train))
+            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * repeats)
         steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
     return f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"

@@ -81,10 +81,10 @@ class SearchSpace:
     """The dimensions, also those of a single value, for each combination of group options."""
 
     @classmethod
-    def of(cls, line: CommandLine, check: Check) -> "SearchSpace":
+    def of(cls, line: CommandLine, check: Check, *, may_be_empty: bool = False) -> "SearchSpace":
         """What the command sweeps, and, of the groups that it names, the ranges that the chosen options declare.
 
-        Raises UserError where that is nothing, or where a seed would be searched for.
+        Raises UserError where that is nothing, unless it `may_be_empty`, or where a seed would be searched for.
         """
         for axis in line.axes:
             if axis.is_swept and axis.name in ("seed", "fold"):
@@ -96,7 +96,7 @@ class SearchSpace:
             given = tuple(Dimension(axis.name, axis) for axis in combination.fitting)
             by_choice[combination.chosen] = (*given, *declared)
         space = cls(line, by_choice)
-        if not space.union:
+        if not space.union and not may_be_empty:
             raise UserError(
                 "search has nothing to search: name groups (optimizer=sgd,adam reg=l1,l2), whose options declare ranges, or "
                 "give a range (optimizer.lr='tag(log,interval(1e-4,1e-1))')"
