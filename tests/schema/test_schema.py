@@ -103,6 +103,7 @@ CONTRADICTIONS = {
     "on_failure=stop max_failures=2": ["max_failures=2 changes nothing", "on_failure=stop"],
     "executor=inline executor.slots=4": ["executor.slots=4 changes nothing", "set executor=processes"],
     "executor=inline executor.timeout=60": ["executor.timeout=60 changes nothing"],
+    "reg=[jacobian,manifold_mixup]": ["reg=jacobian", "reg=manifold_mixup", "set augment=mixup"],
     "reg=[magnitude_pruning,spectral_norm]": ["reg=spectral_norm makes other weights", "leave out one of the two"],
     "reg=[magnitude_pruning,early_stopping]": ["reg=early_stopping may end before"],
     "reg=magnitude_pruning prune=asha": ["reg=magnitude_pruning removes weights in rounds", "prune=asha", "set prune=none"],

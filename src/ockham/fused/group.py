@@ -79,8 +79,8 @@ class MemberState:
 def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     """Train all members to their ends; a group that was killed continues from `checkpoint`.
 
-    Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
-    pruned ends at its epoch and changes nothing for the others.
+    Members agree in the sizes of their data, in model, batch size, copies of a batch, epochs and precision. One that diverges,
+    stops or is pruned ends at its epoch and changes nothing for the others.
     """
     run = members[0].run
     keep_freed_memory()
@@ -127,6 +127,7 @@ class Group:
         """Make these the members that train, with all that follows from who they are."""
         self.members = members
         runs = [member.run for member in members]
+        assert len({run.repeats for run in runs}) == 1, "batches of members are of one size"
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])

@@ -18,7 +18,8 @@ from ockham.reg.base import PURE_HOOKS, has_hook, named
 Tensors = Mapping[str, Tensor]
 Inputs = Mapping[str, Any]
 """Tensors by kind and name: "numbers" of regularizers, their "coefficients" of a step, "masks" of the members that have them,
-"noise" and its "places"."""
+"noise" and its "places", "mixtures" of samples.
+"""
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:

@@ -414,6 +414,11 @@ def _check_r_drop(content: Content) -> None:
 
 def _check_mixing(content: Content) -> None:
     name = {"Mixup": "mixup", "CutMix": "cutmix"}.get(class_name(content, "augment"))
+    if "jacobian" in content["reg"] and "manifold_mixup" in content["reg"]:
+        raise UserError(
+            "reg=jacobian differentiates the logits of each sample, and reg=manifold_mixup mixes them with those of another: "
+            "leave one of them out, or set augment=mixup, which mixes before"
+        )
     if name and "manifold_mixup" in content["reg"]:
         raise UserError(
             f"augment={name} and reg=manifold_mixup both mix pairs of samples and their targets: set augment=none, or leave "
