@@ -528,6 +528,14 @@ def test_two_passes_a_step_make_a_group_of_their_own() -> None:
     assert sorted(partition_jobs(jobs, slots=1).groups) == [(0, 2), (1, 3)]
 
 
+def test_an_average_and_a_second_pass_take_memory() -> None:
+    """One number for each parameter, and two."""
+    plain, average, perturbed = (member_bytes(job) for job in contents(["reg=none"], ["reg=ema"], ["reg=sam"]))
+    assert perturbed - plain == 2 * (average - plain)
+    parameters = build.run(compose()).num_parameters
+    assert average - plain == 4 * parameters
+
+
 def test_the_plan_knows_the_hooks_of_what_comes_with_ockham() -> None:
     """Which it does without importing torch."""
     for hook, targets in WITH_HOOK.items():

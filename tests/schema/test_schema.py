@@ -105,6 +105,7 @@ CONTRADICTIONS = {
     "executor=inline executor.timeout=60": ["executor.timeout=60 changes nothing"],
     "reg=[jacobian,manifold_mixup]": ["reg=jacobian", "reg=manifold_mixup", "set augment=mixup"],
     "reg=[magnitude_pruning,spectral_norm]": ["reg=spectral_norm makes other weights", "leave out one of the two"],
+    "reg=[magnitude_pruning,swa]": ["reg=magnitude_pruning begins training anew", "leave out reg=ema"],
     "reg=[magnitude_pruning,early_stopping]": ["reg=early_stopping may end before"],
     "reg=magnitude_pruning prune=asha": ["reg=magnitude_pruning removes weights in rounds", "prune=asha", "set prune=none"],
     "reg=magnitude_pruning optimizer=muon": ["Muon may move those without a gradient", "set optimizer=adam"],
