@@ -40,8 +40,8 @@ def changed_pixels(pixels: Tensor, operation: Tensor, step: Tensor, is_negative:
     `is_negative` (N,) if the operation knows two directions.
     """
     result = pixels.clone()
-    for index, each in enumerate(OPERATIONS.values()):
-        rows = (operation == index).nonzero().squeeze(1)
+    counts = torch.bincount(operation, minlength=len(OPERATIONS)).tolist()  # a GPU is waited for here only
+    for each, rows in zip(OPERATIONS.values(), operation.argsort(stable=True).split(counts), strict=True):
         if len(rows):
             strengths = torch.linspace(each.weakest, each.strongest, NUM_STRENGTHS, dtype=torch.float32, device=step.device)
             strength = strengths[step[rows]].double()

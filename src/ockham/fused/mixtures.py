@@ -1,11 +1,12 @@
 """How each member of a group mixes the samples of its batch, as it would alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ockham.fused.regularizers import StackedRegularizer
+from ockham.reg import Mixture
 from ockham.run import Run
 
 
@@ -25,23 +26,22 @@ class MemberMixtures:
 
     def _draw(self, regularizer: StackedRegularizer, n: int) -> dict[str, Tensor]:
         batch = self.like.new_empty(n)
-        nobody = (torch.ones(self.num_states, dtype=torch.float64), torch.arange(n, device=batch.device))
-        drawn: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}  # by what decides it
-        keys = []
+        drawn: dict[Hashable, Mixture] = {}  # members of one seed and with the same numbers share one
+        keys: list[Hashable] = []
         for row, run in enumerate(self.runs):
             member = regularizer.members.get(row)
-            key = (None,) if member is None else (run.settings.seed, *member.numbers.values())
-            keys.append(key)
-            if key not in drawn:
-                drawn[key] = nobody
-                if member is not None:
-                    mixture = member.mixture(batch, self.num_states, run.streams.stream(regularizer.name))
-                    shares = nobody[0].index_fill(0, torch.tensor(mixture.state), mixture.share)
-                    drawn[key] = shares, mixture.partner
-        rows = keys if len(drawn) > 1 else keys[:1]
+            keys.append(None if member is None else (run.settings.seed, *member.numbers.values()))
+            if keys[-1] in drawn:
+                continue
+            if member is None:
+                drawn[keys[-1]] = Mixture(0, 1.0, torch.arange(n, device=batch.device))
+            else:
+                drawn[keys[-1]] = member.mixture(batch, self.num_states, run.streams.stream(regularizer.name))
+        mixtures = [drawn[key] for key in (keys if len(drawn) > 1 else keys[:1])]
+        shares = [[each.share if state == each.state else 1.0 for state in range(self.num_states)] for each in mixtures]
         return {
-            "shares": torch.stack([drawn[key][0] for key in rows]).to(dtype=self.like.dtype, device=self.like.device),
-            "partners": torch.stack([drawn[key][1] for key in rows]),
+            "shares": torch.tensor(shares, dtype=self.like.dtype, device=self.like.device),
+            "partners": torch.stack([each.partner for each in mixtures]),
         }
 
 
