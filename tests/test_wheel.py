@@ -15,7 +15,7 @@ from ockham import __version__
 from ockham.record.folder import RunFolder
 from sweeps import table
 
-#: What a build takes; an ignored folder beside it, like outputs, would take its time.
+#: What a build takes of the repository.
 SOURCES = ("src", "conf", "pyproject.toml", "README.md", "LICENSE")
 
 #: An option of the user's own.
@@ -26,8 +26,11 @@ SLOW = "# SGD with small steps.\n_target_: torch.optim.SGD\nlr: 1e-3\nweight_dec
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            # Bytecode comes and goes while other tests run.
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
     return folder
 
 
