@@ -19,10 +19,10 @@ __version__ = "0.1.0"
 def read(*folders: str | Path) -> "pd.DataFrame":
     """Every run at and below the folders (runs, sweeps, or folders of them) as a row, also runs that train at the moment.
 
-    Columns: `folder`, `configuration` (equal for repetitions of one), `state`, `stage` (`search` or `confirm` where a sweep has
-    both: the first is no evidence), `seed`, `fold`, `judged_by`, `note`, `reason` (why it failed); the option in each group
-    (`optimizer`, `reg`, ...); every setting by dotted path (`optimizer.lr`), lists as text; the keys of metrics.json and of
-    cost.json. What a run has not is missing (NaN or None).
+    Columns: `folder`, `configuration` (equal for repetitions of one), `state`; of a comparison `arm` and `stage` (`search` or
+    `confirm`: the first is no evidence); `seed`, `fold`, `judged_by`, `note`, `reason` (why it failed); the option in each
+    group (`optimizer`, `reg`, ...); every setting by dotted path (`optimizer.lr`), lists as text; the keys of metrics.json and
+    of cost.json. What a run has not is missing (NaN or None).
 
     Raises UserError where a folder does not exist, or pandas is not installed (the extra `pandas`); warns of a run folder that
     cannot be read, and leaves it out.

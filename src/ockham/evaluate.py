@@ -22,7 +22,7 @@ from ockham.record.folder import RunFolder
 from ockham.record.resume import read_config, run_folder
 from ockham.record.screen import error_screen, shown_path
 from ockham.report.analysis import analyse
-from ockham.report.reading import read
+from ockham.report.reading import evidence, read
 from ockham.run import memory_format_of
 from ockham.schema import check
 
@@ -65,7 +65,7 @@ def _folder(path: str) -> RunFolder:
     """The run folder itself, or that of the best run of a sweep, which is told."""
     if not (Path(path) / "sweep.json").is_file():
         return run_folder(path)
-    winner = analyse(read([Path(path)]).runs).winner
+    winner = analyse(evidence(read([Path(path)]))).winner
     if winner is None:
         raise UserError(f"{path} holds no finished run yet")
     best = RunFolder(winner.finished[0].path)

@@ -80,6 +80,11 @@ class Run:
         return steps_per_epoch(len(self.splits.train), self.step_size)
 
     @property
+    def passes(self) -> int:
+        """Forward and backward passes of a step."""
+        return 2 if any(has_hook(regularizer, "perturb") for regularizer in self.regularizers) else 1
+
+    @property
     def total_steps(self) -> int:
         limits = []
         if self.settings.max_epochs is not None:

@@ -24,10 +24,21 @@ from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
-from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, REPEATS, cap, member_bytes, partition_jobs, repeats_of
+from ockham.fused.partition import (
+    COMMON,
+    GROUP_BYTES,
+    PROCESS_BYTES,
+    REPEATS,
+    WITH_HOOK,
+    cap,
+    member_bytes,
+    partition_jobs,
+    repeats_of,
+)
 from ockham.optim.rules import RULES, rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
+from ockham.reg.base import has_hook
 from sweeps import sweep
 
 BASE = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=3", "logger=csv")
@@ -75,6 +86,8 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "[dropconnect,l1,spectral_norm]": [],
     "[dropout,label_smoothing,manifold_mixup]": [],
     "[dropout,l2,label_smoothing]": [],
+    "[asam,dropout,gradient_noise,l2,spectral_norm]": ["reg.asam.rho=0.3"],
+    "[gradient_centralization,lookahead,max_norm]": [],
     "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
     "the whole jacobian": ["reg=jacobian", "reg.jacobian.projections=all"],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
@@ -92,6 +105,11 @@ REGULARIZERS: dict[str, Sequence[str]] = {
 
 def reg(name: str) -> list[str]:
     return [*([] if " " in name else [f"reg={name}"]), *REGULARIZERS[name]]
+
+
+def has_average(optimizer: str) -> bool:
+    """Whether it judges the run by an average of its own, so that no regularizer may."""
+    return optimizer == "asgd" or optimizer.startswith("schedule_free")
 
 
 def make_specs(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
@@ -159,7 +177,12 @@ def test_members_equal_single_runs_for_every_regularizer(
     optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = CASES["optimizer"][optimizer]
-    members = [[f"optimizer={optimizer}", *row, *reg(name), "trainer.precision=64-true"] for name in REGULARIZERS]
+    names = [
+        name
+        for name in REGULARIZERS
+        if not (has_average(optimizer) and any(average in name for average in ("ema", "swa", "lookahead")))
+    ]
+    members = [[f"optimizer={optimizer}", *row, *reg(name), "trainer.precision=64-true"] for name in names]
     use("native", monkeypatch)
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
@@ -185,7 +208,12 @@ MIXED = [
     ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=2"],
     ["optimizer=momentum", "reg=[dropconnect,spectral_norm]", "seed=1"],
     ["optimizer=adam", "reg=l1", "reg.l1.strength=30", "seed=2"],  # weights of 0, which a neighbour's norm would divide by
+    ["optimizer=momentum", "reg=[dropout,gradient_noise,sam]", "seed=1"],
+    ["optimizer=momentum", "reg=[asam,gradient_noise]", "seed=2"],
+    ["optimizer=adam", "reg=[dropout,ema]", "seed=1"],
 ]
+#: What is judged by an average, which in a group has no statistics of batch norm.
+AVERAGED = [member for member in MIXED if any("schedule_free" in word or "ema" in word for word in member)]
 
 
 #: 200 images make two steps of 3 x 30 samples, and one of 20.
@@ -228,6 +256,8 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path, mon
     base = [*common, "trainer.precision=64-true"]
     # Muon needs hidden weights.
     mixed = [member for member in MIXED if not ("optimizer=muon" in member and "model=linear" in common)]
+    if "model.batch_norm=true" in common:
+        mixed = [member for member in mixed if member not in AVERAGED]
     common_reg = [override for override in common if override.startswith("reg=")]
     members = [[*(o for o in member if not (o.startswith(("reg=", "reg.")) and common_reg)), *base] for member in mixed]
     use("native", monkeypatch)
@@ -423,6 +453,9 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
+        ["optimizer=adam", "reg=[dropout,ema,gradient_noise,sam]"],
+        ["optimizer=momentum", "reg=[gradient_centralization,swa]", "reg.swa.start=0.3"],
+        ["optimizer=momentum", "reg=[asam,lookahead,spectral_norm]", "seed=1"],
         ["optimizer=momentum", "reg=[jacobian,magnitude_pruning]", "reg.magnitude_pruning.rounds=2"],
         ["optimizer=adagrad", "reg=magnitude_pruning", "schedule=cosine", "reg.magnitude_pruning.rewind_step=2"],
         ["optimizer=sgd", "reg=[dropout,manifold_mixup]", "seed=1"],
@@ -489,6 +522,22 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
             assert len({json.dumps([jobs[job][key] for key in COMMON]) for job in group}) == 1
             assert len(group) <= cap(jobs[group[0]])
         assert partition_jobs(jobs, slots=2) == partition_jobs(jobs, slots=2)
+
+
+def test_two_passes_a_step_make_a_group_of_their_own() -> None:
+    jobs = contents(["reg=l2"], ["reg=sam"], ["reg=none"], ["reg=[asam,dropout]"])
+    assert sorted(partition_jobs(jobs, slots=1).groups) == [(0, 2), (1, 3)]
+
+
+def test_the_plan_knows_the_hooks_of_what_comes_with_ockham() -> None:
+    """Which it does without importing torch."""
+    for hook, targets in WITH_HOOK.items():
+        assert set(targets) == {f"ockham.reg.{name}" for name in ockham.reg.__all__ if has_hook_of(name, hook)}
+
+
+def has_hook_of(name: str, hook: str) -> bool:
+    cls = getattr(ockham.reg, name)
+    return isinstance(cls, type) and issubclass(cls, ockham.reg.Regularizer) and has_hook(cls, hook)
 
 
 def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
@@ -571,6 +620,8 @@ def test_seeds_without_an_order_or_noise_share_their_batches(
         (["trainer.devices=2"], "several devices"),
         (from_outside("outside.Surgery", "surgery"), "reg=surgery changes the model"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
+        (["reg=ema", "model.batch_norm=true"], "statistics of batch norm"),
+        (["optimizer=schedule_free_sgd", "model.batch_norm=true"], "statistics of batch norm"),
     ],
 )
 def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None:
@@ -635,6 +686,7 @@ def test_every_kind_of_regularizer_compiles_to_what_single_runs_do(
     monkeypatch.setattr(programs, "_programs", {})
     caplog.set_level("INFO", logger="ockham")
     names = ("none", "l1", "l2", "max_norm", "[dropconnect,l1,spectral_norm]", "a noise from outside", "two of one class")
+    names = (*names, "ema", "swa", "lookahead", "gradient_centralization", "[asam,dropout,gradient_noise,l2,spectral_norm]")
     members = [[*reg(name), "trainer.precision=64-true", f"seed={seed % 2}"] for seed, name in enumerate(names)]
     alone, fused = run_both(tmp_path, members)
     assert caplog.text.count("compiled in") == 2  # the gradients, and the update of the one optimizer

@@ -61,7 +61,7 @@ def test_what_is_not_there_is_missing_and_what_cannot_be_read_is_named(swept: tu
     folder = Path(shutil.copytree(swept[0], tmp_path / "copy"))
     plan = json.loads((folder / "sweep.json").read_text())
     for job, stage in zip(plan["jobs"], ("search", "search", "confirm", "confirm"), strict=True):
-        job["stage"] = stage
+        job |= {"arm": "sgd", "stage": stage}
     (folder / "sweep.json").write_text(json.dumps(plan))
     (folder / "1" / "metrics.json").unlink()
     RunFolder(folder / "1").end("failed", error="out of memory")
@@ -70,6 +70,7 @@ def test_what_is_not_there_is_missing_and_what_cannot_be_read_is_named(swept: tu
         runs = ockham.read(folder)
     assert warned[0].filename == __file__
     assert list(runs["stage"]) == ["search", "search", "confirm"]
+    assert list(runs["arm"]) == ["sgd"] * 3
     assert list(runs["state"]) == ["finished", "failed", "finished"]
     assert list(runs["val/acc"].isna()) == [False, True, False]
     assert runs["reason"][1] == "out of memory"

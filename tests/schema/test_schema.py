@@ -83,8 +83,16 @@ CONTRADICTIONS = {
     "optimizer=schedule_free_adamw reg=weight_decay": ["reg=weight_decay", "set optimizer.weight_decay"],
     "optimizer=schedule_free_adamw reg=l1": ["reg=l1", "reg.l1.method=subgradient"],
     "optimizer=schedule_free_sgd reg=max_norm": ["reg=max_norm", "optimizer=adamw"],
-    "optimizer=schedule_free_sgd model.batch_norm=true": ["batch norm", "set model.batch_norm=false"],
-    "optimizer=asgd model=resnet": ["ASGD is judged by an average", "batch norm"],
+    "reg=[ema,swa]": ["reg=ema and reg=swa", "leave all but one out"],
+    "reg=ema optimizer=asgd": ["reg=ema and optimizer ASGD", "leave all but one out"],
+    "reg=lookahead optimizer=schedule_free_sgd": ["reg=lookahead and optimizer ScheduleFreeSGD", "leave all but one out"],
+    "reg=[asam,sam]": ["reg=asam and reg=sam", "leave one out"],
+    "reg=sam optimizer=lbfgs": ["optimizer=lbfgs", "reg=sam", "set optimizer=gd"],
+    "reg=gradient_noise optimizer=lbfgs": ["optimizer=lbfgs", "reg=gradient_noise"],
+    "reg=lookahead optimizer=lbfgs": ["optimizer=lbfgs compares weights and gradients from step to step", "reg=lookahead"],
+    "reg=lookahead trainer.max_steps=4": ["reg.lookahead.steps=5", "4 steps", "set it lower"],
+    "reg=swa trainer.max_epochs=1": ["reg=swa", "set trainer.max_epochs higher"],
+    "reg=swa reg.swa.start=1": ["reg.swa.start=1 is not possible", "below 1"],
     "optimizer=adam optimizer.betas=[0.9,0.99,0.9]": ["optimizer.betas=[0.9, 0.99, 0.9]", "Adam takes a list of 2 numbers"],
     "optimizer=adan optimizer.betas=[0.9,0.99]": ["optimizer.betas=[0.9, 0.99]", "Adan takes a list of 3 numbers"],
     "optimizer=adam optimizer.eps=[0.1,0.1]": ["optimizer.eps=[0.1, 0.1]", "Adam takes one number"],
@@ -95,6 +103,7 @@ CONTRADICTIONS = {
     "on_failure=stop max_failures=2": ["max_failures=2 changes nothing", "on_failure=stop"],
     "executor=inline executor.slots=4": ["executor.slots=4 changes nothing", "set executor=processes"],
     "executor=inline executor.timeout=60": ["executor.timeout=60 changes nothing"],
+    "reg=[jacobian,manifold_mixup]": ["reg=jacobian", "reg=manifold_mixup", "set augment=mixup"],
     "reg=[magnitude_pruning,spectral_norm]": ["reg=spectral_norm makes other weights", "leave out one of the two"],
     "reg=[magnitude_pruning,early_stopping]": ["reg=early_stopping may end before"],
     "reg=magnitude_pruning prune=asha": ["reg=magnitude_pruning removes weights in rounds", "prune=asha", "set prune=none"],
@@ -120,6 +129,7 @@ WARNINGS = {
     "schedule=plateau schedule.patience=18": "schedule.patience=18 cannot lower the learning rate in a run of 20 epochs",
     "model=linear reg=dropout reg.dropout.input_rate=0.2": "reg.dropout.rate acts on nothing",
     "reg=l2 optimizer=adamw": "shrink the same weights",
+    "reg=[ema,l1]": "reg=ema judges the run by an average, where only those are 0 that always were",
 }
 
 #: Close to the above, and right.
@@ -149,6 +159,10 @@ POSSIBLE = [
     "executor=inline on_failure=stop",
     "optimizer._target_=mine.Own +optimizer.inner.scale=2",
     "trainer=smoke optimizer=gd",
+    "reg=ema optimizer=lbfgs",
+    "reg=[gradient_centralization,gradient_noise,lookahead,sam] trainer.gradient_clip_val=1",
+    "optimizer=schedule_free_sgd model.batch_norm=true",
+    "reg=swa model=resnet",
 ]
 
 

@@ -69,6 +69,9 @@ class MemberState:
     def averaged_weights(self) -> Mapping[str, Tensor]:
         return self.group.updates.averaged_weights(self.row)
 
+    def averages(self) -> Mapping[str, Tensor]:
+        return self.group.updates.averages(self.row)
+
     def optimizer_state(self) -> dict[str, Any]:
         return self.group.updates.state(self.row)
 
@@ -164,8 +167,7 @@ class Group:
         for index, begin in enumerate(range(0, len(orders[0]), step_size)):
             batches = [order[begin : begin + step_size] for order in orders]
             sums += self._step(batches, factors[index]) * len(batches[0])
-        self.epoch_samples = len(orders[0])
-        self.objectives = (sums / self.epoch_samples).tolist()
+        self.objectives = (sums / len(orders[0])).tolist()
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
@@ -198,7 +200,7 @@ class Group:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
         self._begin_step()
         self.step += 1
-        return self.updates.step(self._microbatches(batches), factors)
+        return self.updates.step(self._microbatches(batches), factors, self.step)
 
     def _begin_step(self) -> None:
         """Let regularizers change the models; of a member that begins another training the optimizer is as it was at first."""
@@ -207,7 +209,7 @@ class Group:
             training, step = divmod(self.step, run.steps_per_training)
             before_step(run.regularizers, run.model, training=training, step=step)
             if training > 0 and step == 0:
-                self.updates.load(row, run.make_optimizer(run.model).state_dict())
+                self.updates.load(row, run.make_optimizer(run.model).state_dict(), self.updates.averages(row))
 
     def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
         """What is worked on at a time of the batch of each cohort."""
@@ -230,7 +232,8 @@ class Group:
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         seconds = self.epoch_seconds / len(self.all_members)
-        results = [EpochResult(self.step, self._samples, measured[row], self.epoch_samples, seconds) for row in rows]
+        worked = [self._samples * self.members[row].run.passes for row in rows]
+        results = [EpochResult(self.step, samples, measured[row], seconds) for row, samples in zip(rows, worked, strict=True)]
         ledgers = [self.members[row].ledger for row in rows]
         verdicts = close_epoch(ledgers, results, [MemberState(self, row) for row in rows])
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
@@ -328,7 +331,7 @@ class Group:
 
     @property
     def _samples(self) -> int:
-        """What a member has worked on until the end of the last epoch."""
+        """What a member has worked on in one pass a step until the end of the last epoch."""
         run = self.all_members[0].run
         return ((self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)) * run.repeats
 
@@ -343,10 +346,10 @@ class Group:
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
-        states = [copy.deepcopy(self.updates.state(row)) for row in rows]
+        states = [copy.deepcopy((self.updates.state(row), self.updates.averages(row))) for row in rows]
         self._take([self.members[row] for row in rows])
-        for position, state in enumerate(states):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(states):
+            self.updates.load(position, state, averages)
 
     def _save(self) -> None:
         content = {
@@ -356,6 +359,7 @@ class Group:
             "members": [self.all_members.index(member) for member in self.members],
             "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
+            "averages": [self.updates.averages(position) for position in range(len(self.members))],
         }
         save_generation(self.checkpoint, content)
         self.last_written = time.monotonic()
@@ -373,8 +377,8 @@ class Group:
             self._keep([self.members.index(member) for member in kept])
         for name, value in self.stack.state.items():
             value.copy_(content["stack"][name])
-        for position, state in enumerate(content["optimizers"]):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(zip(content["optimizers"], content["averages"], strict=True)):
+            self.updates.load(position, state, averages)
         with self._averages():
             for member in self.members:
                 self.measurements[member].begin()

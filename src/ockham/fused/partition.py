@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ockham.core import datasets
 from ockham.core.datasets import Sizes
+from ockham.core.steps import AVERAGING, PERTURBING
 from ockham.optim.rules import rule_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ PROCESS_BYTES = 800 * 2**20
 
 #: Numbers that a member holds for each parameter: itself, its gradient, two moments, and the best so far.
 NUMBERS_A_PARAMETER = 5
+#: And where it has a hook: an average; the place and the gradient of a second pass.
+NUMBERS_OF_HOOKS = {"after_step": 1, "perturb": 2}
 #: And for each unit and sample of what it works on at a time, as measured on full batches: the product, what the activation
 #: function and noise make of it, and their gradients.
 NUMBERS_A_UNIT = 6
@@ -69,7 +72,8 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
     for position, content in enumerate(contents):
         reason = why_alone(content)
         if reason is None:
-            shape = [*(content[key] for key in COMMON), repeats_of(content)]
+            # All members of a group take as many passes as one of them.
+            shape = [*(content[key] for key in COMMON), repeats_of(content), passes_of(content)]
             classes.setdefault(json.dumps(shape, sort_keys=True), []).append(position)
         else:
             alone[position] = reason
@@ -102,20 +106,44 @@ def why_alone(content: Content) -> str | None:
     if model not in MODELS:
         return f"{_name(model)} has no stacked form"
     try:
-        rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
+        rule, _ = rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
     except ValueError as error:
         return str(error)
     schedule = str(content["schedule"].get("_target_"))
     if not schedule.startswith("ockham.schedules."):
         return f"schedule {_name(schedule)} is not one of Ockham's"
-    for name, settings in content["reg"].items():
-        if _changes_model(str(settings.get("_target_")), tuple(content["trust"])):
-            return f"reg={name} changes the model in configure_model"
+    for name in _with_hook(content, "configure_model"):
+        return f"reg={name} changes the model in configure_model"
+    if content["model"].get("batch_norm") and (rule.average is not None or _with_hook(content, "after_step")):
+        return "statistics of batch norm for averaged weights are computed in single runs"
     if trainer["devices"] != 1:
         return "several devices work on single runs"
     if trainer["precision"] not in PRECISIONS:
         return f"trainer.precision={trainer['precision']} is done in single runs"
     return None
+
+
+#: Ockham's regularizers with the hooks that the plan asks for.
+WITH_HOOK = {"configure_model": (), "after_step": AVERAGING, "perturb": PERTURBING}
+
+
+def passes_of(content: Content) -> int:
+    """Forward and backward passes of a step."""
+    return 2 if _with_hook(content, "perturb") else 1
+
+
+def _with_hook(content: Content, hook: str) -> list[str]:
+    """The keys of the job's regularizers that have the hook."""
+    targets = {name: str(settings.get("_target_")) for name, settings in content["reg"].items()}
+    return [name for name, target in targets.items() if _has_hook(target, hook, tuple(content["trust"]))]
+
+
+def _has_hook(target: str, hook: str, trust: tuple[str, ...]) -> bool:
+    if target.startswith("ockham.reg."):
+        return target in WITH_HOOK[hook]
+    from ockham.reg.base import has_hook
+
+    return has_hook(_imported(target, trust), hook)
 
 
 def repeats_of(content: Content) -> int:
@@ -126,15 +154,6 @@ def repeats_of(content: Content) -> int:
 
 def _repeats(target: str, trust: tuple[str, ...]) -> int:
     return REPEATS.get(target, 1) if target.startswith("ockham.reg.") else _imported(target, trust).repeats
-
-
-def _changes_model(target: str, trust: tuple[str, ...]) -> bool:
-    """Whether a regularizer does more than its pure hooks say. Those of Ockham do not."""
-    if target.startswith("ockham.reg."):
-        return False
-    from ockham.reg.base import has_hook
-
-    return has_hook(_imported(target, trust), "configure_model")
 
 
 @cache
@@ -196,6 +215,7 @@ def member_bytes(content: Content) -> int:
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
     # With what it is rewound to, and that in the best weights.
     each = NUMBERS_A_PARAMETER + 2 * ("magnitude_pruning" in content["reg"])
+    each += sum(number for hook, number in NUMBERS_OF_HOOKS.items() if _with_hook(content, hook))
     numbers = each * parameters + 2 * inputs + activations
     # Each product with a Jacobian is a further pass, whose numbers are kept to be differentiated, down to the inputs.
     projections = content["reg"].get("jacobian", {}).get("projections", 0)

@@ -20,18 +20,25 @@ from ockham.optim.responses import Responses, averaged_weights
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import EPOCH_SCALARS, gaps
 from ockham.record.measure import Measurements, weight_scalars
+from ockham.reg.averages import has_batch_norm, recomputed_statistics
 from ockham.reg.single import (
     activations_of,
+    add_penalty_gradients,
+    average,
     batch_penalties,
     before_step,
     decay,
+    disturb_gradients,
     disturbed_input,
     has_jacobian_penalty,
+    initial_averages,
     jacobian_penalties,
     mixed_states,
     mixtures_of,
+    perturbed,
     prox_and_project,
     targets,
+    transform_gradients,
     weight_penalties,
 )
 from ockham.run import Run
@@ -72,11 +79,14 @@ class Classifier(pl.LightningModule):
         dtype = self.parameters_by_name[0][1].dtype
         self.run.normalize.for_model(dtype, self.run.memory_format, self.device)
         self.measurements = Measurements(self.run)
+        self.averages_by_name = initial_averages(self.run.regularizers, self.parameters_by_name)
         if self.checkpoint is not None:
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
-            with holding(self.parameters_by_name, self.averaged_weights()):
+            for name, value in self.averages_by_name.items():
+                value.copy_(self.checkpoint.averages[name])
+            with holding(self.parameters_by_name, self.parameter_averages()):
                 self.measurements.begin()
         self.take_inputs(self.run.splits.to(self.device))
         self.objective_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -105,12 +115,13 @@ class Classifier(pl.LightningModule):
             self.decay(lrs)
             objective = self.optimizer.step(lambda: self.backward_again(batch))
         else:
-            objective = self.forward_backward(batch)
+            objective = self.gradient(batch)
             self.decay(lrs)
             with self.drawing():
                 self.optimizer.step()
         with torch.no_grad():
             prox_and_project(self.run.regularizers, self.parameters_by_name, self.responses)
+            average(self.run.regularizers, self.parameters_by_name, self.averages_by_name, step=self.finished_steps + 1)
         self.objective_sum += objective.detach() * len(batch)
         self.epoch_samples += len(batch)
         self.finished_steps += 1
@@ -145,7 +156,32 @@ class Classifier(pl.LightningModule):
         self.run.streams.begin(self.finished_epochs)
         return self.forward_backward(batch)
 
-    def forward_backward(self, batch: Tensor) -> Tensor:
+    def gradient(self, batch: Tensor) -> Tensor:
+        """Leave the gradient that the optimizer takes in the parameters; returns the objective on `batch` (n,), a scalar."""
+        run, parameters = self.run, self.parameters_by_name
+        objective = self.perturbed_gradient(batch) if run.passes > 1 else self.forward_backward(batch)
+        with torch.no_grad():
+            transform_gradients(run.regularizers, parameters)
+            if run.settings.clipping is not None:
+                run.settings.clipping.apply(parameter for _, parameter in parameters)
+            disturb_gradients(run.regularizers, parameters, run.streams, step=self.finished_steps + 1)
+        return objective
+
+    def perturbed_gradient(self, batch: Tensor) -> Tensor:
+        """Leave the gradient of the loss where a regularizer moves the parameters, and that of the penalties where they are.
+
+        Both passes draw the same noise, and buffers are left by the first; returns the objective of that one.
+        """
+        regularizers, parameters, streams = self.run.regularizers, self.parameters_by_name, self.run.streams
+        start = streams.position()
+        objective = self.forward_backward(batch, with_parameter_penalties=False)
+        streams.go_to(start)
+        buffers = list(self.model.named_buffers())
+        with holding([*parameters, *buffers], {**perturbed(regularizers, parameters), **dict(buffers)}):
+            self.forward_backward(batch, with_parameter_penalties=False)
+        return objective + add_penalty_gradients(regularizers, parameters)
+
+    def forward_backward(self, batch: Tensor, *, with_parameter_penalties: bool = True) -> Tensor:
         """Leave the gradient of the objective on `batch` (n,) in the parameters; returns the objective, a scalar.
 
         With several devices each takes its share of the samples; the backward pass averages gradients over devices, so
@@ -158,14 +194,16 @@ class Classifier(pl.LightningModule):
         for position, part in enumerate(shares(batch, settings.batch_size, devices=settings.devices, rank=self.global_rank)):
             # A share without samples takes part in the backward pass with weight zero: devices wait for each other.
             weight = settings.devices / len(batch) if len(part) else 0.0
-            objective = self.objective(part if len(part) else batch[:1], weight, with_parameter_penalties=position == 0)
+            objective = self.objective(
+                part if len(part) else batch[:1],
+                weight,
+                with_parameter_penalties=with_parameter_penalties and position == 0,
+            )
             if settings.devices > 1:
                 self.manual_backward(objective)  # tells Lightning's strategy that gradients are to be averaged
             else:
                 backward(objective, [parameter for _, parameter in self.parameters_by_name], create_graph=self.create_graph)
             total = total + objective.detach()
-        if settings.clipping is not None:
-            settings.clipping.apply(self.model.parameters())
         return total
 
     def objective(self, part: Tensor, weight: float, *, with_parameter_penalties: bool) -> Tensor:
@@ -192,7 +230,8 @@ class Classifier(pl.LightningModule):
         """Measure the weights that are judged after the epoch, on every rank alike; returns the scalars of metrics.csv."""
         mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
-        with holding(self.parameters_by_name, self.averaged_weights()):
+        self.judged = self.averages_and_their_statistics()
+        with holding([*self.parameters_by_name, *self.model.named_buffers()], self.judged):
             for name, inputs in (("train", self.probe_inputs), ("val", self.val_inputs)):
                 logits = logits_of(self.model, inputs.images, inputs.prepare)
                 loss, acc = scores(logits, inputs.labels, loss=self.run.settings.loss)
@@ -223,8 +262,24 @@ class Classifier(pl.LightningModule):
     def weights(self) -> Mapping[str, Tensor]:
         return self.model.state_dict()
 
+    def parameter_averages(self) -> dict[str, Tensor]:
+        """What the model is judged with in place of its parameters, by name."""
+        return averaged_weights(self.optimizer, self.parameters_by_name) | self.averages_by_name
+
+    def averages_and_their_statistics(self) -> dict[str, Tensor]:
+        """`parameter_averages`, and the statistics of batch norm that belong to them."""
+        averages = self.parameter_averages()
+        if not averages or not has_batch_norm(self.model):
+            return averages
+        samples = torch.arange(len(self.run.splits.train), device=self.device)
+        batches = (self.train_inputs.batch(part)[0] for part in samples.split(self.run.settings.batch_size))
+        return averages | recomputed_statistics(self.model, averages, batches)
+
     def averaged_weights(self) -> Mapping[str, Tensor]:
-        return averaged_weights(self.optimizer, self.parameters_by_name)
+        return self.judged
+
+    def averages(self) -> Mapping[str, Tensor]:
+        return self.averages_by_name
 
     def optimizer_state(self) -> dict[str, Any]:
         return self.optimizer.state_dict()

@@ -7,7 +7,7 @@ best.ckpt holds the weights that the run is judged by, and what is needed to use
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def rows_from_content(content: Mapping[str, Any]) -> list[Row]:
 class Checkpoint:
     """The state of a run after `epoch` epochs, of which `rows` tell.
 
-    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained. best.ckpt has
-    neither them nor `optimizer`.
+    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained, and `averages`
+    what a regularizer keeps of the parameters, by their names. best.ckpt has neither of them nor `optimizer`.
     """
 
     epoch: int
@@ -61,6 +61,7 @@ class Checkpoint:
     best: dict[str, Tensor] | None
     optimizer: dict[str, Any] | None
     input: InputSpec
+    averages: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -79,6 +80,7 @@ class Checkpoint:
             "best": self.best,
             "optimizer": self.optimizer,
             "input": {key: list(value) for key, value in asdict(self.input).items()},
+            "averages": self.averages,
         }
 
     @classmethod
@@ -90,6 +92,7 @@ class Checkpoint:
             best=content["best"],
             optimizer=content["optimizer"],
             input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
+            averages=content.get("averages", {}),  # which checkpoints had not before there were any
         )
 
     def save(self, path: Path) -> None:

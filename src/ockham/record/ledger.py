@@ -69,7 +69,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an engine says of an epoch: steps and samples of the run so far, its scalars, its samples and seconds.
+    """What an engine says of an epoch: steps of the run so far and samples that it has worked on, its scalars and seconds.
 
     `seconds` are those of training; of runs that share a process, their share.
     """
@@ -77,7 +77,6 @@ class EpochResult:
     step: int
     samples: int
     scalars: Mapping[str, float]
-    epoch_samples: int
     seconds: float
 
 
@@ -89,6 +88,9 @@ class TrainingState(Protocol):
 
     def averaged_weights(self) -> Mapping[str, Tensor]:
         """What the epoch was measured with in place of entries of the state_dict; empty where that are the trained weights."""
+
+    def averages(self) -> Mapping[str, Tensor]:
+        """What a regularizer keeps of each parameter, by its name; empty where none does."""
 
     def optimizer_state(self) -> dict[str, Any]:
         """The state_dict of the run's torch optimizer."""
@@ -201,6 +203,7 @@ class Ledger:
 
     def record(self, result: EpochResult, state: TrainingState) -> None:
         """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
+        samples = result.samples - (self.rows[-1].samples if self.rows else 0)
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
         self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
@@ -208,7 +211,7 @@ class Ledger:
         if self.writes:
             self.folder.append_epoch(epoch, result.step, result.scalars)
         if self.events is not None:
-            throughput = {"samples_per_second": result.epoch_samples / max(result.seconds, 1e-9)}
+            throughput = {"samples_per_second": samples / max(result.seconds, 1e-9)}
             self.events.epoch(epoch, result.step, {**result.scalars, **throughput})
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
@@ -261,7 +264,9 @@ class Ledger:
         input_spec = self.run.input
         Checkpoint(best, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
         is_last = best == epoch and not state.averaged_weights()
-        last = Checkpoint(epoch, self.rows, weights, None if is_last else self.best, state.optimizer_state(), input_spec)
+        averages = {name: value.detach().clone() for name, value in state.averages().items()}
+        kept = None if is_last else self.best
+        last = Checkpoint(epoch, self.rows, weights, kept, state.optimizer_state(), input_spec, averages)
         save_generation(self.folder.last_checkpoint, last.content())
         self.last_checkpoint = time.monotonic()
 

@@ -188,6 +188,11 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
             f"the learning rates of {folder.path} depend on the length of the run: a longer one would have been another from "
             f"its first step; start a new run, or use schedule=constant, inverse_sqrt or plateau for one to be lengthened"
         )
+    if any(settings.get("_target_") == "ockham.reg.SWA" for settings in before.reg.values()):
+        raise UserError(
+            f"reg=swa in {folder.path} averages from a fraction of the run on: a longer one would have averaged other weights; "
+            f"start a new run"
+        )
     if steps == before.trainer.max_steps and (epochs == 1 or steps != epochs * rows[0]["step"]):
         raise UserError(f"the last epoch of {folder.path} was cut by trainer.max_steps and cannot go on: start a new run")
 

@@ -20,6 +20,9 @@ class Context:
     streams: Streams
     num_samples: int
     num_classes: int
+    #: Of the optimizer, in an epoch and in the run; None where nothing is trained.
+    steps_per_epoch: int | None = None
+    total_steps: int | None = None
 
 
 class Mixture(NamedTuple):
@@ -37,16 +40,17 @@ class Mixture(NamedTuple):
 class Regularizer:
     """The hooks, each optional. Several regularizers act in the alphabetical order of their yaml keys.
 
-    All but `prepare`, `configure_model`, `acts_on`, `mixture`, `initial_model_state`, `before_step` and `stop` are pure
-    functions of tensors of one run and of the attributes of the regularizer. A single run calls them as they are. A fused group
-    calls them once for all its members that have the regularizer, under torch.vmap, on a copy whose `numbers` are tensors
-    without axes: so hooks calculate with numbers and do not branch on them. All other attributes are the same where hooks are
-    called at once, and may decide anything.
+    All but `prepare`, `configure_model`, `acts_on`, `mixture`, `initial_model_state`, `before_step`, `coefficient` and `stop`
+    are pure functions of tensors of one run and of the attributes of the regularizer. A single run calls them as they are. A
+    fused group calls them once for all its members that have the regularizer, under torch.vmap, on a copy whose `numbers` are
+    tensors without axes: so hooks calculate with numbers and do not branch on them. All other attributes are the same where
+    hooks are called at once, and may decide anything.
 
     A class that changes the model in `configure_model` has no form over members, and its runs train alone.
     """
 
-    #: Penalty, decay and steps act on the weights of linear and convolutional layers, with this on all other parameters too.
+    #: Hooks on a parameter or its gradient act on the weights of linear and convolutional layers, with this on all others too,
+    #: and `after_step` on all in any case.
     include_bias: bool = False
     #: Of the noise that the disturbing hooks take: uniform on [0, 1), or standard normal.
     distribution: Literal["uniform", "normal"] = "uniform"
@@ -132,6 +136,23 @@ class Regularizer:
         """
         raise NotImplementedError
 
+    # -- the gradient ----------------------------------------------------------------------------------------------------
+
+    def perturb(self, weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Where the gradient of the step is taken, given all parameters of a run and the gradients of the loss there.
+
+        The second pass is on the same batch with the same noise. Penalties on parameters keep their gradients.
+        """
+        raise NotImplementedError
+
+    def transform_gradient(self, gradient: Tensor) -> Tensor:
+        """The gradient by one parameter, with that of the penalties, before it is clipped."""
+        raise NotImplementedError
+
+    def disturb_gradient(self, gradient: Tensor, noise: Tensor, coefficient: float | Tensor) -> Tensor:
+        """The gradient by one parameter after it was clipped; `noise` has its shape, `coefficient` is that of the step."""
+        raise NotImplementedError
+
     # -- between steps ---------------------------------------------------------------------------------------------------
 
     def initial_model_state(self, model: nn.Module) -> dict[str, Tensor]:
@@ -146,6 +167,10 @@ class Regularizer:
         raise NotImplementedError
 
     # -- the step --------------------------------------------------------------------------------------------------------
+
+    def coefficient(self, step: int) -> float:
+        """What hooks are told of a step by its number, which is 1 for the first; here numbers are floats."""
+        raise NotImplementedError
 
     def decay(self, weight: Tensor, lr: float | Tensor) -> Tensor:
         """A parameter before the optimizer's step, `lr` the learning rate of it at this step."""
@@ -166,6 +191,13 @@ class Regularizer:
 
     def project(self, weight: Tensor) -> Tensor:
         """A parameter after the optimizer's step, moved onto a set."""
+        raise NotImplementedError
+
+    def after_step(self, weight: Tensor, average: Tensor, coefficient: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Any parameter at the end of a step, and its average, which began as the initial parameter.
+
+        A run is judged by the average: measured, saved as best and tested. One regularizer of a run has this hook at most.
+        """
         raise NotImplementedError
 
     def stop(self, history: Sequence[float]) -> bool:
@@ -198,9 +230,13 @@ PURE_HOOKS = (
     "output_penalty",
     "activation_penalty",
     "jacobian_penalty",
+    "perturb",
+    "transform_gradient",
+    "disturb_gradient",
     "decay",
     "prox",
     "project",
+    "after_step",
 )
 
 

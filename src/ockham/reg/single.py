@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ockham.core.metrics import Images, evaluation_batch, evaluation_mode
-from ockham.core.parameters import NamedParameters, named_parameters, weights
+from ockham.core.parameters import NamedParameters, named_parameters, plain_name, weights
 from ockham.core.residual import ResidualBranch
 from ockham.reg.base import Context, Mixture, Regularizer, has_hook, named
 from ockham.reg.jacobian import products, standard_basis, unit_vectors
@@ -237,6 +237,51 @@ def weight_penalties(
     ]
 
 
+def add_penalty_gradients(regularizers: Sequence[Regularizer], parameters: NamedParameters) -> Tensor:
+    """Add to the gradients those of the penalties on parameters that are in the loss; returns these penalties, a scalar."""
+    with torch.enable_grad():
+        penalties = weight_penalties(regularizers, parameters)
+        if not penalties:
+            return parameters[0][1].new_zeros(())
+        total = torch.stack(penalties).sum()
+        total.backward()
+    return total.detach()
+
+
+def perturbed(regularizers: Sequence[Regularizer], parameters: NamedParameters) -> dict[str, Tensor]:
+    """Where the gradient of the step is taken, by name of the parameter; all parameters have their gradients."""
+    values = [parameter.detach() for _, parameter in parameters]
+    gradients = [parameter.grad.detach() for _, parameter in parameters if parameter.grad is not None]
+    for regularizer in regularizers:
+        if has_hook(regularizer, "perturb"):
+            values = regularizer.perturb(values, gradients)
+    return {name: value for (name, _), value in zip(parameters, values, strict=True)}
+
+
+def transform_gradients(regularizers: Sequence[Regularizer], parameters: NamedParameters) -> None:
+    """What regularizers do to the gradients before they are clipped, in place."""
+    for regularizer in regularizers:
+        if has_hook(regularizer, "transform_gradient"):
+            for gradient in _gradients(regularizer, parameters).values():
+                gradient.copy_(regularizer.transform_gradient(gradient))
+
+
+def disturb_gradients(regularizers: Sequence[Regularizer], parameters: NamedParameters, streams: Streams, *, step: int) -> None:
+    """The noise on the gradients after they were clipped, in place; devices, which share gradients, draw the same."""
+    for stream_name, regularizer in named(regularizers):
+        if has_hook(regularizer, "disturb_gradient"):
+            coefficient = regularizer.coefficient(step)
+            for name, gradient in _gradients(regularizer, parameters).items():
+                stream = streams.stream(f"{stream_name}/{plain_name(name)}", shared=True)
+                noise = draw_like(gradient, stream, regularizer.distribution)
+                gradient.copy_(regularizer.disturb_gradient(gradient, noise, coefficient))
+
+
+def _gradients(regularizer: Regularizer, parameters: NamedParameters) -> dict[str, Tensor]:
+    acting = weights(parameters, include_bias=regularizer.include_bias)
+    return {name: weight.grad for name, weight in acting if weight.grad is not None}
+
+
 def decay(regularizers: Sequence[Regularizer], parameters: NamedParameters, lrs: Mapping[str, float]) -> None:
     """What regularizers do to the parameters between backward pass and step, in place; `lrs` are by name of the parameter."""
     for regularizer in regularizers:
@@ -258,6 +303,26 @@ def prox_and_project(
                 weight.copy_(regularizer.prox(weight, responses[name]))
             if projects:
                 weight.copy_(regularizer.project(weight))
+
+
+def initial_averages(regularizers: Sequence[Regularizer], parameters: NamedParameters) -> dict[str, Tensor]:
+    """The averages before the first step, by name of the parameter; empty where no regularizer keeps any."""
+    if not any(has_hook(regularizer, "after_step") for regularizer in regularizers):
+        return {}
+    return {name: weight.detach().clone() for name, weight in parameters}
+
+
+def average(
+    regularizers: Sequence[Regularizer], parameters: NamedParameters, averages: Mapping[str, Tensor], *, step: int
+) -> None:
+    """What regularizers do to parameters and averages at the end of a step, in place."""
+    for regularizer in regularizers:
+        if has_hook(regularizer, "after_step"):
+            coefficient = regularizer.coefficient(step)
+            for name, weight in parameters:
+                moved = regularizer.after_step(weight, averages[name], coefficient)
+                for tensor, value in zip((weight, averages[name]), moved, strict=True):
+                    tensor.copy_(value)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from ockham.record.screen import error_screen
 from ockham.report.analysis import analyse
 from ockham.report.export import export_epochs
 from ockham.report.page import comparison_lines, write_report
-from ockham.report.reading import read
+from ockham.report.reading import evidence, read
 
 DESCRIPTION = """\
 Report on runs and sweeps: one page with tables and figures. Works while they run, too.
@@ -66,7 +66,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _compare(folders: list[Path], first: str, second: str) -> None:
-    results = analyse(read(folders).runs)
+    results = analyse(evidence(read(folders)))
     sides = []
     for text in (first, second):
         pairs = [part.partition("=") for part in text.split(",")]

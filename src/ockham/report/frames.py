@@ -1,6 +1,7 @@
 """Runs and their epochs as tables of pandas, where that is installed."""
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ockham.errors import UserError
@@ -11,31 +12,33 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: What is known of a run before its settings.
-FACTS = ("folder", "configuration", "state", "stage", "seed", "fold", "judged_by", "note", "reason")
+FACTS = ("folder", "configuration", "state", "arm", "stage", "seed", "fold", "judged_by", "note", "reason")
+
+Row = tuple[dict[str, Any], dict[str, Any]]
+"""What a run is, and what came of it."""
 
 
 def frame_of_runs(recorded: RecordedRuns) -> "pd.DataFrame":
-    """A row a run: FACTS, the option in each group, every setting by dotted path, FINAL_METRICS, COSTS."""
-    rows = [{**_settings(run), **run.metrics, **run.cost} for run in recorded.runs]
+    """A row a run: FACTS, the option in each group, every setting by dotted path; its final figures and costs."""
+    rows = [(_settings(run), {**run.metrics, **run.cost}) for run in recorded.runs]
     return _frame(recorded, rows, (*FINAL_METRICS, *COSTS))
 
 
 def frame_of_epochs(recorded: RecordedRuns) -> "pd.DataFrame":
-    """A row an epoch of a run: FACTS, options and settings of its run, `epoch`, `step`, EPOCH_SCALARS."""
-    rows = [
-        {**_settings(run), **epoch, "epoch": int(epoch["epoch"]), "step": int(epoch["step"])}
-        for run in recorded.runs
-        for epoch in run.epochs
-    ]
+    """A row an epoch: FACTS, options and settings of its run; `epoch`, `step`, and what was measured then."""
+    rows: list[Row] = []
+    for run in recorded.runs:
+        settings = _settings(run)
+        rows += [(settings, {**epoch, "epoch": int(epoch["epoch"]), "step": int(epoch["step"])}) for epoch in run.epochs]
     return _frame(recorded, rows, ("epoch", "step", *EPOCH_SCALARS))
 
 
 def _settings(run: RecordedRun) -> dict[str, Any]:
-    seed, fold = run.replicate
-    facts = (str(run.path), run.configuration_key, run.state, run.stage, seed, fold, run.objective, run.note, run.reason)
+    identity = (str(run.path), run.configuration_key, run.state, run.arm, run.stage)
+    facts = dict(zip(FACTS, (*identity, *run.replicate, run.objective, run.note, run.reason), strict=True))
     options = {group: run.values.get(group) for group in (*GROUPS, "reg")}
     settings = {path: _cell(value) for path, value in run.settings.items() if not _is_shown_otherwise(path)}
-    return {**dict(zip(FACTS, facts, strict=True)), **options, **settings}
+    return {**facts, **options, **settings}
 
 
 def _is_shown_otherwise(path: str) -> bool:
@@ -48,8 +51,8 @@ def _cell(value: Any) -> Any:
     return str(value) if isinstance(value, list) else value
 
 
-def _frame(recorded: RecordedRuns, rows: list[dict[str, Any]], last: tuple[str, ...]) -> "pd.DataFrame":
-    """The rows under FACTS, what else they have, and `last`. Warns of folders that could not be read.
+def _frame(recorded: RecordedRuns, rows: list[Row], results: Sequence[str]) -> "pd.DataFrame":
+    """The rows; FACTS and `results` are columns also where no row has them. Warns of folders that could not be read.
 
     Raises UserError without pandas.
     """
@@ -59,5 +62,6 @@ def _frame(recorded: RecordedRuns, rows: list[dict[str, Any]], last: tuple[str, 
         raise UserError("tables of runs need the package pandas: pip install 'ockham[pandas]'") from error
     for path, problem in recorded.problems:
         warnings.warn(f"{path} is left out: {problem}", stacklevel=4)
-    between = dict.fromkeys(key for row in rows for key in row if key not in FACTS and key not in last)
-    return pd.DataFrame(rows, columns=[*FACTS, *between, *last])
+    settings = dict.fromkeys([*FACTS, *(key for row, _ in rows for key in row)])
+    columns = dict.fromkeys([*settings, *results, *(key for _, row in rows for key in row)])
+    return pd.DataFrame([{**of_run, **of_results} for of_run, of_results in rows], columns=list(columns))

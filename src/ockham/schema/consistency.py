@@ -8,6 +8,7 @@ from ockham.core import mup
 from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
 from ockham.core.measures import MEASURES
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
+from ockham.core.steps import AVERAGING, CHANGING_GRADIENTS, PERTURBING, check_lookahead, check_swa
 from ockham.errors import UserError
 from ockham.optim.catalogue import NON_COMMERCIAL, check_name, key_of
 from ockham.optim.rules import PARTS, RULES, rule_of
@@ -30,6 +31,7 @@ def check_consistency(content: Content) -> None:
     _check_augment(content)
     _check_regularizers(content)
     _check_magnitude_pruning(content)
+    _check_around_the_step(content)
     _check_prune(content)
     check_sweep_consistency(content)
 
@@ -38,6 +40,7 @@ def warnings(content: Content) -> Iterator[str]:
     """What is probably not meant."""
     yield from _decay_warnings(content)
     yield from _proximal_warnings(content)
+    yield from _average_warnings(content)
     yield from _licence_warnings(content)
     yield from _noise_warnings(content)
     yield from _patience_warnings(content)
@@ -239,11 +242,6 @@ def _check_average(content: Content) -> None:
     rule = RULES.get(str(content["optimizer"].get("_target_")))
     if rule is None or rule.average is None:
         return
-    if content["model"].get("batch_norm"):
-        raise UserError(
-            f"{name} is judged by an average of its weights, and batch norm has the statistics of others: set "
-            f"model.batch_norm=false, or optimizer=adamw"
-        )
     for key, settings in content["reg"].items():
         is_step = key in ("weight_decay", "max_norm", "group_lasso") or settings.get("method") == "proximal"
         if is_step and name.startswith("ScheduleFree"):
@@ -355,6 +353,38 @@ def _check_regularizers(content: Content) -> None:
             )
 
 
+#: What optimizer=lbfgs compares from one evaluation, or one step, to the next, by what would come in between.
+DISTURBS_LBFGS = {
+    **dict.fromkeys((*PERTURBING, *CHANGING_GRADIENTS), "values and gradients of one function"),
+    "ockham.reg.Lookahead": "weights and gradients from step to step",
+}
+
+
+def _check_around_the_step(content: Content) -> None:
+    """Regularizers that take the gradient elsewhere, change it, or average what the steps come to."""
+    targets = {str(settings.get("_target_")): key for key, settings in content["reg"].items()}
+    rule = RULES.get(str(content["optimizer"].get("_target_")))
+    averages = [f"reg={targets[target]}" for target in AVERAGING if target in targets]
+    if rule is not None and rule.average is not None:
+        averages.append(f"optimizer {class_name(content, 'optimizer')}")
+    if len(averages) > 1:
+        raise UserError(f"{' and '.join(averages)} each judge the run by an average of its weights: leave all but one out")
+    perturbing = [f"reg={targets[target]}" for target in PERTURBING if target in targets]
+    if len(perturbing) > 1:
+        raise UserError(f"{' and '.join(perturbing)} each take the gradient in a place of their own: leave one out")
+    for target, compared in DISTURBS_LBFGS.items():
+        if class_name(content, "optimizer") == "LBFGS" and target in targets:
+            raise UserError(
+                f"optimizer=lbfgs compares {compared}, which reg={targets[target]} changes in between: leave it out, or set "
+                f"optimizer=gd"
+            )
+    steps, max_epochs = most_steps(content), content["trainer"]["max_epochs"]
+    if "ockham.reg.Lookahead" in targets and steps is not None:
+        check_lookahead(content["reg"][targets["ockham.reg.Lookahead"]]["steps"], steps)
+    if "ockham.reg.SWA" in targets and max_epochs is not None:
+        check_swa(max_epochs)
+
+
 #: Regularizers of Ockham that disturb each sample of a batch by itself.
 NOISE_BY_SAMPLE = ("Dropout", "GaussianDropout", "InputNoise")
 
@@ -384,6 +414,11 @@ def _check_r_drop(content: Content) -> None:
 
 def _check_mixing(content: Content) -> None:
     name = {"Mixup": "mixup", "CutMix": "cutmix"}.get(class_name(content, "augment"))
+    if "jacobian" in content["reg"] and "manifold_mixup" in content["reg"]:
+        raise UserError(
+            "reg=jacobian differentiates the logits of each sample, and reg=manifold_mixup mixes them with those of another: "
+            "leave one of them out, or set augment=mixup, which mixes before"
+        )
     if name and "manifold_mixup" in content["reg"]:
         raise UserError(
             f"augment={name} and reg=manifold_mixup both mix pairs of samples and their targets: set augment=none, or leave "
@@ -400,6 +435,9 @@ def _check_magnitude_pruning(content: Content) -> None:
     mistakes = {
         "compares the magnitudes of weights, and reg=spectral_norm makes other weights of them: leave out one of the two": (
             "spectral_norm" in content["reg"]
+        ),
+        "begins training anew in rounds, which an average would not: leave out reg=ema, reg=lookahead and reg=swa": any(
+            name in content["reg"] for name in ("ema", "lookahead", "swa")
         ),
         "removes weights during the whole run, which reg=early_stopping may end before: leave out one of the two": (
             "early_stopping" in content["reg"]
@@ -501,6 +539,16 @@ def _proximal_warnings(content: Content) -> Iterator[str]:
             yield (
                 f"{reason}: reg={name} shrinks weights by lr times its strength after each step, and what is minimised is not "
                 f"the penalised loss. Set optimizer=adam{instead} where it has to be"
+            )
+
+
+def _average_warnings(content: Content) -> Iterator[str]:
+    averages = [key for key, settings in content["reg"].items() if settings.get("_target_") in AVERAGING]
+    for name in ("l1", "elastic_net", "group_lasso"):
+        if averages and name in content["reg"] and content["reg"][name].get("method") != "subgradient":
+            yield (
+                f"reg={name} sets weights to exactly 0, and reg={averages[0]} judges the run by an average, where only those "
+                f"are 0 that always were: leave one out where zeros are wanted"
             )
 
 

@@ -69,9 +69,12 @@ def result(plan: Plan, folder: SweepFolder, objective: str) -> str:
     from ockham.report.arms_sections import lines_of
     from ockham.report.reading import read
 
-    arms = arms_of(read([folder.path]))
+    recorded = read([folder.path])
+    arms = arms_of(recorded)
+    notes = dict.fromkeys(run.note for run in recorded.runs if run.note)
     lines = ["nothing is confirmed: no search has come to its end"] if arms is None else lines_of(arms)
-    return "\n".join(f"  {line}".rstrip() for line in [*lines, "", f"tables   {shown_path(folder.path)}/*.csv"])
+    lines += ["", f"tables   {shown_path(folder.path)}/*.csv", *(f"note     {note}" for note in notes)]
+    return "\n".join(f"  {line}".rstrip() for line in lines)
 
 
 def _run(function: Callable[[], JobReturn], folder: SweepFolder, settings: DictConfig) -> None:

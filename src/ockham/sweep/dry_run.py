@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
-from ockham.fused.partition import repeats_of
+from ockham.fused.partition import passes_of, repeats_of
 from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Job, Plan
@@ -31,12 +31,12 @@ def estimate(jobs: Sequence[Job]) -> str:
     for job in jobs:
         # Of regularizers only this one takes products of matrices of its own.
         projections = job.content["reg"].get("jacobian", {}).get("projections")
-        repeats = repeats_of(job.content)
+        passes = passes_of(job.content) * repeats_of(job.content)
         decisive = {key: job.content[key] for key in ("data", "model", "trainer", "cv")}
-        shape = digest(decisive | {"projections": projections, "repeats": repeats})
+        shape = digest(decisive | {"projections": projections, "passes": passes})
         if shape not in by_shape:
             run = build.run(OmegaConf.create(dict(job.content)))
             per_sample = cost.flops_per_sample(run.model, run.normalize.shape, run.regularizers)
-            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * repeats)
+            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * passes)
         steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
     return f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ockham.errors import UserError
-from ockham.identity import computed, digest
+from ockham.identity import NOT_COMPUTED, computed, digest
 from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import Check, Combination, CommandLine, check_values
 from ockham.sweep.jobs import Job, Replicate, configuration_jobs
@@ -126,7 +126,9 @@ class SearchSpace:
         bases = {" ".join(combination.chosen): digest(computed(combination.content)) for combination in self.line.combinations}
         ranges = {
             " ".join(chosen): [
-                [d.name, list(d.axis.texts), vars(d.axis.interval) if d.axis.interval else None] for d in dimensions
+                [d.name, list(d.axis.texts), vars(d.axis.interval) if d.axis.interval else None]
+                for d in dimensions
+                if d.name.partition(".")[0] not in NOT_COMPUTED
             ]
             for chosen, dimensions in self.by_choice.items()
         }
