@@ -426,37 +426,45 @@ def _check_mixing(content: Content) -> None:
         )
 
 
+#: What another regularizer does that magnitude pruning has no sense with.
+AGAINST_PRUNING = {
+    "spectral_norm": "makes other weights of those whose magnitudes are compared",
+    "early_stopping": "may end the run before all is removed",
+    "ema": "averages over weights that are set back in between",
+    "swa": "averages over weights that are set back in between",
+    "lookahead": "returns to weights that are set back in between",
+    "gradient_centralization": "moves weights, without a gradient, that are removed",
+    "gradient_noise": "moves weights, without a gradient, that are removed",
+}
+
+
 def _check_magnitude_pruning(content: Content) -> None:
     if "magnitude_pruning" not in content["reg"]:
         return
     settings, trainer = content["reg"]["magnitude_pruning"], content["trainer"]
     optimizer, rule = class_name(content, "optimizer"), content.get("prune", {}).get("rule", "none")
-    is_mup = content["model"].get("parametrization") == "mup"
-    mistakes = {
-        "compares the magnitudes of weights, and reg=spectral_norm makes other weights of them: leave out one of the two": (
-            "spectral_norm" in content["reg"]
-        ),
-        "begins training anew in rounds, which an average would not: leave out reg=ema, reg=lookahead and reg=swa": any(
-            name in content["reg"] for name in ("ema", "lookahead", "swa")
-        ),
-        "removes weights during the whole run, which reg=early_stopping may end before: leave out one of the two": (
-            "early_stopping" in content["reg"]
-        ),
-        f"removes weights in rounds, and prune={rule} would compare runs by what they were before: set prune=none": (
-            rule != "none"
-        ),
-        f"removes weights, and {optimizer} may move those without a gradient too: set optimizer=adam or momentum": (
-            optimizer in ("Muon", "External")
-        ),
-        "compares weights of all layers, and under model.parametrization=mup they are multiplied by factors of the layer: set "
-        "reg.magnitude_pruning.scope=layer": is_mup and settings.get("scope") == "global",
-        "divides trainer.max_epochs into trainings of equal length: set it, and trainer.max_steps=null": (
-            trainer["max_epochs"] is None or trainer["max_steps"] is not None
-        ),
-    }
-    for message, is_made in mistakes.items():
-        if is_made:
-            raise UserError(f"reg=magnitude_pruning {message}")
+    for name in [name for name in AGAINST_PRUNING if name in content["reg"]]:
+        raise UserError(f"reg={name} {AGAINST_PRUNING[name]} by reg=magnitude_pruning: leave out one of the two")
+    if rule != "none":
+        raise UserError(
+            f"reg=magnitude_pruning removes weights in rounds, and prune={rule} would compare runs by what they were before: "
+            f"set prune=none"
+        )
+    if optimizer in ("Muon", "External"):
+        raise UserError(
+            f"reg=magnitude_pruning removes weights, and {optimizer} may move those without a gradient too: set "
+            f"optimizer=adam or momentum"
+        )
+    if content["model"].get("parametrization") == "mup" and settings.get("scope") == "global":
+        raise UserError(
+            "reg=magnitude_pruning compares weights of all layers, and under model.parametrization=mup they are multiplied by "
+            "factors of the layer: set reg.magnitude_pruning.scope=layer"
+        )
+    if trainer["max_epochs"] is None or trainer["max_steps"] is not None:
+        raise UserError(
+            "reg=magnitude_pruning divides trainer.max_epochs into trainings of equal length: set it, and "
+            "trainer.max_steps=null"
+        )
     steps = most_steps(content)
     check_pruning(content, epochs=trainer["max_epochs"], steps=None if steps is None else steps // _trainings(content))
 
