@@ -9,7 +9,7 @@ import altair as alt
 from ockham.record.screen import repeating_command
 from ockham.report.analysis import verdict
 from ockham.report.arms import Arm, Arms, at_budgets, shown_space
-from ockham.report.figures import HEIGHT, WIDTH, figure_of, inline_data
+from ockham.report.drawing import HEIGHT, WIDTH, Rows, framed, inline_data
 from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number
 
 #: From so many trials on the axis of budgets is logarithmic.
@@ -176,11 +176,11 @@ def _budgets(arms: Arms) -> Section:
         "have been ahead of all others. It is of search runs: it tells how much the choice depends on the budget, and is no "
         "evidence of which arm is better. Samplers that learn do not try in random order: there it is a rough picture."
     )
-    figure = figure_of("budget", "Does it depend on the budget?", text, chart)
+    figure = framed("budget", "Does it depend on the budget?", text, chart)
     return Section("budget", figure.title, answer=[answer], text=text, figure=figure)
 
 
-def _expected(rows: Sequence[dict[str, Any]], order: Sequence[str], arms: Arms) -> Any:
+def _expected(rows: Rows, order: Sequence[str], arms: Arms) -> Any:
     base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
         x=_trials(rows), color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None))
     )
@@ -202,7 +202,7 @@ def _expected(rows: Sequence[dict[str, Any]], order: Sequence[str], arms: Arms) 
     return band.encode(y=alt.Y("low:Q", title=f"best {arms.objective} so far", scale=scale), y2="high:Q") + line
 
 
-def _probabilities(rows: Sequence[dict[str, Any]], order: Sequence[str], arms: Arms) -> Any:
+def _probabilities(rows: Rows, order: Sequence[str], arms: Arms) -> Any:
     return (
         alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT)
         .mark_line()
@@ -215,7 +215,7 @@ def _probabilities(rows: Sequence[dict[str, Any]], order: Sequence[str], arms: A
     )
 
 
-def _trials(rows: Sequence[dict[str, Any]]) -> Any:
+def _trials(rows: Rows) -> Any:
     most = max(row["trials"] for row in rows)
     scale = alt.Scale(type="log", nice=False) if most >= MANY_TRIALS else alt.Scale(domain=[1, most])
     return alt.X("trials:Q", title="trials", scale=scale, axis=alt.Axis(tickMinStep=1, format="d"))

@@ -22,7 +22,8 @@ from ockham.record.screen import repeating_command
 from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, effects, verdict
 from ockham.report.arms import arms_of
 from ockham.report.arms_sections import arm_sections
-from ockham.report.figures import Figure, draw_figures
+from ockham.report.drawing import Figure
+from ockham.report.figures import draw_figures
 from ockham.report.reading import RecordedRuns, evidence, searched
 from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number, shown_p_values
 

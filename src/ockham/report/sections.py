@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ockham.core.statistics import LEVEL, Comparison, smallest_sign_flip_p
 from ockham.report.analysis import Configuration
-from ockham.report.figures import Figure
+from ockham.report.drawing import Figure
 
 NOTHING = "\u2013"
 
