@@ -16,7 +16,7 @@ from ockham.schema import RANGES, SWEEP_SETTINGS, Content, leaves
 REPLICATES = ("seed", "fold")
 
 #: Settings and groups with which nothing is computed.
-NOT_COMPUTED = ("resume", "trust", "logger", *SWEEP_SETTINGS)
+NOT_COMPUTED = ("resume", "trust", "note", "logger", *SWEEP_SETTINGS)
 
 
 def computed(content: Content) -> dict[str, Any]:
@@ -25,6 +25,8 @@ def computed(content: Content) -> dict[str, Any]:
     kept = {path: value for path, value in kept.items() if f".{RANGES}." not in path}
     if kept.get("data._target_") in SIZES:  # their content is fixed by checksums: the root only says where they lie
         kept.pop("data.root", None)
+    if "measure" in kept:
+        kept["measure"] = sorted(kept["measure"])
     return kept
 
 

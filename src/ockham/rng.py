@@ -6,7 +6,7 @@ have drawn, and two runs with one seed see the same initialization, split, order
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -23,6 +23,13 @@ def derive(seed: int, purpose: str, epoch: int = 0) -> int:
 def generator(seed: int, purpose: str, epoch: int = 0, *, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device` that stands at the start of the stream (seed, purpose, epoch)."""
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, epoch))
+
+
+def beta(alpha: float, *, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """A number drawn from Beta(alpha, alpha) and what is left to 1, (2,), on the device of the generator."""
+    concentration = torch.full((2,), alpha, dtype=dtype, device=generator.device)
+    # torch.distributions.Beta samples with this call too, but gives no way to pass a generator.
+    return torch._sample_dirichlet(concentration, generator=generator)
 
 
 @contextmanager
@@ -59,6 +66,16 @@ class Noise:
         for generator in self._generators.values():
             generator.manual_seed(derive(self.seed, self.purpose, epoch))
 
+    def position(self) -> dict[torch.device, Tensor]:
+        """Where the generators stand, to return there with `go_to`."""
+        return {device: generator.get_state() for device, generator in self._generators.items()}
+
+    def go_to(self, position: Mapping[torch.device, Tensor]) -> None:
+        """Draw on from that position of the current epoch; where it has none, from the start of the epoch."""
+        self.begin(self._epoch)
+        for device, state in position.items():
+            self._generators[device].set_state(state)
+
     def on(self, device: torch.device) -> torch.Generator:
         """The generator of the current epoch on `device`."""
         if device not in self._generators:
@@ -86,10 +103,13 @@ class Streams:
         self._streams: dict[str, Noise] = {}
         self._epoch = 0
 
-    def stream(self, purpose: str) -> Noise:
-        """The stream of that purpose, at the start of the current epoch where it is asked for for the first time."""
+    def stream(self, purpose: str, *, shared: bool = False) -> Noise:
+        """The stream of that purpose, at the start of the current epoch where it is asked for for the first time.
+
+        A `shared` one is the same on every rank.
+        """
         if purpose not in self._streams:
-            suffix = f"@{self.rank}" if self.rank else ""
+            suffix = f"@{self.rank}" if self.rank and not shared else ""
             self._streams[purpose] = Noise(self.seed, purpose + suffix)
             self._streams[purpose].begin(self._epoch)
         return self._streams[purpose]
@@ -98,6 +118,15 @@ class Streams:
         self._epoch = epoch
         for stream in self._streams.values():
             stream.begin(epoch)
+
+    def position(self) -> dict[str, dict[torch.device, Tensor]]:
+        """Where all streams stand, to return there with `go_to` and draw the same numbers again."""
+        return {purpose: stream.position() for purpose, stream in self._streams.items()}
+
+    def go_to(self, position: Mapping[str, Mapping[torch.device, Tensor]]) -> None:
+        """Put all streams to where they stood; one that was not there yet had drawn nothing in this epoch."""
+        for purpose, stream in self._streams.items():
+            stream.go_to(position.get(purpose, {}))
 
     def global_seed(self, purpose: str) -> AbstractContextManager[None]:
         """`global_seed` with this run's seed, the same on every rank."""

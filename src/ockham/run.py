@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
-from ockham.core.selection import Criterion, cost, maximised
+from ockham.core.selection import Criterion, best_epoch, cost, maximised
 from ockham.data import Augment, InputSpec, Normalize, Split, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
@@ -42,6 +42,10 @@ class Settings:
     precision: str
     #: Training images that train/* is measured on after an epoch.
     probe_samples: int | None = None
+    #: Whether the selected weights are evaluated on the test set too.
+    test: bool = True
+    #: Names of `core.measures`.
+    measure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class Run:
         """The sample of the training set that train/* is measured on after an epoch."""
         return splits.train.probe(self.settings.probe_samples or max(PROBE_SAMPLES, len(splits.val)))
 
+    def judged(self, splits: Splits) -> dict[str, Split]:
+        """The splits that the selected weights are evaluated on at the end, by name."""
+        return {name: split for name, split in splits.named().items() if name != "test" or self.settings.test}
+
     @property
     def step_size(self) -> int:
         """Samples of an optimizer step."""
@@ -70,6 +78,11 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.splits.train), self.step_size)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of a step."""
+        return 2 if any(has_hook(regularizer, "perturb") for regularizer in self.regularizers) else 1
 
     @property
     def total_steps(self) -> int:
@@ -85,6 +98,16 @@ class Run:
         """Epochs begun: the last one is shorter where max_steps ends it."""
         return -(-self.total_steps // self.steps_per_epoch)
 
+    @property
+    def trainings(self) -> int:
+        """Of equal length, one after the other: see `Regularizer.trainings`."""
+        return max((regularizer.trainings for regularizer in self.regularizers), default=1)
+
+    @property
+    def steps_per_training(self) -> int:
+        """What a schedule is stretched over."""
+        return self.total_steps // self.trainings
+
     def epoch_order(self, epoch: int) -> Tensor:
         """The training samples in the order in which an epoch takes them; fewer where max_steps ends it."""
         whole = order(len(self.splits.train), seed=self.settings.seed, epoch=epoch, shuffle=self.settings.shuffle)
@@ -93,6 +116,28 @@ class Run:
     def epoch_samples(self, epoch: int) -> int:
         remaining = self.total_steps - epoch * self.steps_per_epoch
         return min(len(self.splits.train), remaining * self.step_size)
+
+    @property
+    def repeats(self) -> int:
+        """Copies of a batch that go through the model side by side while training."""
+        return max((regularizer.repeats for regularizer in self.regularizers), default=1)
+
+    def training_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What is trained on of normalised images (n, *shape) and classes (n,): augmented, which may make class probabilities
+        of these, and `repeats` times.
+        """
+        if self.augment is not None:
+            x, y = self.augment(
+                x,
+                y,
+                generator=self.streams.stream("augment").on(x.device),
+                black=self.normalize.black(),
+                white=self.normalize.white(),
+                num_classes=len(self.splits.classes),
+            )
+        if self.repeats > 1:
+            x, y = (torch.cat([each] * self.repeats) for each in (x, y))
+        return x, y
 
     @property
     def maximise(self) -> bool:
@@ -110,6 +155,20 @@ class Run:
         """Whether an epoch is selected rather than an earlier one."""
         return cost(criterion, maximise=self.maximise) < cost(than, maximise=self.maximise)
 
+    def best_epoch(self, history: Sequence[Criterion]) -> int:
+        """The number, from 1, of the epoch that is selected among those of the last epoch's training; 0 before any."""
+        begin = self._first_epoch(len(history) - 1)
+        return begin + best_epoch(history[begin:], maximise=self.maximise) + 1 if history else 0
+
+    def is_first_of_training(self, epoch: int) -> bool:
+        """Of epochs counted from 1."""
+        return self._first_epoch(epoch - 1) == epoch - 1
+
+    def _first_epoch(self, epoch: int) -> int:
+        """The index of the first epoch in the training of the epoch with an index."""
+        length = self.num_epochs // self.trainings
+        return epoch // length * length
+
     def stops(self, history: Sequence[Criterion]) -> bool:
         """Whether a regularizer ends the run after these epochs."""
         stopping = [regularizer for regularizer in self.regularizers if has_hook(regularizer, "stop")]
@@ -117,8 +176,8 @@ class Run:
         return any(regularizer.stop(costs) for regularizer in stopping)
 
     def seen_by_schedule(self, history: Sequence[Criterion]) -> list[float]:
-        """The costs of the epochs so far, where the schedule depends on them."""
-        return self.costs(history) if self.schedule.depends_on_results else []
+        """The costs of the epochs of the training that goes on, where the schedule depends on them."""
+        return self.costs(history[self._first_epoch(len(history)) :]) if self.schedule.depends_on_results else []
 
     @property
     def input(self) -> InputSpec:

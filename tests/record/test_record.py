@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ockham.core.files import write_atomic
+from ockham.core.measures import MEASURES, measured_finally
 from ockham.record.checkpoint import FORMAT, Checkpoint
 from ockham.record.cost import peak_memory_bytes
 from ockham.record.events import HPARAM_METRICS, TEST_METRICS
@@ -51,7 +52,8 @@ def test_a_finished_run_holds_everything(small_run: RunSmall) -> None:
 
 
 def test_the_readme_explains_every_metric() -> None:
-    missing = [key for key in (*FINAL_METRICS, *COSTS, "train/objective", "lr") if f"`{key}`" not in README]
+    keys = (*FINAL_METRICS, *measured_finally(MEASURES), *COSTS, "train/objective", "lr")
+    missing = [key for key in keys if f"`{key}`" not in README]
     assert not missing
 
 

@@ -33,6 +33,7 @@ from ockham.report.analysis import analyse, behind_best, effects, importance, pa
 from ockham.report.drawing import Figure
 from ockham.report.export import export_epochs
 from ockham.report.figures import draw_figures
+from ockham.report.means import means
 from ockham.report.page import comparison_lines, library, write_report
 from ockham.report.reading import RecordedRun, RecordedRuns, read
 from ockham.sweep.summary import sweep_result
@@ -500,6 +501,29 @@ def test_exported_texts_are_no_formulas(tmp_path: Path) -> None:
     assert row["name"] == '\'=HYPERLINK("http://x")'
     assert (row["shift"], row["list"], row["at"], row["'+key"]) == ("-0.25", "[-1,2]", "'@x", "+1e3")
     assert row["val/loss"] == "-0.5"
+
+
+def test_what_was_measured_has_columns_and_its_mean(tmp_path: Path) -> None:
+    epoch = dict.fromkeys(("epoch", "step", *EPOCH_SCALARS), 0.5)
+    measured = [
+        replace(
+            run({"reg": "l2"}, 0.9, seed=seed, sharpness=10.0 + seed, **{"test/ece": 0.03}),
+            epochs=[{**epoch, "sharpness": 20.0 + seed}],
+        )
+        for seed in (0, 1)
+    ]
+    runs = [*measured, replace(run({"reg": "l1"}, 0.8), epochs=[epoch])]
+    export_epochs(RecordedRuns(runs), tmp_path / "epochs.csv")
+    rows = table(tmp_path, "epochs.csv")
+    assert [row["sharpness"] for row in rows] == ["20.0", "21.0", ""]
+    assert "val/ece" not in rows[0]
+    assert means(analyse(runs))["l2"][-1]["sharpness"] == 20.5
+    write_report(RecordedRuns(runs), "measured", tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    head = next(line for line in text.splitlines() if "| bootstrap |" in line)
+    assert "| sharpness |" in head
+    assert "test/ece" not in head, "test results are shown on request"
+    assert "| 10.5 |" in text
 
 
 # -- TensorBoard ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ockham.core.objective import LOSSES
@@ -58,6 +59,32 @@ def scores(logits: Tensor, labels: Tensor, *, loss: str = "cross_entropy") -> Sc
     mean = LOSSES[loss](logits.double(), labels, weight=1 / len(labels))
     correct = (logits.argmax(dim=1) == labels).double().mean()
     return Scores(*torch.stack([mean, correct]).tolist())
+
+
+class Calibration(NamedTuple):
+    """Expected calibration error and mean negative log-likelihood, in nats, of the probabilities of a model."""
+
+    ece: float
+    nll: float
+
+
+#: As many bins as Guo et al. 2017 take.
+CALIBRATION_BINS = 15
+
+
+def calibration(logits: Tensor, labels: Tensor) -> Calibration:
+    """How well softmax(logits) (N, C) tells how often the classes (N,) are right, computed in float64.
+
+    ece = sum_b n_b / N |accuracy - mean confidence| of the samples in bin b, with bins ((b - 1) / 15, b / 15] of the largest
+    probability of a sample (Naeini et al. 2015; Guo et al. 2017, On Calibration of Modern Neural Networks).
+    """
+    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
+    edges = torch.arange(1, CALIBRATION_BINS, dtype=torch.float64, device=logits.device) / CALIBRATION_BINS
+    # A product with the members of each bin: a scatter on a GPU sums them in any order.
+    members = F.one_hot(torch.bucketize(confidence, edges), CALIBRATION_BINS).double()
+    surplus = ((predicted == labels).double() - confidence) @ members
+    nll = LOSSES["cross_entropy"](logits.double(), labels, weight=1 / len(labels))
+    return Calibration(*torch.stack([surplus.abs().sum() / len(labels), nll]).tolist())
 
 
 def logits_of(model: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor]) -> Tensor:

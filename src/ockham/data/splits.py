@@ -298,3 +298,7 @@ class Normalize:
     def black(self) -> tuple[float, ...]:
         """What a black pixel becomes, per channel: the value that shifted and cropped images are padded with."""
         return tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
+
+    def white(self) -> tuple[float, ...]:
+        """What the brightest byte becomes, per channel."""
+        return tuple((1 - m) / s for m, s in zip(self.mean, self.std, strict=True))

@@ -31,8 +31,10 @@ from ockham.record.checkpoint import load_generation, save_generation
 from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
 from ockham.record.ledger import EpochResult, Ledger, close_epoch
-from ockham.record.measure import weight_scalars
+from ockham.record.measure import Measurements, weight_scalars
 from ockham.record.progress import GroupProgress
+from ockham.reg.base import has_hook
+from ockham.reg.single import before_step
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -67,6 +69,9 @@ class MemberState:
     def averaged_weights(self) -> Mapping[str, Tensor]:
         return self.group.updates.averaged_weights(self.row)
 
+    def averages(self) -> Mapping[str, Tensor]:
+        return self.group.updates.averages(self.row)
+
     def optimizer_state(self) -> dict[str, Any]:
         return self.group.updates.state(self.row)
 
@@ -74,8 +79,8 @@ class MemberState:
 def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     """Train all members to their ends; a group that was killed continues from `checkpoint`.
 
-    Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
-    pruned ends at its epoch and changes nothing for the others.
+    Members agree in the sizes of their data, in model, batch size, copies of a batch, epochs and precision. One that diverges,
+    stops or is pruned ends at its epoch and changes nothing for the others.
     """
     run = members[0].run
     keep_freed_memory()
@@ -110,6 +115,7 @@ class Group:
         self.pace, self.last_line = Pace(), -math.inf
         for member in members:
             member.run.model.to(device=self.device, dtype=self.dtype)
+        self.measurements = {member: Measurements(member.run) for member in members}
         # Once for all, so that a group that continues takes the same form.
         self.compiles = pays_to_compile([member.run for member in members])
         self._take([members[position] for position in order([member.run for member in members])])
@@ -121,9 +127,14 @@ class Group:
         """Make these the members that train, with all that follows from who they are."""
         self.members = members
         runs = [member.run for member in members]
+        assert len({run.repeats for run in runs}) == 1, "batches of members are of one size"
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
+        #: Those whose models regularizers change between steps.
+        self.changed_between_steps = [
+            row for row, run in enumerate(runs) if any(has_hook(regularizer, "before_step") for regularizer in run.regularizers)
+        ]
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
             (id(run.splits), run.settings.seed if run.settings.shuffle or run.augment is not None else None) for run in runs
@@ -156,8 +167,7 @@ class Group:
         for index, begin in enumerate(range(0, len(orders[0]), step_size)):
             batches = [order[begin : begin + step_size] for order in orders]
             sums += self._step(batches, factors[index]) * len(batches[0])
-        self.epoch_samples = len(orders[0])
-        self.objectives = (sums / self.epoch_samples).tolist()
+        self.objectives = (sums / len(orders[0])).tolist()
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
         self.epoch_seconds = time.monotonic() - began
@@ -173,19 +183,33 @@ class Group:
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
         runs = [member.run for member in self.members]
-        steps, total = steps_per_epoch(samples, runs[0].step_size), runs[0].total_steps
+        steps = steps_per_epoch(samples, runs[0].step_size)
         costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
+        lengths = [run.steps_per_training for run in runs]
         return np.array(
             [
-                [run.schedule(self.step + step, total, cost) for run, cost in zip(runs, costs, strict=True)]
+                [
+                    run.schedule((self.step + step) % length, length, cost)
+                    for run, length, cost in zip(runs, lengths, costs, strict=True)
+                ]
                 for step in range(steps)
             ]
         )
 
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
+        self._begin_step()
         self.step += 1
-        return self.updates.step(self._microbatches(batches), factors)
+        return self.updates.step(self._microbatches(batches), factors, self.step)
+
+    def _begin_step(self) -> None:
+        """Let regularizers change the models; of a member that begins another training the optimizer is as it was at first."""
+        for row in self.changed_between_steps:
+            run = self.members[row].run
+            training, step = divmod(self.step, run.steps_per_training)
+            before_step(run.regularizers, run.model, training=training, step=step)
+            if training > 0 and step == 0:
+                self.updates.load(row, run.make_optimizer(run.model).state_dict(), self.updates.averages(row))
 
     def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
         """What is worked on at a time of the batch of each cohort."""
@@ -195,11 +219,7 @@ class Group:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
             images, y = data.train.batch(batch)
-            x = leader.normalize(images)
-            if leader.augment is not None:
-                noise = leader.streams.stream("augment").on(x.device)
-                classes = len(data.classes)
-                x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
+            x, y = leader.training_batch(leader.normalize(images), y)
             xs.append(x.flatten(1))
             ys.append(y)
         return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)
@@ -207,15 +227,13 @@ class Group:
     # -- after an epoch --------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> None:
-        with ExitStack() as averages:
-            for row, member in enumerate(self.members):
-                parameters = named_parameters(member.run.model)
-                averages.enter_context(holding(parameters, self.updates.averaged_weights(row)))
+        with self._averages():
             measured = self._measure()
         self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         seconds = self.epoch_seconds / len(self.all_members)
-        results = [EpochResult(self.step, self._samples, measured[row], self.epoch_samples, seconds) for row in rows]
+        worked = [self._samples * self.members[row].run.passes for row in rows]
+        results = [EpochResult(self.step, samples, measured[row], seconds) for row, samples in zip(rows, worked, strict=True)]
         ledgers = [self.members[row].ledger for row in rows]
         verdicts = close_epoch(ledgers, results, [MemberState(self, row) for row in rows])
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
@@ -226,6 +244,14 @@ class Group:
         goes_on = any(not member.ledger.has_ended for member in self.members)
         if goes_on and time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
+
+    @contextmanager
+    def _averages(self) -> Iterator[None]:
+        """Inside the block the models hold the weights that they are judged by."""
+        with ExitStack() as averages:
+            for row, member in enumerate(self.members):
+                averages.enter_context(holding(named_parameters(member.run.model), self.updates.averaged_weights(row)))
+            yield
 
     def _log_epoch(self) -> None:
         """Say how far the group is: a line, and a file for the process that sweeps; not more often than somebody looks."""
@@ -243,18 +269,18 @@ class Group:
         left = self.pace.seconds_left(progress.num_epochs, now)
         log.info("%s", line if left is None or not progress.training else f"{line}, about {duration(left)} left")
 
-    def _measure(self) -> list[dict[str, float]]:
-        """The scalars of metrics.csv for every member."""
-        scores_of_members: dict[str, list[tuple[float, float]]] = {}
-        for name in ("train", "val"):
-            scores_of_members[name] = [(math.nan, math.nan)] * len(self.members)
-            for cohort, data in enumerate(self.data):
-                rows = [row for row, cohort_of_row in enumerate(self.cohort_of) if cohort_of_row == cohort]
-                forward = self.stack.evaluation(rows)
-                split = self.probes[cohort] if name == "train" else data.val
-                for row, logits in zip(rows, self._logits(forward, split, cohort), strict=True):
-                    scores_of_members[name][row] = scores(logits, split.labels, loss=self.settings.loss)
-        return [self._scalars(position, scores_of_members) for position in range(len(self.members))]
+    def _measure(self) -> dict[int, dict[str, float]]:
+        """The scalars of metrics.csv by row, for every member that has not ended."""
+        scalars: dict[int, dict[str, float]] = {}
+        for cohort, data in enumerate(self.data):
+            rows = [row for row, cohort_of_row in enumerate(self.cohort_of) if cohort_of_row == cohort]
+            forward = self.stack.evaluation(rows)
+            splits = {"train": self.probes[cohort], "val": data.val}
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
+            for position, row in enumerate(rows):
+                if not self.members[row].ledger.has_ended:
+                    scalars[row] = self._scalars(row, {name: of_rows[position] for name, of_rows in logits.items()})
+        return scalars
 
     def _logits(self, forward: Callable[[Tensor], Tensor], split: Split, cohort: int) -> Tensor:
         """Logits (rows, N, classes) of members of one cohort in evaluation mode."""
@@ -262,42 +288,52 @@ class Group:
         size = evaluation_batch(leader.model, next(split.split(1)))
         return torch.cat([forward(leader.normalize(part)) for part in split.split(size)], dim=1)
 
-    def _scalars(self, position: int, scores_of_members: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
-        run = self.members[position].run
-        leader = self.leaders[self.cohort_of[position]]
+    def _scalars(self, row: int, logits: Mapping[str, Tensor]) -> dict[str, float]:
+        """The scalars of the member in a row; `logits` (N, classes) are its of the sample of train, and of val."""
+        run, cohort = self.members[row].run, self.cohort_of[row]
+        probe, val, prepare = self.probes[cohort], self.data[cohort].val, self.leaders[cohort].normalize
         scalars: dict[str, float] = {}
-        for name in ("train", "val"):
-            scalars |= dict(zip((f"{name}/loss", f"{name}/acc"), scores_of_members[name][position], strict=True))
-        probe = self.probes[self.cohort_of[position]]
+        for name, labels in (("train", probe.labels), ("val", val.labels)):
+            loss, acc = scores(logits[name], labels, loss=self.settings.loss)
+            scalars |= {f"{name}/loss": loss, f"{name}/acc": acc}
+        measured = self.measurements[self.members[row]].scalars(
+            step=self.step,
+            images=probe,
+            labels=probe.labels,
+            prepare=prepare,
+            val_logits=logits["val"],
+            val_labels=val.labels,
+        )
         return {
             **scalars,
             **gaps(scalars),
-            "train/objective": self.objectives[position],
-            **weight_scalars(run.regularizers, run.model, probe, leader.normalize),
-            "lr": float(self.lrs[position]),
+            "train/objective": self.objectives[row],
+            **weight_scalars(run.regularizers, run.model, probe, prepare),
+            "lr": float(self.lrs[row]),
+            **measured,
         }
 
     def _finish(self, rows: Sequence[int]) -> None:
-        """The end of members that have come to it: their best weights on all splits, of a cohort in one product."""
-        rows = [row for row in rows if self.members[row].ledger.writes]
+        """The end of members that have come to it: their best weights on all splits, of a cohort in one product.
+
+        Also of those that leave nothing: the last bits of a product depend on its size.
+        """
         for cohort, data in enumerate(self.data):
             of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
             if not of_cohort:
                 continue
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
-            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
+            splits = self.leaders[cohort].judged(data)
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
             for position, row in enumerate(of_cohort):
-                scores_by_split = {
-                    name: scores(logits[name][position], split.labels, loss=self.settings.loss)
-                    for name, split in data.named().items()
-                }
-                self.members[row].ledger.finish(scores_by_split=scores_by_split)
+                of_row = {name: of_rows[position] for name, of_rows in logits.items()}
+                self.members[row].ledger.finish(logits_by_split=of_row)
 
     @property
     def _samples(self) -> int:
-        """What a member has worked on until the end of the last epoch."""
+        """What a member has worked on in one pass a step until the end of the last epoch."""
         run = self.all_members[0].run
-        return (self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)
+        return ((self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)) * run.repeats
 
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 
@@ -310,10 +346,10 @@ class Group:
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
-        states = [copy.deepcopy(self.updates.state(row)) for row in rows]
+        states = [copy.deepcopy((self.updates.state(row), self.updates.averages(row))) for row in rows]
         self._take([self.members[row] for row in rows])
-        for position, state in enumerate(states):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(states):
+            self.updates.load(position, state, averages)
 
     def _save(self) -> None:
         content = {
@@ -323,6 +359,7 @@ class Group:
             "members": [self.all_members.index(member) for member in self.members],
             "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
+            "averages": [self.updates.averages(position) for position in range(len(self.members))],
         }
         save_generation(self.checkpoint, content)
         self.last_written = time.monotonic()
@@ -340,5 +377,8 @@ class Group:
             self._keep([self.members.index(member) for member in kept])
         for name, value in self.stack.state.items():
             value.copy_(content["stack"][name])
-        for position, state in enumerate(content["optimizers"]):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(zip(content["optimizers"], content["averages"], strict=True)):
+            self.updates.load(position, state, averages)
+        with self._averages():
+            for member in self.members:
+                self.measurements[member].begin()

@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ockham.core import datasets
 from ockham.core.datasets import Sizes
+from ockham.core.steps import AVERAGING, PERTURBING
 from ockham.optim.rules import rule_of
+
+if TYPE_CHECKING:
+    from ockham.reg import Regularizer
 
 Content = Mapping[str, Any]
 
@@ -24,7 +28,10 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "test", "logger", "cv", "trust")
+
+#: Regularizers of Ockham under which copies of a batch go through the model side by side (`Regularizer.repeats`).
+REPEATS = {"ockham.reg.RDrop": 2}
 
 #: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
 #: --case sizes in docs/benchmarks.md. A group takes GROUP_BYTES at most, which any GPU has too, unless SMALLEST_CAP take more.
@@ -36,6 +43,8 @@ PROCESS_BYTES = 800 * 2**20
 
 #: Numbers that a member holds for each parameter: itself, its gradient, two moments, and the best so far.
 NUMBERS_A_PARAMETER = 5
+#: And where it has a hook: an average; the place and the gradient of a second pass.
+NUMBERS_OF_HOOKS = {"after_step": 1, "perturb": 2}
 #: And for each unit and sample of what it works on at a time, as measured on full batches: the product, what the activation
 #: function and noise make of it, and their gradients.
 NUMBERS_A_UNIT = 6
@@ -63,7 +72,9 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
     for position, content in enumerate(contents):
         reason = why_alone(content)
         if reason is None:
-            classes.setdefault(json.dumps([content[key] for key in COMMON], sort_keys=True), []).append(position)
+            # All members of a group take as many passes as one of them.
+            shape = [*(content[key] for key in COMMON), repeats_of(content), passes_of(content)]
+            classes.setdefault(json.dumps(shape, sort_keys=True), []).append(position)
         else:
             alone[position] = reason
     groups: list[tuple[int, ...]] = []
@@ -73,9 +84,10 @@ def partition_jobs(contents: Sequence[Content], *, slots: int, memory: int | Non
         if len(members) == 1:
             alone[members[0]] = "no other job of its shape"
             continue
-        largest = cap(contents[members[0]], memory=None if memory is None else memory // slots)
+        widest = max((contents[member] for member in members), key=member_bytes)
+        largest = cap(widest, memory=None if memory is None else memory // slots)
         if largest < 2:
-            bytes_each = member_bytes(contents[members[0]]) / 2**20
+            bytes_each = member_bytes(widest) / 2**20
             alone |= dict.fromkeys(members, f"a member of a group takes {bytes_each:,.0f} MiB, and there is no room for two")
             continue
         members.sort(key=lambda position: (contents[position]["seed"], contents[position]["fold"] or 0, position))
@@ -94,15 +106,16 @@ def why_alone(content: Content) -> str | None:
     if model not in MODELS:
         return f"{_name(model)} has no stacked form"
     try:
-        rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
+        rule, _ = rule_of(str(optimizer), {name: value for name, value in content["optimizer"].items() if name != "_target_"})
     except ValueError as error:
         return str(error)
     schedule = str(content["schedule"].get("_target_"))
     if not schedule.startswith("ockham.schedules."):
         return f"schedule {_name(schedule)} is not one of Ockham's"
-    for name, settings in content["reg"].items():
-        if _changes_model(str(settings.get("_target_")), tuple(content["trust"])):
-            return f"reg={name} changes the model in configure_model"
+    for name in _with_hook(content, "configure_model"):
+        return f"reg={name} changes the model in configure_model"
+    if content["model"].get("batch_norm") and (rule.average is not None or _with_hook(content, "after_step")):
+        return "statistics of batch norm for averaged weights are computed in single runs"
     if trainer["devices"] != 1:
         return "several devices work on single runs"
     if trainer["precision"] not in PRECISIONS:
@@ -110,16 +123,46 @@ def why_alone(content: Content) -> str | None:
     return None
 
 
-@cache
-def _changes_model(target: str, trust: tuple[str, ...]) -> bool:
-    """Whether a regularizer does more than its pure hooks say. Those of Ockham do not; a class from elsewhere is imported."""
+#: Ockham's regularizers with the hooks that the plan asks for.
+WITH_HOOK = {"configure_model": (), "after_step": AVERAGING, "perturb": PERTURBING}
+
+
+def passes_of(content: Content) -> int:
+    """Forward and backward passes of a step."""
+    return 2 if _with_hook(content, "perturb") else 1
+
+
+def _with_hook(content: Content, hook: str) -> list[str]:
+    """The keys of the job's regularizers that have the hook."""
+    targets = {name: str(settings.get("_target_")) for name, settings in content["reg"].items()}
+    return [name for name, target in targets.items() if _has_hook(target, hook, tuple(content["trust"]))]
+
+
+def _has_hook(target: str, hook: str, trust: tuple[str, ...]) -> bool:
     if target.startswith("ockham.reg."):
-        return False
-    from ockham.build import resolve
-    from ockham.reg import Regularizer
+        return target in WITH_HOOK[hook]
     from ockham.reg.base import has_hook
 
-    return has_hook(resolve(target, Regularizer, setting="reg.*._target_", trust=trust), "configure_model")
+    return has_hook(_imported(target, trust), hook)
+
+
+def repeats_of(content: Content) -> int:
+    """Copies of a batch that go through the model side by side."""
+    targets = [str(settings.get("_target_")) for settings in content["reg"].values()]
+    return max((_repeats(target, tuple(content["trust"])) for target in targets), default=1)
+
+
+def _repeats(target: str, trust: tuple[str, ...]) -> int:
+    return REPEATS.get(target, 1) if target.startswith("ockham.reg.") else _imported(target, trust).repeats
+
+
+@cache
+def _imported(target: str, trust: tuple[str, ...]) -> "type[Regularizer]":
+    """The class of a regularizer from elsewhere."""
+    from ockham.build import resolve
+    from ockham.reg import Regularizer
+
+    return resolve(target, Regularizer, setting="reg.*._target_", trust=trust)
 
 
 def _name(target: Any) -> str:
@@ -165,12 +208,18 @@ def job_work(content: Content) -> int:
 def member_bytes(content: Content) -> int:
     """What a member of a group takes: parameters with all that goes with them, a batch and its activations, its order."""
     sizes, trainer, widths = sizes_of(content), content["trainer"], _widths(content)
-    samples, batch = _samples(content), _batch(content)
-    inputs = min(batch * trainer["accumulate_grad_batches"], samples) * sizes.pixels
-    parameters = _parameters(content)
+    samples, parameters, repeats = _samples(content), _parameters(content), repeats_of(content)
+    batch = _batch(content) * repeats
+    inputs = min(batch * trainer["accumulate_grad_batches"], samples * repeats) * sizes.pixels
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
-    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    # With what it is rewound to, and that in the best weights.
+    each = NUMBERS_A_PARAMETER + 2 * ("magnitude_pruning" in content["reg"])
+    each += sum(number for hook, number in NUMBERS_OF_HOOKS.items() if _with_hook(content, hook))
+    numbers = each * parameters + 2 * inputs + activations
+    # Each product with a Jacobian is a further pass, whose numbers are kept to be differentiated, down to the inputs.
+    projections = content["reg"].get("jacobian", {}).get("projections", 0)
+    numbers += (sizes.num_classes if projections == "all" else projections) * (2 * inputs + activations)
     return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
 
 

@@ -37,10 +37,10 @@ class Updates(Protocol):
     def prepare(self, microbatches: Sequence[Batch]) -> None:
         """What has to be done once before steps on micro-batches of these shapes. Raises CannotCompileError."""
 
-    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray, number: int) -> Tensor:
         """A step in place with `factors` (members,) times each learning rate; returns the members' objectives, (members,).
 
-        The micro-batches are worked on one after the other, and make one batch together.
+        `number` is 1 for the first step. The micro-batches are worked on one after the other, and make one batch together.
         """
 
     def state(self, position: int) -> dict[str, Any]:
@@ -49,7 +49,11 @@ class Updates(Protocol):
     def averaged_weights(self, position: int) -> dict[str, Tensor]:
         """The averages that the member is judged by, by parameter name; empty where its trained weights are."""
 
-    def load(self, position: int, state: Mapping[str, Any]) -> None: ...
+    def averages(self, position: int) -> dict[str, Tensor]:
+        """What a regularizer of the member keeps of each parameter, by its name; empty where none does."""
+
+    def load(self, position: int, state: Mapping[str, Any], averages: Mapping[str, Tensor]) -> None:
+        """Go on from such a state_dict, from one without states of parameters as before the first step, and such averages."""
 
 
 def pays_to_compile(runs: Sequence[Run]) -> bool:

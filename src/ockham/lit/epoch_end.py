@@ -25,7 +25,7 @@ class EpochEnd(pl.Callback):
         scalars = module.finish_epoch()
         verdict: Verdict = "continue"
         if trainer.is_global_zero:
-            result = EpochResult(module.finished_steps, module.worked_samples, scalars, module.epoch_samples, seconds)
+            result = EpochResult(module.finished_steps, module.worked_samples, scalars, seconds)
             (verdict,) = close_epoch([self.ledger], [result], [module])
         # Rank 0 judges alone: what the peers of a sweep have written changes from moment to moment.
         verdict = trainer.strategy.broadcast(verdict)

@@ -7,7 +7,7 @@ best.ckpt holds the weights that the run is judged by, and what is needed to use
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,18 @@ class Row:
     scalars: Mapping[str, float]
 
 
-def rows_to_tensor(rows: Sequence[Row]) -> Tensor:
-    """(epochs, 2 + scalars) in float64, which holds every number as it is."""
-    return torch.tensor(
-        [[row.step, row.samples, *row.scalars.values()] for row in rows], dtype=torch.float64
-    ).reshape(len(rows), 2 + len(EPOCH_SCALARS))  # fmt: skip
+def rows_to_content(rows: Sequence[Row]) -> dict[str, Any]:
+    """`rows` (epochs, 2 + scalars) in float64, which holds every number as it is, and `columns`, the names of the scalars."""
+    columns = list(rows[0].scalars) if rows else list(EPOCH_SCALARS)
+    numbers = [[row.step, row.samples, *row.scalars.values()] for row in rows]
+    return {"columns": columns, "rows": torch.tensor(numbers, dtype=torch.float64).reshape(len(rows), 2 + len(columns))}
 
 
-def rows_from_tensor(table: Tensor) -> list[Row]:
+def rows_from_content(content: Mapping[str, Any]) -> list[Row]:
+    columns = content.get("columns", EPOCH_SCALARS)  # the first runs of this format had no others
     return [
-        Row(int(step), int(samples), dict(zip(EPOCH_SCALARS, scalars, strict=True)))
-        for step, samples, *scalars in table.tolist()
+        Row(int(step), int(samples), dict(zip(columns, scalars, strict=True)))
+        for step, samples, *scalars in content["rows"].tolist()
     ]
 
 
@@ -50,8 +51,8 @@ def rows_from_tensor(table: Tensor) -> list[Row]:
 class Checkpoint:
     """The state of a run after `epoch` epochs, of which `rows` tell.
 
-    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained. best.ckpt has
-    neither them nor `optimizer`.
+    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained, and `averages`
+    what a regularizer keeps of the parameters, by their names. best.ckpt has neither of them nor `optimizer`.
     """
 
     epoch: int
@@ -60,6 +61,7 @@ class Checkpoint:
     best: dict[str, Tensor] | None
     optimizer: dict[str, Any] | None
     input: InputSpec
+    averages: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -73,22 +75,24 @@ class Checkpoint:
         return {
             "format": FORMAT,
             "epoch": self.epoch,
-            "rows": rows_to_tensor(self.rows),
+            **rows_to_content(self.rows),
             "model": self.model,
             "best": self.best,
             "optimizer": self.optimizer,
             "input": {key: list(value) for key, value in asdict(self.input).items()},
+            "averages": self.averages,
         }
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Checkpoint":
         return cls(
             epoch=content["epoch"],
-            rows=rows_from_tensor(content["rows"]),
+            rows=rows_from_content(content),
             model=content["model"],
             best=content["best"],
             optimizer=content["optimizer"],
             input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
+            averages=content.get("averages", {}),  # which checkpoints had not before there were any
         )
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The figures of a run that has come to its end: its selected weights on all three splits, the test set for the only time."""
+"""The figures of a run that has come to its end: its selected weights on its splits, the test set for the only time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ockham.core.metrics import Scores, logits_of, scores
+from ockham.core.measures import measured_finally
+from ockham.core.metrics import calibration, logits_of, scores
 from ockham.data import InputSpec, Split
 from ockham.record.folder import FINAL_METRICS, gaps
 from ockham.record.measure import weight_scalars
@@ -19,19 +20,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinalEvaluation:
-    """A model with its selected weights, and its scores by split; the logits of the test images where they were computed."""
+    """A model with its selected weights, and its logits (N, C) of each split."""
 
     run: Run
     model: nn.Module
-    scores_by_split: Mapping[str, Scores]
-    test_logits: Tensor | None
+    logits_by_split: Mapping[str, Tensor]
 
-    def metrics(self, *, best_epoch: int, last_epoch: int, steps: int, samples: int, flops_per_sample: int) -> dict[str, float]:
-        """What metrics.json holds; `samples` are all that training worked on."""
+    def metrics(
+        self,
+        *,
+        best_epoch: int,
+        last_epoch: int,
+        steps: int,
+        samples: int,
+        flops_per_sample: int,
+        selected: Mapping[str, float],
+    ) -> dict[str, float]:
+        """What metrics.json holds; `samples` are all that training worked on, `selected` the scalars of the selected epoch."""
         run = self.run
-        values: dict[str, float] = {}
-        for name, (loss, acc) in self.scores_by_split.items():
-            values |= {f"{name}/loss": loss, f"{name}/acc": acc}
+        values: dict[str, float] = dict(selected)
+        labels = {name: split.labels for name, split in run.splits.to(run.device).named().items()}
+        for name, logits in self.logits_by_split.items():
+            values[f"{name}/loss"], values[f"{name}/acc"] = scores(logits, labels[name], loss=run.settings.loss)
+        if "calibration" in run.settings.measure and run.settings.test:
+            values["test/ece"], values["test/nll"] = calibration(self.logits_by_split["test"], labels["test"])
         values |= gaps(values)
         values |= {
             "objective": values[run.settings.objective],
@@ -43,25 +55,26 @@ class FinalEvaluation:
             "samples": samples,
             "flops": flops_per_sample * samples,
         }
-        return {key: values[key] for key in FINAL_METRICS}
+        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure))
+        return {key: values[key] for key in keys if key in values}
 
     def pictures(self) -> dict[str, "Figure"]:
-        assert self.test_logits is not None, "scores that come from elsewhere have no logits to draw"
-        return final_pictures(self.model, self.run.input, self.run.splits.test, self.test_logits.cpu())
+        """What is drawn of the test images; nothing where there are no logits of them."""
+        if "test" not in self.logits_by_split:
+            return {}
+        return final_pictures(self.model, self.run.input, self.run.splits.test, self.logits_by_split["test"].cpu())
 
 
-def evaluate(run: Run, weights: Mapping[str, Tensor], scores_by_split: Mapping[str, Scores] | None = None) -> FinalEvaluation:
-    """Put the weights into the run's model and evaluate it on all splits, where `scores_by_split` does not say its scores."""
+def evaluate(run: Run, weights: Mapping[str, Tensor], logits_by_split: Mapping[str, Tensor] | None = None) -> FinalEvaluation:
+    """Put the weights into the run's model and evaluate it on its splits, where `logits_by_split` does not say its logits."""
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model = run.model.to(device=run.device, dtype=dtype)
     model.load_state_dict(weights)
     run.normalize.for_model(dtype, run.memory_format, run.device)
-    if scores_by_split is not None:
-        return FinalEvaluation(run, model, scores_by_split, None)
-    splits = run.splits.to(run.device).named()
-    logits = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
-    scores_by_split = {name: scores(logits[name], split.labels, loss=run.settings.loss) for name, split in splits.items()}
-    return FinalEvaluation(run, model, scores_by_split, logits["test"])
+    if logits_by_split is None:
+        splits = run.judged(run.splits.to(run.device))
+        logits_by_split = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
+    return FinalEvaluation(run, model, logits_by_split)
 
 
 def final_pictures(model: nn.Module, input_spec: InputSpec, test: Split, logits: torch.Tensor) -> dict[str, "Figure"]:

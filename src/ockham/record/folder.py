@@ -34,7 +34,8 @@ State = Literal["running", "finished", "failed", "diverged", "pruned"]
 FINAL = ("finished", "diverged", "pruned")
 
 #: Scalars of one epoch, measured with its final weights: the columns of metrics.csv after `epoch` and `step`, and the
-#: TensorBoard tags. train/* is measured on a fixed sample of the training split, train/objective is what was minimised.
+#: TensorBoard tags. train/* is measured on a fixed sample of the training split, train/objective is what was minimised. What
+#: `measure` asks for follows them (core/measures.py).
 EPOCH_SCALARS = (
     "train/loss",
     "train/acc",
@@ -49,7 +50,7 @@ EPOCH_SCALARS = (
     "lr",
 )
 
-#: The keys of metrics.json.
+#: The keys of metrics.json; what `measure` asks for follows them.
 FINAL_METRICS = (
     "objective",
     "best_epoch",
@@ -70,6 +71,9 @@ FINAL_METRICS = (
     "samples",
     "flops",
 )
+
+#: Those that a run which leaves the test set untouched does not have.
+OF_TEST = ("test/loss", "test/acc")
 
 #: The keys of cost.json.
 COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes", "shared")
@@ -182,7 +186,7 @@ class RunFolder:
         except Timeout as error:
             raise UserError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
-    def begin(self, run_key: str) -> None:
+    def begin(self, run_key: str, *, note: str | None = None) -> None:
         """Mark the run as running, in one more attempt; `run_key` says what it computes (see identity.py)."""
         status = {
             "state": "running",
@@ -196,6 +200,7 @@ class RunFolder:
             "versions": versions(),
             "device": None,
             "run_key": run_key,
+            "note": note,
         }
         write_json(self.path / "status.json", status)
 
@@ -215,7 +220,8 @@ class RunFolder:
         self.update_status(state=state, ended=_now(), error=reason)
 
     def write_metrics(self, metrics: Mapping[str, float]) -> None:
-        assert tuple(metrics) == FINAL_METRICS, f"metrics.json has other keys: {tuple(metrics)}"
+        always = [key for key in FINAL_METRICS if key in metrics or key not in OF_TEST]
+        assert list(metrics)[: len(always)] == always, f"metrics.json has other keys: {tuple(metrics)}"
         write_json(self.path / "metrics.json", metrics)
 
     def write_cost(self, cost: Mapping[str, float]) -> None:
@@ -224,9 +230,9 @@ class RunFolder:
 
     def append_epoch(self, epoch: int, step: int, scalars: Mapping[str, float]) -> None:
         """Add the row of an epoch to metrics.csv; what a crash takes of it is written again from the checkpoint."""
-        assert tuple(scalars) == EPOCH_SCALARS, f"metrics.csv has other columns: {tuple(scalars)}"
+        assert tuple(scalars)[: len(EPOCH_SCALARS)] == EPOCH_SCALARS, f"metrics.csv has other columns: {tuple(scalars)}"
         with (self.path / "metrics.csv").open("ab") as rows:
-            head = b"" if rows.tell() else _csv_line(["epoch", "step", *EPOCH_SCALARS])
+            head = b"" if rows.tell() else _csv_line(["epoch", "step", *scalars])
             rows.write(head + _csv_line([epoch, step, *scalars.values()]))
 
     def epochs(self) -> list[dict[str, float]]:
@@ -244,7 +250,7 @@ class RunFolder:
             file.unlink(missing_ok=True)
             return
         lines = [_csv_line([epoch, step, *scalars.values()]) for epoch, step, scalars in rows]
-        write_atomic(file, b"".join([_csv_line(["epoch", "step", *EPOCH_SCALARS]), *lines]))
+        write_atomic(file, b"".join([_csv_line(["epoch", "step", *rows[0][2]]), *lines]))
 
     def remove_events(self) -> None:
         """Remove what TensorBoard shows of the run."""
@@ -276,10 +282,19 @@ def versions() -> Mapping[str, str]:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git."""
-    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git.
+
+    An installed package may lie in a folder of somebody's repository, and is still no part of it.
+    """
+    file = Path(__file__)
+
+    def git(*words: str) -> list[str]:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        git("ls-files", "--error-unmatch", file.name)
+        lines = git("status", "--porcelain=v2", "--branch", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     commit = next(line.split()[2] for line in lines if line.startswith("# branch.oid"))

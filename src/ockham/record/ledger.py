@@ -18,16 +18,15 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ockham import schema
-from ockham.core.metrics import Scores
-from ockham.core.selection import Criterion, best_epoch
+from ockham.core.selection import Criterion
 from ockham.identity import run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
     Checkpoint,
     Row,
     load_generation,
-    rows_from_tensor,
-    rows_to_tensor,
+    rows_from_content,
+    rows_to_content,
     save_generation,
 )
 from ockham.record.cost import flops_per_sample, peak_memory_bytes, reset_peak_memory
@@ -70,7 +69,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an engine says of an epoch: steps and samples of the run so far, its scalars, its samples and seconds.
+    """What an engine says of an epoch: steps of the run so far and samples that it has worked on, its scalars and seconds.
 
     `seconds` are those of training; of runs that share a process, their share.
     """
@@ -78,7 +77,6 @@ class EpochResult:
     step: int
     samples: int
     scalars: Mapping[str, float]
-    epoch_samples: int
     seconds: float
 
 
@@ -90,6 +88,9 @@ class TrainingState(Protocol):
 
     def averaged_weights(self) -> Mapping[str, Tensor]:
         """What the epoch was measured with in place of entries of the state_dict; empty where that are the trained weights."""
+
+    def averages(self) -> Mapping[str, Tensor]:
+        """What a regularizer keeps of each parameter, by its name; empty where none does."""
 
     def optimizer_state(self) -> dict[str, Any]:
         """The state_dict of the run's torch optimizer."""
@@ -136,7 +137,7 @@ class Ledger:
         check_resumable(self.folder)
         if self.spec.hydra is not None:
             write_hydra_files(self.folder, config=self.content, hydra=self.spec.hydra, overrides=self.spec.overrides)
-        self.folder.begin(run_key(self.content))
+        self.folder.begin(run_key(self.content), note=self.content.get("note"))
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
@@ -155,7 +156,7 @@ class Ledger:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
         self.history = [run.criterion(row.scalars) for row in self.rows]
-        self.best_epoch = best_epoch(self.history, maximise=run.maximise) + 1 if self.history else 0
+        self.best_epoch = run.best_epoch(self.history)
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -202,6 +203,7 @@ class Ledger:
 
     def record(self, result: EpochResult, state: TrainingState) -> None:
         """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
+        samples = result.samples - (self.rows[-1].samples if self.rows else 0)
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
         self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
@@ -209,12 +211,13 @@ class Ledger:
         if self.writes:
             self.folder.append_epoch(epoch, result.step, result.scalars)
         if self.events is not None:
-            throughput = {"samples_per_second": result.epoch_samples / max(result.seconds, 1e-9)}
+            throughput = {"samples_per_second": samples / max(result.seconds, 1e-9)}
             self.events.epoch(epoch, result.step, {**result.scalars, **throughput})
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
             return
-        if not self.best_epoch or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
+        is_first = self.run.is_first_of_training(epoch)
+        if is_first or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
             self.best_epoch = epoch
             self._keep({**state.weights(), **state.averaged_weights()})
         if self.is_complete:
@@ -261,7 +264,9 @@ class Ledger:
         input_spec = self.run.input
         Checkpoint(best, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
         is_last = best == epoch and not state.averaged_weights()
-        last = Checkpoint(epoch, self.rows, weights, None if is_last else self.best, state.optimizer_state(), input_spec)
+        averages = {name: value.detach().clone() for name, value in state.averages().items()}
+        kept = None if is_last else self.best
+        last = Checkpoint(epoch, self.rows, weights, kept, state.optimizer_state(), input_spec, averages)
         save_generation(self.folder.last_checkpoint, last.content())
         self.last_checkpoint = time.monotonic()
 
@@ -279,14 +284,15 @@ class Ledger:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def finish(self, *, scores_by_split: Mapping[str, Scores] | None = None, pictures: bool = False) -> None:
-        """The selected weights on all splits, the test set for the first and only time; the run is then finished.
+    def finish(self, *, logits_by_split: Mapping[str, Tensor] | None = None, pictures: bool = False) -> None:
+        """The selected weights on their splits, the test set for the first and only time; the run is then finished.
 
-        `scores_by_split` are their scores on train, val and test where they are known. The weights go into the run's model.
+        `logits_by_split` (N, C) are what they give for train, val and, where it is evaluated, test, if that is known. The
+        weights go into the run's model.
         """
         if not self.writes:
             return
-        evaluation = final.evaluate(self.run, self.best, scores_by_split)
+        evaluation = final.evaluate(self.run, self.best, logits_by_split)
         last = self.rows[-1]
         metrics = evaluation.metrics(
             best_epoch=self.best_epoch,
@@ -294,10 +300,11 @@ class Ledger:
             steps=last.step,
             samples=last.samples,
             flops_per_sample=self._flops_per_sample(),
+            selected=self.rows[self.best_epoch - 1].scalars,
         )
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items()})
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items() if key in metrics})
             for tag, picture in (evaluation.pictures() if pictures else {}).items():
                 self.events.picture(tag, picture, last.step)
             self.events.finish()
@@ -309,11 +316,12 @@ class Ledger:
     def _flops_per_sample(self) -> int:
         """Counted once for runs of one model, as members of a group are: counting takes longer than the rest of the end."""
         run = self.run
-        parts_of_model = any(has_hook(one, hook) for one in run.regularizers for hook in ("reparametrize", "configure_model"))
-        decisive = [self.content["model"], self.content["reg"] if parts_of_model else None, run.input.shape, run.input.classes]
+        hooks = ("reparametrize", "configure_model", "jacobian_penalty")
+        is_counted = any(has_hook(regularizer, hook) for regularizer in run.regularizers for hook in hooks)
+        decisive = [self.content["model"], self.content["reg"] if is_counted else None, run.input.shape, run.input.classes]
         key = json.dumps(decisive)
         if key not in _flops_by_model:
-            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape)
+            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape, run.regularizers)
         return _flops_by_model[key]
 
     def fail(self, error: BaseException) -> None:
@@ -343,10 +351,10 @@ class Ledger:
             self.events.flush()
         wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
         seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds}
-        return {"rows": rows_to_tensor(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
+        return {**rows_to_content(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        self.rows = rows_from_tensor(snapshot["rows"])
+        self.rows = rows_from_content(snapshot)
         self.best = dict(snapshot["best"])
         self.verdict = snapshot["verdict"]
         self.train_seconds, self.past_wall_seconds = snapshot["train_seconds"], snapshot["wall_seconds"]

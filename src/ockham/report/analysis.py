@@ -99,6 +99,16 @@ def number_of(text: str) -> float:
     return numbers.pop() if len(numbers) == 1 else math.nan
 
 
+def paired(first: Configuration, second: Configuration, name: str, *, looks: int = 0) -> Comparison | None:
+    """A final metric of both over the seeds and folds that both have; None where there is none. `looks` as in `compare`."""
+    other = {run.replicate: run.metrics[name] for run in second.finished}
+    pairs = [(run.metrics[name], other[run.replicate]) for run in first.finished if run.replicate in other]
+    if not pairs:
+        return None
+    ahead, behind = zip(*pairs, strict=True)
+    return compare(ahead, behind, looks=looks)
+
+
 @dataclass(frozen=True)
 class Results:
     """All configurations, the best on validation first, and which settings differ among them."""
@@ -172,12 +182,7 @@ class Results:
 
     def compare(self, first: Configuration, second: Configuration) -> Comparison | None:
         """The objective of both over the seeds and folds that both have; None where there is none."""
-        other = {run.replicate: run.metrics["objective"] for run in second.finished}
-        pairs = [(run.metrics["objective"], other[run.replicate]) for run in first.finished if run.replicate in other]
-        if not pairs:
-            return None
-        ahead, behind = zip(*pairs, strict=True)
-        return compare(ahead, behind)
+        return paired(first, second, "objective")
 
 
 def analyse(runs: Sequence[RecordedRun]) -> Results:

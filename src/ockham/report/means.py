@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ockham.core.measures import MEASURES, measured_columns
 from ockham.core.statistics import t_interval
 from ockham.record.events import MOST_POINTS, write_mean
 from ockham.record.folder import EPOCH_SCALARS
@@ -35,7 +36,7 @@ def _mean(configuration: Configuration) -> list[dict[str, float]]:
     rows = []
     for epochs in configuration.curves(MOST_POINTS):
         row = {"step": epochs[0]["step"]}
-        for name in EPOCH_SCALARS:
+        for name in (*EPOCH_SCALARS, *(name for name in measured_columns(MEASURES) if name in epochs[0])):
             values = [epoch[name] for epoch in epochs]
             row[name] = statistics.fmean(values)
             if name in ("val/acc", "val/loss"):
