@@ -1,12 +1,13 @@
 """All randomness: a generator is a pure function of (seed, purpose, epoch).
 
-Nothing random is stored in a checkpoint. A run that stops at the end of any epoch continues with the numbers it would
-have drawn, and two runs with one seed see the same initialization, split, order and masks whatever else differs.
+Of randomness a checkpoint holds nothing at the end of an epoch, since the next one begins with the numbers it would have drawn,
+and within an epoch how far the streams have come. Two runs with one seed see the same initialization, split, order and masks
+whatever else differs.
 """
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -59,6 +60,14 @@ class Noise:
         for generator in self._generators.values():
             generator.manual_seed(derive(self.seed, self.purpose, epoch))
 
+    def position(self) -> dict[str, Tensor]:
+        """How far it has come in the current epoch, by the device that it was drawn on."""
+        return {str(device): generator.get_state() for device, generator in self._generators.items()}
+
+    def move_to(self, position: Mapping[str, Tensor]) -> None:
+        for device, state in position.items():
+            self.on(torch.device(device)).set_state(state)
+
     def on(self, device: torch.device) -> torch.Generator:
         """The generator of the current epoch on `device`."""
         if device not in self._generators:
@@ -98,6 +107,16 @@ class Streams:
         self._epoch = epoch
         for stream in self._streams.values():
             stream.begin(epoch)
+
+    def positions(self) -> dict[str, dict[str, Tensor]]:
+        """How far the streams have come in the current epoch, by purpose; see `move_to`."""
+        return {purpose: stream.position() for purpose, stream in self._streams.items()}
+
+    def move_to(self, epoch: int, positions: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Stand in that epoch where `positions` were taken."""
+        self.begin(epoch)
+        for purpose, position in positions.items():
+            self.stream(purpose).move_to(position)
 
     def global_seed(self, purpose: str) -> AbstractContextManager[None]:
         """`global_seed` with this run's seed, the same on every rank."""

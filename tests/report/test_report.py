@@ -606,9 +606,9 @@ def test_configurations_have_a_mean_run_with_its_band(swept: Path) -> None:
 
 
 def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:
-    writer = EventWriter(tmp_path, {}, past_step=0, num_epochs=1203)
+    writer = EventWriter(tmp_path, {}, past_step=0, num_rows=1203)
     for epoch in range(1, 1204):
-        writer.epoch(epoch, epoch * 10, {"val/acc": epoch / 1203})
+        writer.row(epoch, epoch * 10, {"val/acc": epoch / 1203})
     writer.close()
     points = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload().Scalars("val/acc")
     assert len(points) <= MOST_POINTS

@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain containers with a checksum, so that reading one runs no code and damage is noticed.
 
-last.ckpt holds everything that training continues from, at the end of an epoch; nothing random is in it (see rng.py).
+last.ckpt holds everything that training continues from after an evaluation; of randomness only how far noise has come within an
+epoch (see rng.py).
 best.ckpt holds the weights that the run is judged by, and what is needed to use them without the data set.
 """
 
@@ -25,7 +26,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Row:
-    """An epoch of a run: optimizer steps and samples until its end, and what was measured then."""
+    """An evaluation, as a rule at the end of an epoch: optimizer steps and samples of the run so far, and what was measured."""
 
     step: int
     samples: int
@@ -33,7 +34,7 @@ class Row:
 
 
 def rows_to_content(rows: Sequence[Row]) -> dict[str, Any]:
-    """`rows` (epochs, 2 + scalars) in float64, which holds every number as it is, and `columns`, the names of the scalars."""
+    """`rows` (evaluations, 2 + scalars) in float64, which holds every number as it is, and the names of the `columns`."""
     columns = list(rows[0].scalars) if rows else list(EPOCH_SCALARS)
     numbers = [[row.step, row.samples, *row.scalars.values()] for row in rows]
     return {"columns": columns, "rows": torch.tensor(numbers, dtype=torch.float64).reshape(len(rows), 2 + len(columns))}
@@ -49,10 +50,10 @@ def rows_from_content(content: Mapping[str, Any]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `epoch` epochs, of which `rows` tell.
+    """The state of a run in its epoch `epoch`, from 1, after the evaluations of which `rows` tell.
 
-    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained. best.ckpt has
-    neither them nor `optimizer`.
+    `best` are the weights of the best of them where they are not `model`, which are those that are trained. best.ckpt has
+    neither them nor `optimizer`. `streams` say how far noise has come within the epoch; None where that or the run has ended.
     """
 
     epoch: int
@@ -61,6 +62,7 @@ class Checkpoint:
     best: dict[str, Tensor] | None
     optimizer: dict[str, Any] | None
     input: InputSpec
+    streams: Mapping[str, Mapping[str, Tensor]] | None = None
 
     @property
     def step(self) -> int:
@@ -79,6 +81,7 @@ class Checkpoint:
             "best": self.best,
             "optimizer": self.optimizer,
             "input": {key: list(value) for key, value in asdict(self.input).items()},
+            "streams": self.streams,
         }
 
     @classmethod
@@ -90,6 +93,7 @@ class Checkpoint:
             best=content["best"],
             optimizer=content["optimizer"],
             input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
+            streams=content.get("streams"),
         )
 
     def save(self, path: Path) -> None:
@@ -99,7 +103,7 @@ class Checkpoint:
     def load(cls, path: Path) -> "Checkpoint":
         """Raises UserError where the file is absent, damaged, or no checkpoint of this format."""
         if not path.exists():
-            raise UserError(f"{path} does not exist: the run has not reached the end of an epoch")
+            raise UserError(f"{path} does not exist: the run has not been evaluated so far")
         return cls.of(_read(path))
 
 

@@ -29,6 +29,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
     splits, settings = run.splits, run.settings
     batch = f"{settings.batch_size} samples" if settings.shuffle else "the whole training split"
     batch += f" x {settings.accumulate} accumulated" if settings.accumulate > 1 else ""
+    evaluated = "" if settings.evaluate_every is None else f", evaluated every {settings.evaluate_every} steps"
     data = f"{len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test; "
     data += f"{len(splits.classes)} classes, input {' x '.join(map(str, run.normalize.shape))}"
     if config.data.get("label_noise") is not None:
@@ -41,7 +42,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "optimizer": _choice(_name(choices, config, "optimizer"), config.optimizer),
         "schedule": _choice(_name(choices, config, "schedule"), config.schedule),
         "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
-        "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each",
+        "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each{evaluated}",
         "seed": f"{config.seed}, judged by {config.objective}",
         "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
