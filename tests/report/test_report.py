@@ -468,6 +468,16 @@ def test_incomplete_configurations_stand_behind_complete_ones() -> None:
     assert winner.values["reg"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("rows", "axis"), [([(1, 7), (2, 14)], "epoch"), ([(1, 4), (2, 8)], "epoch"), ([(1, 4), (1, 7)], "step")]
+)
+def test_curves_are_over_steps_where_runs_are_evaluated_at_steps(rows: list[tuple[int, int]], axis: str) -> None:
+    epochs = [{**dict.fromkeys(EPOCH_SCALARS, 0.5), "epoch": epoch, "step": step} for epoch, step in rows]
+    points = rows_of(figure("curves", [replace(run({"reg": "l2"}, 0.9), epochs=epochs)]))
+    assert [point[axis] for point in points if point["split"] == "val"] == [row[axis == "step"] for row in rows]
+    assert all(("epoch" in point, "step" in point) == (axis == "epoch", axis == "step") for point in points)
+
+
 def test_the_setting_that_decides_is_important() -> None:
     runs = [
         run({"optimizer": o, "reg.l2.strength": str(s)}, 0.5 + 0.1 * index + (s % 3) * 1e-4)

@@ -81,6 +81,8 @@ CONTRADICTIONS = {
     "on_failure=stop max_failures=2": ["max_failures=2 changes nothing", "on_failure=stop"],
     "executor=inline executor.slots=4": ["executor.slots=4 changes nothing", "set executor=processes"],
     "executor=inline executor.timeout=60": ["executor.timeout=60 changes nothing"],
+    "trainer.evaluate_every=0": ["trainer.evaluate_every=0 is not possible", "at least 1"],
+    "prune=median prune.min_epochs=20 trainer.evaluate_every=200": ["prune.min_epochs=20", "its last evaluation, 11"],
     "prune=median prune.min_epochs=20": ["prune.min_epochs=20", "set prune.min_epochs lower"],
     "optimizer.lr={a:1}": ["optimizer.lr={'a': 1} is not possible", "a number above 0"],
     "seed={a:1}": ["seed={'a': 1} is not possible", "a whole number"],
@@ -94,6 +96,8 @@ WARNINGS = {
     "trainer.max_steps=5000": "trainer.max_steps=5000 is beyond the 2200 steps of trainer.max_epochs=20",
     "reg=early_stopping reg.early_stopping.patience=19": "reg.early_stopping.patience=19 cannot end a run of 20 epochs early",
     "schedule=plateau schedule.patience=18": "schedule.patience=18 cannot lower the learning rate in a run of 20 epochs",
+    "reg=early_stopping reg.early_stopping.patience=10 trainer.evaluate_every=200": "cannot end a run of 11 evaluations early",
+    "schedule=plateau schedule.patience=9 trainer.evaluate_every=200": "in a run of 11 evaluations",
     "model=linear reg=dropout reg.dropout.input_rate=0.2": "reg.dropout.rate acts on nothing",
     "reg=l2 optimizer=adamw": "shrink the same weights",
 }
@@ -101,6 +105,8 @@ WARNINGS = {
 #: Close to the above, and right.
 POSSIBLE = [
     "schedule.warmup_steps=2199",
+    "prune=median prune.min_epochs=40 trainer.evaluate_every=50",
+    "optimizer=gd trainer.evaluate_every=10",
     "cv=400 fold=0",
     "data.train_samples=3500",
     "data.train_samples=10 data.batch_size=10",
