@@ -24,7 +24,7 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "measure", "logger", "cv", "trust")
 
 #: A member and step takes the less time the larger its group, up to LARGEST_CAP: see the table of scripts/bench_sweep.py
 #: --case sizes in docs/benchmarks.md. A group takes GROUP_BYTES at most, which any GPU has too, unless SMALLEST_CAP take more.
@@ -36,6 +36,8 @@ PROCESS_BYTES = 800 * 2**20
 
 #: Numbers that a member holds for each parameter: itself, its gradient, two moments, and the best so far.
 NUMBERS_A_PARAMETER = 5
+#: These measures keep weights that others are compared with.
+MEASURES_WITH_WEIGHTS = ("update_norm", "weight_distance")
 #: And for each unit and sample of what it works on at a time, as measured on full batches: the product, what the activation
 #: function and noise make of it, and their gradients.
 NUMBERS_A_UNIT = 6
@@ -142,7 +144,8 @@ def member_bytes(content: Content) -> int:
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
     activations = sum(widths[1:]) * max(NUMBERS_A_UNIT * batch, 2 * EVALUATED_AT_ONCE)
     # Inputs are there twice: as the seeds have them, and as each member multiplies them.
-    numbers = NUMBERS_A_PARAMETER * parameters + 2 * inputs + activations
+    numbers_a_parameter = NUMBERS_A_PARAMETER + sum(name in content["measure"] for name in MEASURES_WITH_WEIGHTS)
+    numbers = numbers_a_parameter * parameters + 2 * inputs + activations
     return numbers * (8 if trainer["precision"] == "64-true" else 4) + 2 * 8 * samples
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from ockham.core.measures import MEASURES, measured_finally
 from ockham.record.folder import RunFolder
 from ockham.schema import SWEEP_SETTINGS, container
 
@@ -72,6 +73,7 @@ def shown_path(path: Path) -> str:
 def result(folder: RunFolder) -> str:
     """The final table, where the run lies, and how to look at it."""
     metrics, cost = folder.metrics(), folder.cost()
+    measured = [f"{name} {metrics[name]:.4g}" for name in measured_finally(MEASURES) if name in metrics]
     lines = [f"  {'':<8}{'loss':>8}{'accuracy':>10}"]
     lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in ("train", "val", "test")]
     lines += [
@@ -80,6 +82,7 @@ def result(folder: RunFolder) -> str:
         f"{cost['train_seconds']:.1f} s ({cost['samples_per_second']:,.0f} samples/s)",
         f"  weight norm {metrics['weight_norm']:.3f}, penalty {metrics['penalty']:.4g}, exact zeros "
         f"{metrics['zero_fraction']:.1%} of the weights",
+        *([f"  {', '.join(measured)}"] if measured else []),
         "",
         f"  folder   {shown_path(folder.path)}",
         f"  look     tensorboard --logdir {shown_path(folder.path)}",
