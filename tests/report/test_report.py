@@ -307,6 +307,15 @@ def test_compare_names_what_there_is(swept: Path, side: str, message: str) -> No
     assert message in result.stderr
 
 
+def test_compare_refuses_the_best_of_more_settings(swept: Path) -> None:
+    sides = ("optimizer=adam,reg=none", "optimizer=adam,reg=l1")  # with one strength, and with two
+    refused, compared = script(swept, "--compare", *sides), script(swept, "--compare", *sides, "--unequal")
+    assert refused.returncode == 2
+    assert "is the best of 1 configurations, optimizer=adam,reg=l1 of 2" in refused.stderr
+    assert compared.returncode == 0, compared.stderr
+    assert "over 3 shared seeds" in compared.stdout
+
+
 def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
     accuracies = {
         "none": [0.90, 0.91, 0.92],
