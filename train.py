@@ -1,25 +1,12 @@
-"""Train one classifier, or with -m many: python train.py --help."""
+"""Train one classifier, or with -m many: python train.py --help. The same as the command `ockham` of an installed Ockham."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # a bare clone works without being installed
 
-import hydra
-from omegaconf import DictConfig
-
-from ockham import cli
-from ockham.core.garbage import uncollected
-
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(config: DictConfig) -> float:
-    """One job: what Hydra composed, to the objective."""
-    with uncollected("torch"):
-        from ockham.execute import task_function  # here, so that --help and mistakes do not wait for torch
-
-    return cli.execute(task_function, config)
-
+# The shell completion of Hydra completes a script in which it finds the word @hydra.main.
+from ockham.train import main
 
 if __name__ == "__main__":
-    cli.launch(main)
+    main()

@@ -32,6 +32,15 @@ class Multiplied(Regularizer):
         return weight + self.spread * (weight * self.steps).sin() / (10 * self.steps)
 
 
+class Thrice(Regularizer):
+    """The spread of what three copies of a sample give under their noise."""
+
+    repeats = 3
+
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        return torch.stack(logits.chunk(3)).var(dim=0).mean()
+
+
 class Surgery(Regularizer):
     """Doubles the outputs of the last layer, which no pure hook can."""
 

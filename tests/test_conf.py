@@ -101,7 +101,8 @@ def test_defaults_pass_the_schema(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("experiment", sorted(options("experiment")))
 def test_experiments_compose_and_tell_their_cost_and_result(experiment: str) -> None:
-    schema.check(schema.container(compose(f"experiment={experiment}", "data.root=images")))
+    settings = schema.container(compose(f"experiment={experiment}"))
+    schema.check(settings | {"data": {**settings["data"], "root": "images"}})
     header = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
     assert re.search(r"^# python train\.py .*experiment=", header, re.MULTILINE)
     assert re.search(r"^# .*(minutes|seconds|s), .*test", header, re.MULTILINE)

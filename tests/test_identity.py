@@ -18,6 +18,7 @@ def keys(*overrides: str) -> tuple[str, str]:
         ["optimizer=adam", "optimizer.lr=0.001"],
         ["reg=none"],
         ["logger=csv"],
+        ["note=mine"],
         ["trust=[mine]", "sweep=name", "seeds=3", "prune=asha", "executor=inline", "fuse=off", "report=false"],
     ],
 )

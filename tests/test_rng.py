@@ -48,6 +48,24 @@ def test_a_stream_that_is_asked_for_late_is_in_the_current_epoch() -> None:
     assert torch.equal(early.stream("noise").uniform_like(x), late.stream("noise").uniform_like(x))
 
 
+def test_streams_go_back_to_where_they_stood() -> None:
+    x, streams = torch.empty(3), Streams(0)
+    streams.begin(2)
+    streams.stream("old").normal_like(x)
+    positions = streams.positions()
+    drawn = [streams.stream(purpose).normal_like(x) for purpose in ("old", "new", "old")]
+    streams.move_to(2, positions)
+    again = [streams.stream(purpose).normal_like(x) for purpose in ("old", "new", "old")]
+    assert all(torch.equal(one, other) for one, other in zip(drawn, again, strict=True))
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_ranks_draw_the_same_from_a_shared_stream() -> None:
+    draws = [Streams(0, rank=rank).stream("a", shared=True).uniform_like(torch.empty(5)) for rank in (0, 1)]
+    assert torch.equal(*draws)
+    assert torch.equal(draws[0], Streams(0).stream("a").uniform_like(torch.empty(5)))
+
+
 def test_ranks_draw_differently() -> None:
     x = torch.empty(5)
     assert not torch.equal(Streams(0).stream("a").uniform_like(x), Streams(0, rank=1).stream("a").uniform_like(x))

@@ -13,16 +13,30 @@ from torch.optim import Optimizer
 
 from ockham.core import mup
 from ockham.core.clipping import Clipping
-from ockham.data import Augment, DataSet, InputSpec, LabelNoise, Normalize, Source, Splits, divide, pixel_order
+from ockham.data import (
+    Augment,
+    DataSet,
+    InputSpec,
+    LabelNoise,
+    Normalize,
+    Source,
+    Splits,
+    TrivialAugment,
+    divide,
+    pixel_order,
+)
 from ockham.errors import UserError
+from ockham.optim.external import needs_graph
 from ockham.optim.groups import make_optimizer
+from ockham.optim.responses import judges_average
 from ockham.reg import Context, Regularizer
+from ockham.reg.base import has_hook
 from ockham.reg.single import attach
 from ockham.rng import Streams
 from ockham.run import Run, Settings, memory_format_of
 from ockham.schedules import Schedule
 from ockham.schema import container
-from ockham.schema.consistency import check_warmup
+from ockham.schema.consistency import check_pruning, check_warmup
 
 #: Packages whose classes a configuration may name; `trust` on the command line adds to them.
 ALLOWED = ("ockham", "torch.optim", "torch.nn", "torch.optim.lr_scheduler")
@@ -71,9 +85,6 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
     _check_num_classes(config, splits)
     regularizers = regularizers_of(config)
     model = model_of(config, normalize.shape, len(splits.classes), streams)
-    context = Context(streams=streams, num_samples=len(splits.train), num_classes=len(splits.classes))
-    attach(regularizers, model, context)
-    model.to(memory_format=memory_format_of(model))
     settings = settings_of(config, num_samples=len(splits.train))
     built = Run(
         settings=settings,
@@ -86,9 +97,14 @@ def run(config: DictConfig, *, rank: int = 0, data: tuple[Splits, Normalize] | N
         schedule=_construct(config, "schedule", Schedule, {}),
         streams=streams,
     )
+    context = Context(streams, len(splits.train), len(splits.classes), built.steps_per_epoch, built.total_steps)
+    attach(regularizers, model, context)
+    model.to(memory_format=memory_format_of(model))
     _check_batch_norm(built)
-    check_warmup(built.schedule.warmup_steps, built.total_steps)
-    built.make_optimizer(model)  # which says what it refuses
+    _check_bytes(built)
+    check_warmup(built.schedule.warmup_steps, built.steps_per_training)
+    check_pruning(container(config), epochs=built.num_epochs, steps=built.steps_per_training)
+    _check_around_the_step(built, built.make_optimizer(model))  # which says what it refuses
     return built
 
 
@@ -265,6 +281,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         precision=trainer.precision,
         probe_samples=trainer.probe_samples,
         evaluate_every=trainer.evaluate_every,
+        test=config.test,
         measure=tuple(config.measure),
     )
 
@@ -291,6 +308,30 @@ def _check_num_classes(config: DictConfig, splits: Splits) -> None:
     configured, present = config.data.num_classes, len(splits.classes)
     if configured is not None and configured != present:
         raise UserError(f"data.num_classes={configured}, but the data have {present} classes: leave it out")
+
+
+def _check_around_the_step(built: Run, optimizer: Optimizer) -> None:
+    """What the schema does not see of classes from elsewhere."""
+    averaging = [type(regularizer).__name__ for regularizer in built.regularizers if has_hook(regularizer, "after_step")]
+    if judges_average(optimizer):
+        averaging.append(type(optimizer).__name__)
+    if len(averaging) > 1:
+        raise UserError(f"{' and '.join(averaging)} each judge the run by an average of its weights: leave all but one out")
+    if built.passes > 1 and needs_graph(optimizer):
+        raise UserError(
+            f"{type(optimizer).__name__} differentiates its gradients again, which reg=sam and reg=asam take in another place: "
+            f"leave them out, or set another optimizer.name"
+        )
+
+
+def _check_bytes(built: Run) -> None:
+    images = built.splits.train.pool.images
+    if isinstance(built.augment, TrivialAugment) and (images.dtype != torch.uint8 or images.shape[1] not in (1, 3)):
+        kind = "bytes" if images.dtype == torch.uint8 else "numbers that are no bytes"
+        raise UserError(
+            f"augment=trivial_augment changes the light and colour of gray or RGB images, but these have {images.shape[1]} "
+            f"channels of {kind}: set augment=none, or one that needs no colour, like random_erasing"
+        )
 
 
 def _check_batch_norm(built: Run) -> None:

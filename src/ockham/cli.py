@@ -8,12 +8,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -29,20 +30,21 @@ from ockham.errors import UserError
 from ockham.identity import computed, run_key
 from ockham.record.folder import RunFolder
 from ockham.record.resume import check_resumable, continued_config, is_readable, read_config, run_folder
-from ockham.record.screen import error_screen
+from ockham.record.screen import error_screen, program
 from ockham.sweep import SweepFailedError
 from ockham.sweep.axes import listed_twice
 
 HELP = """\
 Ockham trains one classifier, or sweeps over any setting, and leaves a complete run folder behind.
 
-  python train.py optimizer=adam reg=l2            one run
-  python train.py 'reg=[l2,dropout]' model.hidden=[512,256] optimizer.lr=3e-4
-  python train.py -m optimizer=sgd,adam seed=0,1,2 one run for each combination
-  python train.py resume=outputs/runs/<run>        continue a run
+  $PROGRAM optimizer=adam reg=l2            one run
+  $PROGRAM 'reg=[l2,dropout]' model.hidden=[512,256] optimizer.lr=3e-4
+  $PROGRAM -m optimizer=sgd,adam seed=0,1,2 one run for each combination
+  $PROGRAM resume=outputs/runs/<run>        continue a run
+  $PROGRAM report outputs/sweeps/<name>     the page of a sweep once more, comparisons, tables
+  $PROGRAM evaluate outputs/runs/<run>      the test results of a run, or the classes of images
 
 Groups (choose with group=option; a list for reg):
-
 $GROUPS
 
 Settings (change with group.key=value):
@@ -57,6 +59,7 @@ Settings (change with group.key=value):
   reg.l2.strength=1e-3            a regularizer's settings stand under its name
   trainer.max_epochs=30           or trainer.max_steps
   hydra.run.dir=<folder>          where the run goes
+  note="..."                      a remark, for tables and the page
 
 Sweeps (with -m; any setting may be a list a,b,c):
   seeds=5  cv=5                   each configuration under every seed, on every fold
@@ -67,8 +70,8 @@ Sweeps (with -m; any setting may be a list a,b,c):
   dry_run=true                    print the jobs and stop
 
 Look at runs:  tensorboard --logdir outputs
---cfg job      print the configuration and stop
---hydra-help   the flags of Hydra
+--config-dir <folder>           options of your own: <folder>/<group>/<option>.yaml
+--cfg job, --hydra-help         print the configuration and stop; the flags of Hydra
 """
 
 FAILED, MISTAKE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
@@ -77,15 +80,15 @@ FAILED, MISTAKE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 def launch(main: Callable[[], Any]) -> NoReturn:
     """Run Hydra's main and leave with the exit code of what happened; a mistake is shown on one screen."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
-    arguments = sys.argv[1:]
+    arguments = [_with_quoted_note(word) for word in sys.argv[1:]]
     if {"-h", "--help"} & set(arguments):
-        print(HELP.replace("$GROUPS", _groups()))
+        print(HELP.replace("$GROUPS", _groups()).replace("$PROGRAM", program()))
         sys.exit(0)
     try:
         resumed = _with_resume(arguments)
         multirun = bool({"-m", "--multirun"} & set(resumed))
         check_arguments(arguments, multirun=multirun)
-        sys.argv[1:] = _with_sweep_folder(resumed) if multirun else resumed
+        sys.argv[1:] = _flags_first(_with_sweep_folder(resumed) if multirun else resumed)
         main()
     except (HydraException, OmegaConfBaseException) as error:
         _leave(MISTAKE, composition_error(error, arguments))
@@ -98,6 +101,20 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     except Exception as error:
         _leave_with_fault(error)
     sys.exit(0)
+
+
+def _with_quoted_note(word: str) -> str:
+    """note=<text> with the text in quotes: it is for people, and what it says is never Hydra's syntax."""
+    key, _, text = word.partition("=")
+    if key != "note" or text in ("", "null") or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+        return word
+    return f"note={QuotedString(text, Quote.single).with_quotes()}"
+
+
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """Flags with their values before the overrides: argparse, in Hydra, takes no override after a flag that follows one."""
+    overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    return [*(word for word in arguments if word not in overrides), *overrides]
 
 
 def _groups() -> str:

@@ -16,7 +16,7 @@ from ockham.schema import RANGES, SWEEP_SETTINGS, Content, leaves
 REPLICATES = ("seed", "fold")
 
 #: Settings and groups with which nothing is computed.
-NOT_COMPUTED = ("resume", "trust", "logger", *SWEEP_SETTINGS)
+NOT_COMPUTED = ("resume", "trust", "note", "logger", *SWEEP_SETTINGS)
 
 
 def computed(content: Content) -> dict[str, Any]:

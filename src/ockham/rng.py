@@ -26,6 +26,13 @@ def generator(seed: int, purpose: str, epoch: int = 0, *, device: torch.device |
     return torch.Generator(device=device).manual_seed(derive(seed, purpose, epoch))
 
 
+def beta(alpha: float, *, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """A number drawn from Beta(alpha, alpha) and what is left to 1, (2,), on the device of the generator."""
+    concentration = torch.full((2,), alpha, dtype=dtype, device=generator.device)
+    # torch.distributions.Beta samples with this call too, but gives no way to pass a generator.
+    return torch._sample_dirichlet(concentration, generator=generator)
+
+
 @contextmanager
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
     """Seed the global generators (torch's for the CPU, numpy's, Python's) inside the block only, for code that accepts none."""
@@ -95,10 +102,13 @@ class Streams:
         self._streams: dict[str, Noise] = {}
         self._epoch = 0
 
-    def stream(self, purpose: str) -> Noise:
-        """The stream of that purpose, at the start of the current epoch where it is asked for for the first time."""
+    def stream(self, purpose: str, *, shared: bool = False) -> Noise:
+        """The stream of that purpose, at the start of the current epoch where it is asked for for the first time.
+
+        A `shared` one is the same on every rank.
+        """
         if purpose not in self._streams:
-            suffix = f"@{self.rank}" if self.rank else ""
+            suffix = f"@{self.rank}" if self.rank and not shared else ""
             self._streams[purpose] = Noise(self.seed, purpose + suffix)
             self._streams[purpose].begin(self._epoch)
         return self._streams[purpose]

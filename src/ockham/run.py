@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
-from ockham.core.selection import Criterion, cost, maximised
+from ockham.core.selection import Criterion, best_position, cost, maximised
 from ockham.data import Augment, InputSpec, Normalize, Split, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
@@ -44,6 +44,8 @@ class Settings:
     probe_samples: int | None = None
     #: Steps from one evaluation to the next; an epoch's where it is None. The last step is followed by one in any case.
     evaluate_every: int | None = None
+    #: Whether the selected weights are evaluated on the test set too.
+    test: bool = True
     #: Names of `core.measures`.
     measure: tuple[str, ...] = ()
 
@@ -66,6 +68,10 @@ class Run:
         """The sample of the training set that train/* is measured on."""
         return splits.train.probe(self.settings.probe_samples or max(PROBE_SAMPLES, len(splits.val)))
 
+    def judged(self, splits: Splits) -> dict[str, Split]:
+        """The splits that the selected weights are evaluated on at the end, by name."""
+        return {name: split for name, split in splits.named().items() if name != "test" or self.settings.test}
+
     @property
     def step_size(self) -> int:
         """Samples of an optimizer step."""
@@ -74,6 +80,11 @@ class Run:
     @property
     def steps_per_epoch(self) -> int:
         return steps_per_epoch(len(self.splits.train), self.step_size)
+
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of a step."""
+        return 2 if any(has_hook(regularizer, "perturb") for regularizer in self.regularizers) else 1
 
     @property
     def total_steps(self) -> int:
@@ -88,6 +99,16 @@ class Run:
     def num_epochs(self) -> int:
         """Epochs begun: the last one is shorter where max_steps ends it."""
         return -(-self.total_steps // self.steps_per_epoch)
+
+    @property
+    def trainings(self) -> int:
+        """Of equal length, one after the other: see `Regularizer.trainings`."""
+        return max((regularizer.trainings for regularizer in self.regularizers), default=1)
+
+    @property
+    def steps_per_training(self) -> int:
+        """What a schedule is stretched over."""
+        return self.total_steps // self.trainings
 
     def epoch_of(self, step: int) -> int:
         """The epoch, from 1, that the step with this number, from 1, belongs to."""
@@ -123,6 +144,28 @@ class Run:
         return min((step // self.interval + 1) * self.interval, self.total_steps)
 
     @property
+    def repeats(self) -> int:
+        """Copies of a batch that go through the model side by side while training."""
+        return max((regularizer.repeats for regularizer in self.regularizers), default=1)
+
+    def training_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What is trained on of normalised images (n, *shape) and classes (n,): augmented, which may make class probabilities
+        of these, and `repeats` times.
+        """
+        if self.augment is not None:
+            x, y = self.augment(
+                x,
+                y,
+                generator=self.streams.stream("augment").on(x.device),
+                black=self.normalize.black(),
+                white=self.normalize.white(),
+                num_classes=len(self.splits.classes),
+            )
+        if self.repeats > 1:
+            x, y = (torch.cat([each] * self.repeats) for each in (x, y))
+        return x, y
+
+    @property
     def maximise(self) -> bool:
         return maximised(self.settings.objective)
 
@@ -138,6 +181,20 @@ class Run:
         """Whether an evaluation is selected rather than an earlier one."""
         return cost(criterion, maximise=self.maximise) < cost(than, maximise=self.maximise)
 
+    def best_row(self, history: Sequence[Criterion]) -> int:
+        """The number, from 1, of the evaluation that is selected among those of the last one's training; 0 before any."""
+        begin = self._first_of_training(len(history) - 1)
+        return begin + best_position(history[begin:], maximise=self.maximise) + 1 if history else 0
+
+    def is_first_of_training(self, row: int) -> bool:
+        """Of evaluations counted from 1."""
+        return self._first_of_training(row - 1) == row - 1
+
+    def _first_of_training(self, index: int) -> int:
+        """The index of the first evaluation in the training of the evaluation with an index."""
+        length = self.num_evaluations // self.trainings
+        return index // length * length
+
     def stops(self, history: Sequence[Criterion]) -> bool:
         """Whether a regularizer ends the run after these evaluations."""
         stopping = [regularizer for regularizer in self.regularizers if has_hook(regularizer, "stop")]
@@ -145,8 +202,8 @@ class Run:
         return any(regularizer.stop(costs) for regularizer in stopping)
 
     def seen_by_schedule(self, history: Sequence[Criterion]) -> list[float]:
-        """The costs of the evaluations so far, where the schedule depends on them."""
-        return self.costs(history) if self.schedule.depends_on_results else []
+        """The costs of the evaluations in the training that goes on, where the schedule depends on them."""
+        return self.costs(history[self._first_of_training(len(history)) :]) if self.schedule.depends_on_results else []
 
     @property
     def input(self) -> InputSpec:

@@ -1,16 +1,21 @@
 import math
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from ockham.core.statistics import (
+    LEVEL,
+    best_of,
     bootstrap_interval,
     compare,
     corrected,
     holm,
     paired_t_p,
     pairs_needed,
+    price_of_looks,
+    probabilities_best,
     probability_higher,
     sign_flip_p,
     smallest_sign_flip_p,
@@ -152,3 +157,41 @@ def test_infinite_values_have_an_order_and_nan_has_none() -> None:
     assert probability_higher([math.inf, 1.0], [1.0, math.inf]) == 0.5
     assert probability_higher([math.inf, 2.0], [1.0, 1.0]) == 1.0
     assert math.isnan(probability_higher([math.nan, 2.0], [1.0, 1.0]))
+
+
+def test_the_best_of_a_smaller_budget_is_that_of_all_choices() -> None:
+    """Against every choice of n of the values, one by one."""
+    values = sorted(np.random.default_rng(0).normal(size=7))
+    for n in range(1, 8):
+        best = [max(chosen) for chosen in combinations(values, n)]
+        expected = [best.count(value) / len(best) for value in values]
+        assert list(best_of(7, n)) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="a budget of 8 out of 7"):
+        best_of(7, 8)
+
+
+def test_the_probability_to_be_best_is_that_of_all_choices() -> None:
+    arms = [[1.0, 5.0, 2.0, 3.5], [4.0, 0.5, 2.0], [3.0, 3.0, 1.5, 0.0]]
+    for n in (1, 2, 3):
+        choices = list(product(*(combinations(values, n) for values in arms)))
+        wins = [0.0] * 3
+        for chosen in choices:
+            best = [max(values) for values in chosen]
+            ahead = [position for position, value in enumerate(best) if value == max(best)]
+            for position in ahead:
+                wins[position] += 1 / len(ahead) / len(choices)
+        assert probabilities_best(arms, n) == pytest.approx(wins)
+
+
+def test_looking_again_costs_certainty() -> None:
+    """Over all looks at growing numbers of pairs without a difference, a difference is found in no more than 5%."""
+    assert sum(LEVEL / price_of_looks(look) for look in range(1, 10_000)) == pytest.approx(LEVEL, rel=1e-3)
+    assert compare(A, B, looks=3).p == pytest.approx(min(1.0, compare(A, B).p * (3 * math.pi) ** 2 / 6))
+    chance = np.random.default_rng(0)
+    found = {0: 0, 1: 0}
+    for _ in range(400):
+        values = chance.normal(size=60)
+        for is_priced in found:
+            looks = [compare(list(values[:n]), [0.0] * n, looks=is_priced * n // 10) for n in range(10, 61, 10)]
+            found[is_priced] += any(look.distinguishable for look in looks)
+    assert found[1] <= 0.05 * 400 < found[0]

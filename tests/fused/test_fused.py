@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import ockham.reg
 from cases import CASES
 from comparison import assert_same_run, scalars
 from conftest import ROOT, compose, make_spec
@@ -23,10 +24,21 @@ from ockham.core.metrics import evaluate
 from ockham.execute import RunSpec, execute, execute_group
 from ockham.fused import compiled, native, programs, updates
 from ockham.fused import group as group_module
-from ockham.fused.partition import COMMON, GROUP_BYTES, PROCESS_BYTES, cap, member_bytes, partition_jobs
+from ockham.fused.partition import (
+    COMMON,
+    GROUP_BYTES,
+    PROCESS_BYTES,
+    REPEATS,
+    WITH_HOOK,
+    cap,
+    member_bytes,
+    partition_jobs,
+    repeats_of,
+)
 from ockham.optim.rules import RULES, rule_of
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
+from ockham.reg.base import has_hook
 from sweeps import sweep
 
 BASE = ("data.train_samples=200", "data.batch_size=32", "model.hidden=[16]", "trainer.max_epochs=3", "logger=csv")
@@ -53,8 +65,12 @@ def from_outside(target: str, key: str, **settings: object) -> list[str]:
 
 OPTIMIZERS = [option for option in CASES["optimizer"] if has_rule(option)]
 REGULARIZERS: dict[str, Sequence[str]] = {
-    # Those that need another model than the members next to them are in a test of their own.
-    **{option: row for option, row in CASES["reg"].items() if not any(override.startswith("model.") for override in row)},
+    # Those that need another model or other batches than the members next to them are in a test of their own.
+    **{
+        option: row
+        for option, row in CASES["reg"].items()
+        if option != "r_drop" and not any(override.startswith("model") for override in row)
+    },
     "l1": ["reg.l1.strength=1e-2"],
     "l1 subgradient": ["reg=l1", "reg.l1.strength=1e-2", "reg.l1.method=subgradient", "reg.l1.include_bias=true"],
     "l2": ["reg.l2.strength=1e-2"],
@@ -64,8 +80,16 @@ REGULARIZERS: dict[str, Sequence[str]] = {
     "weight_decay": ["reg.weight_decay.strength=0.1"],
     "group_lasso": ["reg.group_lasso.strength=1e-2"],
     "max_norm": ["reg.max_norm.limit=0.5"],
+    "manifold_mixup": ["reg.manifold_mixup.alpha=0.5"],
+    # Three trainings of one epoch.
+    "magnitude_pruning": ["reg.magnitude_pruning.rounds=2", "reg.magnitude_pruning.rewind_step=3"],
     "[dropconnect,l1,spectral_norm]": [],
+    "[dropout,label_smoothing,manifold_mixup]": [],
     "[dropout,l2,label_smoothing]": [],
+    "[asam,dropout,gradient_noise,l2,spectral_norm]": ["reg.asam.rho=0.3"],
+    "[gradient_centralization,lookahead,max_norm]": [],
+    "[dropout,input_noise,jacobian,spectral_norm]": ["reg.jacobian.projections=2"],
+    "the whole jacobian": ["reg=jacobian", "reg.jacobian.projections=all"],
     "from outside": from_outside("outside.LogPenalty", "log_penalty", strength=0.01),
     "a noise from outside": from_outside("outside.Multiplied", "multiplied", spread=0.3),
     "two of one class": [
@@ -81,6 +105,11 @@ REGULARIZERS: dict[str, Sequence[str]] = {
 
 def reg(name: str) -> list[str]:
     return [*([] if " " in name else [f"reg={name}"]), *REGULARIZERS[name]]
+
+
+def has_average(optimizer: str) -> bool:
+    """Whether it judges the run by an average of its own, so that no regularizer may."""
+    return optimizer == "asgd" or optimizer.startswith("schedule_free")
 
 
 def make_specs(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
@@ -148,7 +177,12 @@ def test_members_equal_single_runs_for_every_regularizer(
     optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = CASES["optimizer"][optimizer]
-    members = [[f"optimizer={optimizer}", *row, *reg(name), "trainer.precision=64-true"] for name in REGULARIZERS]
+    names = [
+        name
+        for name in REGULARIZERS
+        if not (has_average(optimizer) and any(average in name for average in ("ema", "swa", "lookahead")))
+    ]
+    members = [[f"optimizer={optimizer}", *row, *reg(name), "trainer.precision=64-true"] for name in names]
     use("native", monkeypatch)
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
@@ -174,7 +208,12 @@ MIXED = [
     ["optimizer=adam", "reg=none", "seed=0", *PLATEAU, "schedule.warmup_steps=2"],
     ["optimizer=momentum", "reg=[dropconnect,spectral_norm]", "seed=1"],
     ["optimizer=adam", "reg=l1", "reg.l1.strength=30", "seed=2"],  # weights of 0, which a neighbour's norm would divide by
+    ["optimizer=momentum", "reg=[dropout,gradient_noise,sam]", "seed=1"],
+    ["optimizer=momentum", "reg=[asam,gradient_noise]", "seed=2"],
+    ["optimizer=adam", "reg=[dropout,ema]", "seed=1"],
 ]
+#: What is judged by an average, which in a group has no statistics of batch norm.
+AVERAGED = [member for member in MIXED if any("schedule_free" in word or "ema" in word for word in member)]
 
 
 #: 200 images make two steps of 3 x 30 samples, and one of 20.
@@ -194,12 +233,17 @@ CLIPPED = ["trainer.gradient_clip_val=0.3"]
         ["augment=mixup"],
         ["loss=mse"],
         ["augment=shift", "data.batch_size=full"],
+        ["augment=trivial_augment"],
+        ["reg=[dropout,input_noise,r_drop,spectral_norm]", "model.hidden=[16,8]"],
+        [*ACCUMULATED, "model.layer_norm=true", "reg=[dropout,l2,r_drop]", "augment=cutmix"],
+        [*ACCUMULATED, "model.hidden=[16,8]", "reg=[dropout,input_noise,manifold_mixup]"],
         ["trainer.max_steps=10"],
         ["cv=4", "fold=1"],
         CLIPPED,
         ["trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"],
         [*ACCUMULATED, *CLIPPED, "model.batch_norm=true", "reg=[confidence_penalty,dropout,input_noise,l2]"],
         [*ACCUMULATED, "model.activation=sigmoid", "reg=kl_sparsity", "augment=mixup", "trainer.max_steps=7"],
+        [*ACCUMULATED, "model.layer_norm=true", "reg=[dropout,jacobian]", "augment=mixup"],
     ],
     ids=lambda common: " ".join(common) or "plain",
 )
@@ -212,6 +256,8 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path, mon
     base = [*common, "trainer.precision=64-true"]
     # Muon needs hidden weights.
     mixed = [member for member in MIXED if not ("optimizer=muon" in member and "model=linear" in common)]
+    if "model.batch_norm=true" in common:
+        mixed = [member for member in mixed if member not in AVERAGED]
     common_reg = [override for override in common if override.startswith("reg=")]
     members = [[*(o for o in member if not (o.startswith(("reg=", "reg.")) and common_reg)), *base] for member in mixed]
     use("native", monkeypatch)
@@ -275,7 +321,7 @@ def test_a_step_compiles_to_what_it_is(
     members = [
         [f"optimizer={optimizer}", f"reg={name}", *common]
         for optimizer in ("adam", "momentum")
-        for name in ("l1", "l2", "dropout", "max_norm")
+        for name in ("l1", "l2", "dropout", "max_norm", "manifold_mixup", "jacobian")
     ]
     alone, fused = run_both(tmp_path, members)
     assert "could not be compiled" not in caplog.text
@@ -407,6 +453,12 @@ def test_a_killed_group_continues_bit_for_bit(form: str, tmp_path: Path, monkeyp
         ["optimizer=lars", "reg=l1", "seed=1"],
         ["optimizer=nadam", "reg=spectral_norm"],
         ["optimizer=adam", "reg=[dropconnect,dropout,spectral_norm]", "seed=2"],
+        ["optimizer=adam", "reg=[dropout,ema,gradient_noise,sam]"],
+        ["optimizer=momentum", "reg=[gradient_centralization,swa]", "reg.swa.start=0.3"],
+        ["optimizer=momentum", "reg=[asam,lookahead,spectral_norm]", "seed=1"],
+        ["optimizer=momentum", "reg=[jacobian,magnitude_pruning]", "reg.magnitude_pruning.rounds=2"],
+        ["optimizer=adagrad", "reg=magnitude_pruning", "schedule=cosine", "reg.magnitude_pruning.rewind_step=2"],
+        ["optimizer=sgd", "reg=[dropout,manifold_mixup]", "seed=1"],
     ]
     longer = ("trainer.max_epochs=6", "logger=tensorboard", *ACCUMULATED, *CLIPPED)
     whole, broken = (
@@ -459,6 +511,7 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
         from_outside("outside.Surgery", "surgery"),
         ["schedule=plateau"],
         ["trainer.max_epochs=3"],
+        ["trainer.max_epochs=null", "trainer.max_steps=30"],
     )
     for _ in range(50):
         jobs = [{**chance.choice(kinds), "seed": chance.randrange(3)} for _ in range(chance.randrange(1, 40))]
@@ -471,6 +524,30 @@ def test_a_partition_takes_each_job_once_and_groups_what_agrees() -> None:
         assert partition_jobs(jobs, slots=2) == partition_jobs(jobs, slots=2)
 
 
+def test_two_passes_a_step_make_a_group_of_their_own() -> None:
+    jobs = contents(["reg=l2"], ["reg=sam"], ["reg=none"], ["reg=[asam,dropout]"])
+    assert sorted(partition_jobs(jobs, slots=1).groups) == [(0, 2), (1, 3)]
+
+
+def test_an_average_and_a_second_pass_take_memory() -> None:
+    """One number for each parameter, and two."""
+    plain, average, perturbed = (member_bytes(job) for job in contents(["reg=none"], ["reg=ema"], ["reg=sam"]))
+    assert perturbed - plain == 2 * (average - plain)
+    parameters = build.run(compose()).num_parameters
+    assert average - plain == 4 * parameters
+
+
+def test_the_plan_knows_the_hooks_of_what_comes_with_ockham() -> None:
+    """Which it does without importing torch."""
+    for hook, targets in WITH_HOOK.items():
+        assert set(targets) == {f"ockham.reg.{name}" for name in ockham.reg.__all__ if has_hook_of(name, hook)}
+
+
+def has_hook_of(name: str, hook: str) -> bool:
+    cls = getattr(ockham.reg, name)
+    return isinstance(cls, type) and issubclass(cls, ockham.reg.Regularizer) and has_hook(cls, hook)
+
+
 def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
     (job,) = contents(["model.hidden=[128]"])
     size = cap(job)
@@ -480,6 +557,14 @@ def test_a_partition_makes_as_few_groups_as_the_cap_allows() -> None:
         assert len(groups) == -(-count // size)
         assert max(map(len, groups)) - min(map(len, groups)) <= 1
     assert [len(group) for group in partition_jobs([job] * 8, slots=2).groups] == [4, 4]
+
+
+def test_shapes_share_the_slots_by_their_work_and_the_longest_groups_come_first() -> None:
+    narrow, wide, *others = contents(*([f"model.hidden=[{width},{width}]"] for width in (16, 256, 64, 80, 96)))
+    many = partition_jobs([job for job in (narrow, *others) for _ in range(8)], slots=2)
+    assert many.groups == tuple(tuple(range(first, first + 8)) for first in (24, 16, 8, 0)), "each shape is a group"
+    unequal = partition_jobs([narrow] * 8 + [wide] * 8, slots=2)
+    assert unequal.groups == ((8, 9, 10, 11), (12, 13, 14, 15), tuple(range(8))), "one shape is nearly all of the work"
 
 
 def test_the_memory_there_is_bounds_groups() -> None:
@@ -494,10 +579,23 @@ def test_the_memory_there_is_bounds_groups() -> None:
     assert member_bytes(accumulated) - member_bytes(wide) == 4 * 2 * 99 * 32 * 784
     jobs = [{**full, "seed": seed} for seed in range(8)]
     room = PROCESS_BYTES + 4 * 2**20 + 3 * member_bytes(full)
-    assert [len(group) for group in partition_jobs(jobs, slots=2, memory=2 * room).groups] == [2, 3, 3]
+    assert [len(group) for group in partition_jobs(jobs, slots=2, memory=2 * room).groups] == [3, 3, 2]
     alone = partition_jobs(jobs, slots=1, memory=PROCESS_BYTES).alone
     assert len(alone) == 8
     assert "no room for two" in alone[0]
+
+
+def test_copies_of_a_batch_form_groups_of_their_own() -> None:
+    """Of Ockham's classes by their names, of others by the class; a member has room for all copies."""
+    with_copies = contents(["reg=[dropout,r_drop]"], from_outside("outside.Thrice", "thrice"))
+    assert [repeats_of(content) for content in with_copies] == [2, 3]
+    assert {name: cls.repeats for name, cls in vars(ockham.reg).items() if getattr(cls, "repeats", 1) != 1} == {
+        target.rpartition(".")[2]: repeats for target, repeats in REPEATS.items()
+    }
+    (plain,) = contents(["reg=dropout"])
+    jobs = [{**job, "seed": seed} for seed in range(2) for job in (plain, *with_copies)]
+    assert partition_jobs(jobs, slots=1).groups == ((0, 3), (1, 4), (2, 5))
+    assert member_bytes(with_copies[0]) > member_bytes(plain)
 
 
 @pytest.mark.parametrize("optimizer", ["gd", "rprop"])
@@ -530,6 +628,8 @@ def test_seeds_without_an_order_or_noise_share_their_batches(
         (["trainer.devices=2"], "several devices"),
         (from_outside("outside.Surgery", "surgery"), "reg=surgery changes the model"),
         (["trainer.precision=bf16-mixed"], "bf16-mixed"),
+        (["reg=ema", "model.batch_norm=true"], "statistics of batch norm"),
+        (["optimizer=schedule_free_sgd", "model.batch_norm=true"], "statistics of batch norm"),
     ],
 )
 def test_what_runs_alone_has_a_reason(overrides: list[str], reason: str) -> None:
@@ -594,6 +694,7 @@ def test_every_kind_of_regularizer_compiles_to_what_single_runs_do(
     monkeypatch.setattr(programs, "_programs", {})
     caplog.set_level("INFO", logger="ockham")
     names = ("none", "l1", "l2", "max_norm", "[dropconnect,l1,spectral_norm]", "a noise from outside", "two of one class")
+    names = (*names, "ema", "swa", "lookahead", "gradient_centralization", "[asam,dropout,gradient_noise,l2,spectral_norm]")
     members = [[*reg(name), "trainer.precision=64-true", f"seed={seed % 2}"] for seed, name in enumerate(names)]
     alone, fused = run_both(tmp_path, members)
     assert caplog.text.count("compiled in") == 2  # the gradients, and the update of the one optimizer

@@ -7,8 +7,10 @@ from sklearn.datasets import load_digits
 from cases import CASES
 from conftest import compose
 from ockham import build
+from ockham.core import mup
 from ockham.models import CNN, MLP, LeNet, Linear, ResNet
 from ockham.record.cost import flops_per_sample
+from ockham.reg import Context, Jacobian
 from ockham.rng import Streams
 
 
@@ -87,6 +89,14 @@ def test_flops_are_those_of_the_matrix_products() -> None:
     assert flops_per_sample(model, (784,)) == 2 * (2 * (784 * 128 + 128 * 10)) + 2 * 128 * 10
 
 
+def test_flops_count_the_passes_of_penalties_on_jacobians() -> None:
+    model, reg = MLP((784,), 10, hidden=[128]), Jacobian(0.1)
+    reg.prepare(model, Context(Streams(0), 1, 10))
+    # Back to the pixels through both layers; differentiated, by both weights, and by what came back to the hidden layer.
+    extra = flops_per_sample(model, (784,), [reg]) - flops_per_sample(model, (784,))
+    assert extra == 2 * (3 * 784 * 128 + 2 * 128 * 10)
+
+
 # -- initial weights and parametrization ---------------------------------------------------------------------------------
 
 
@@ -149,12 +159,53 @@ def test_layer_norm_is_torchs() -> None:
     torch.testing.assert_close(model(x), model.output(h))
 
 
-@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
-def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(
-    optimizer: type[torch.optim.Optimizer], float64: None
-) -> None:
+@pytest.mark.parametrize("option", ["cnn", "resnet"])
+def test_layer_norm_of_images_is_over_channels_and_pixels(option: str) -> None:
+    words = [f"model={option}", *CASES["model"][option], "model.batch_norm=false"]
+    model = build.model_of(compose(*words, "model.layer_norm=true"), (1, 8, 8), 3, Streams(0))
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.GroupNorm)]
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(norms) == len(convolutions)
+    assert all(convolution.bias is not None for convolution in convolutions)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for norm in norms:
+        norm.weight.data.uniform_(0.5, 2)
+        norm.bias.data.normal_()
+        norm.register_forward_hook(lambda norm, inputs, output: seen.append((inputs[0], output)))
+    model(torch.randn(6, 1, 8, 8))
+    for norm, (h, normalized) in zip(norms, seen, strict=True):
+        centred = h - h.mean(dim=(1, 2, 3), keepdim=True)
+        expected = centred / (centred.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-5).sqrt()
+        expected = expected * norm.weight[:, None, None] + norm.bias[:, None, None]
+        torch.testing.assert_close(normalized, expected)
+
+
+@pytest.mark.parametrize("option", ["cnn", "resnet"])
+def test_a_convolutional_net_without_a_norm_has_a_bias_everywhere(option: str) -> None:
+    words = [f"model={option}", *CASES["model"][option], "model.batch_norm=false"]
+    model = build.model_of(compose(*words), (1, 8, 8), 3, Streams(0))
+    assert not [module for module in model.modules() if "Norm" in type(module).__name__]
+    assert all(module.bias is not None for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+
+
+#: Settings under which five steps of them move the net visibly.
+MUP_SETTINGS: dict[str, dict[str, float]] = {
+    "torch.optim.SGD": {"lr": 0.05, "momentum": 0.9},
+    "torch.optim.ASGD": {"lr": 0.1, "lambd": 0},
+    "torch.optim.Adadelta": {"lr": 1.0},
+    "torch.optim.AdamW": {"weight_decay": 0},
+    "ockham.optim.GradientDescent": {"lr": 0.1},
+    "ockham.optim.ScheduleFreeSGD": {"lr": 0.1},
+}
+#: Its first five steps are not divided by the size of the gradient.
+MUP_IN_THE_END = {"torch.optim.RAdam"}
+
+
+@pytest.mark.parametrize("target", sorted((mup.GRADIENT | mup.ADAPTIVE) - MUP_IN_THE_END))
+def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(target: str, float64: None) -> None:
     """Tensor Programs V, table 3: widths 4 times and 2 times the base of 8; each layer with its own rate, written out."""
-    adaptive = optimizer is torch.optim.Adam
+    optimizer = build.resolve(target, torch.optim.Optimizer, setting="")
+    adaptive = target in mup.ADAPTIVE
     x, y = torch.randn(20, 6), torch.randint(3, (20,))
     torch.manual_seed(0)
     model = MLP((6,), 3, hidden=[32, 16], activation="tanh", parametrization="mup", base_width=8, adaptive=adaptive)
@@ -162,21 +213,23 @@ def test_mup_is_a_standard_net_with_the_learning_rates_of_its_table(
     standard = MLP((6,), 3, hidden=[32, 16], activation="tanh")
     standard.output.weight.data /= 2**0.5
     pairs = [(standard.hidden[0].linear, 1, 4), (standard.hidden[1].linear, 4, 2), (standard.output, 2, 1)]
-    lr = 0.01
+    settings = {"lr": 0.01, **MUP_SETTINGS.get(target, {})}
+    lr = settings.pop("lr")
     groups = []
     for layer, fan_in, fan_out in pairs:
         groups.append({"params": [layer.weight], "lr": lr / fan_in if adaptive else lr * fan_out / fan_in})
         groups.append({"params": [layer.bias], "lr": lr if adaptive else lr * fan_out})
-    settings = {"eps": 0.0} if adaptive else {"momentum": 0.9}
-    steppers = [optimizer(model.parameters(), lr=lr, **settings), optimizer(groups, **settings)]
+    steppers = [optimizer(model.parameters(), lr=lr, **settings), optimizer(groups, lr=lr, **settings)]
+    size = 1e8 if adaptive else 1.0  # against which eps is nothing
+    before = model(x).detach()
     for _ in range(5):
         outputs = [net(x) for net in (model, standard)]
         torch.testing.assert_close(*outputs, rtol=1e-6, atol=1e-6)
         for stepper, logits in zip(steppers, outputs, strict=True):
             stepper.zero_grad()
-            torch.nn.functional.cross_entropy(logits, y).backward()
+            (size * torch.nn.functional.cross_entropy(logits, y)).backward()
             stepper.step()
-    assert not torch.allclose(outputs[0], MLP((6,), 3, hidden=[32, 16], activation="tanh")(x), atol=1e-2)
+    assert not torch.allclose(outputs[0], before, atol=1e-2)
 
 
 def loss_after_training(width: int, lr: float, *, parametrization: str, adaptive: bool) -> float:

@@ -1,4 +1,4 @@
-"""Optimizers that are judged by an average: it is evaluated, selected, saved as best and tested, and not what trains."""
+"""What judges a run by an average: that is evaluated, selected, saved as best and tested, and not what trains."""
 
 from pathlib import Path
 
@@ -16,18 +16,26 @@ from ockham.optim.ruled import ScheduleFreeAdamW, ScheduleFreeSGD
 from ockham.record.checkpoint import Checkpoint
 
 AVERAGED = ("asgd", "schedule_free_sgd", "schedule_free_adamw")
+#: With two steps after the last that moves the slow weights of lookahead.
+AVERAGED_BY_REG = ("ema", "swa", "lookahead")
 LENGTH = ["trainer.max_epochs=2", "objective=val/loss", "trainer.precision=64-true"]
 
 
 def specs_of(option: str, folder: Path) -> list[RunSpec]:
     """Two runs that differ in their seeds."""
-    words = [*SMALL, f"optimizer={option}", *CASES["optimizer"][option], *LENGTH]
+    group = "optimizer" if option in AVERAGED else "reg"
+    words = [*SMALL, f"{group}={option}", *CASES[group][option], *LENGTH]
     return [make_spec(folder / str(seed), *words, f"seed={seed}") for seed in range(2)]
 
 
 def averages_by_hand(option: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """From what is trained, y, and the optimizer's state: of schedule-free ones x of y = (1 - 0.9) z + 0.9 x."""
+    """From what is trained, y, and the optimizer's state: of schedule-free ones x of y = (1 - 0.9) z + 0.9 x.
+
+    What regularizers keep is compared in tests/lit/test_around_the_step.py.
+    """
     assert checkpoint.optimizer is not None
+    if option in AVERAGED_BY_REG:
+        return checkpoint.averages
     states = checkpoint.optimizer["state"].values()
     if option == "asgd":
         return {name: state["ax"] for name, state in zip(checkpoint.model, states, strict=True)}
@@ -35,7 +43,7 @@ def averages_by_hand(option: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("form", ["alone", "group"])
-@pytest.mark.parametrize("option", AVERAGED)
+@pytest.mark.parametrize("option", [*AVERAGED, *AVERAGED_BY_REG])
 def test_the_average_is_judged_and_saved_and_the_weights_are_trained(option: str, form: str, tmp_path: Path) -> None:
     specs = specs_of(option, tmp_path)
     if form == "alone":

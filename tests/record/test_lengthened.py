@@ -63,7 +63,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
         ([("schedules.Constant", "schedules.Cosine")], "trainer.max_steps=28", "has 2 epochs"),
         ([("schedules.Constant", "schedules.Cosine"), UNBOUNDED], "trainer.max_epochs=4", "from its first step"),
         ([("ockham.schedules.Constant", "mine.Constant"), UNBOUNDED], "trainer.max_epochs=4", "from its first step"),
+        ([("reg: {}", "reg: {magnitude_pruning: {rounds: 1}}"), UNBOUNDED], "trainer.max_epochs=4", "into trainings"),
         ([("max_epochs: 2", "max_epochs: 9"), UNBOUNDED], "trainer.max_epochs=10", "early stopping"),
+        ([("reg: {}", "reg: {swa: {_target_: ockham.reg.SWA}}"), UNBOUNDED], "trainer.max_epochs=4", "reg=swa"),
         ([], "optimizer.lr=1", "would make it another run"),
     ],
 )

@@ -27,7 +27,7 @@ RESUMED = [
     *(("reg", option) for option in CASES["reg"]),
     *(("schedule", option) for option in ("plateau", "cosine", "one_cycle", "wsd", "cosine_restarts")),
     *(("data", option) for option in ("mnist1d", "digits")),
-    *(("augment", option) for option in ("mixup", "flip_crop")),
+    *(("augment", option) for option in ("mixup", "cutmix", "flip_crop", "random_erasing", "trivial_augment")),
     *(("model", option) for option in ("cnn", "resnet")),
 ]
 
@@ -47,8 +47,9 @@ def test_a_continued_run_is_the_uninterrupted_one(
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     # Pictures take most of a short run, and are no part of what is compared.
     monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
-    model = [] if group == "model" else ["model.hidden=[16]"]
-    overrides = (*BASE, *model, f"{group}={option}", *CASES[group][option])
+    chosen = [f"{group}={option}", *CASES[group][option]]
+    hidden = [] if any(override.startswith("model=") for override in chosen) else ["model.hidden=[16]"]
+    overrides = (*BASE, *hidden, *chosen)
     whole, broken = (make_spec(tmp_path / name, *overrides) for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 import math
 import pkgutil
 
@@ -26,10 +27,13 @@ from ockham.reg import (
     GaussianDropout,
     GroupLasso,
     InputNoise,
+    Jacobian,
     KlSparsity,
     LabelSmoothing,
     MaxNorm,
+    Orthogonal,
     Regularizer,
+    SpectralDecoupling,
     SpectralNorm,
     WeightDecay,
     total_penalty,
@@ -43,6 +47,7 @@ from ockham.reg.single import (
     batch_penalties,
     decay,
     disturbed_input,
+    jacobian_penalties,
     prox_and_project,
     targets,
     weight_penalties,
@@ -86,6 +91,7 @@ def penalty_of(reg: Regularizer, model: nn.Module) -> torch.Tensor:
             lambda w: 0.3 * (0.2 * w.abs().sum() + 0.8 * (w**2).sum()),
         ),
         (GroupLasso(0.3), lambda w: 0.3 * _group_sum(w)),
+        (Orthogonal(0.3), lambda w: 0.3 * _distance_from_orthonormal(w)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Regularizer) else "",
 )
@@ -106,6 +112,22 @@ def test_penalty_and_gradient_over_weights_and_not_biases(reg: Regularizer, form
 def _group_sum(weight: torch.Tensor) -> torch.Tensor:
     columns = weight.transpose(0, 1).flatten(1)  # a row for each input unit or channel
     return math.sqrt(columns.shape[1]) * columns.norm(dim=1).sum()
+
+
+def _distance_from_orthonormal(weight: torch.Tensor) -> torch.Tensor:
+    """Over pairs of rows, or of columns where there are fewer of them: their products, 1 with itself and 0 with others."""
+    rows = list(weight.flatten(1))
+    vectors = rows if len(rows) <= rows[0].numel() else list(torch.stack(rows).unbind(dim=1))
+    pairs = itertools.product(enumerate(vectors), repeat=2)
+    return torch.stack([(one.dot(other) - int(i == j)).square() for (i, one), (j, other) in pairs]).sum()
+
+
+def test_the_penalty_of_orthogonal_weights_is_zero_whatever_their_shape() -> None:
+    for shape in ((3, 7), (7, 3), (4, 2, 3, 3)):
+        weight = nn.init.orthogonal_(torch.empty(shape))
+        assert float(Orthogonal(1.0).penalty(weight)) == pytest.approx(0, abs=1e-20)
+        # Twice as long: each of k vectors has a product of 4 with itself.
+        assert float(Orthogonal(1.0).penalty(2 * weight)) == pytest.approx(9 * min(shape[0], weight[0].numel()))
 
 
 def test_gradient_of_l2_is_twice_strength_times_weight(model: nn.Module) -> None:
@@ -361,6 +383,73 @@ def test_confidence_penalty_is_minus_the_entropy() -> None:
     torch.testing.assert_close(*(torch.autograd.grad(p, logits)[0] for p in (penalty, expected)))
 
 
+def test_spectral_decoupling_is_half_the_squared_norm_of_the_logits() -> None:
+    logits = torch.randn(20, 3, requires_grad=True)
+    (penalty,) = batch_penalties([SpectralDecoupling(0.3)], logits, [])
+    torch.testing.assert_close(penalty, torch.stack([0.15 * z.dot(z) for z in logits]).sum() / 20)
+    torch.testing.assert_close(torch.autograd.grad(penalty, logits)[0], 0.3 * logits / 20)
+
+
+def smooth_model() -> tuple[nn.Module, torch.Tensor]:
+    """A model that can be differentiated twice everywhere, without batch norm, and inputs."""
+    torch.manual_seed(0)
+    return CNN((1, 8, 8), 3, channels=[4], dense=6, batch_norm=False, activation="tanh"), torch.randn(5, 1, 8, 8)
+
+
+def squared_jacobian_norms(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Of each sample, from its whole Jacobian (C, *shape)."""
+    jacobians = torch.stack([torch.func.jacrev(lambda one: model(one.unsqueeze(0))[0])(sample) for sample in x])
+    return jacobians.flatten(1).square().sum(dim=1)
+
+
+def jacobian_penalty_of(reg: Jacobian, model: nn.Module, x: torch.Tensor, streams: Streams) -> torch.Tensor:
+    attach([reg], model, Context(streams, len(x), 3))
+    leaf = x.clone().requires_grad_()
+    (penalty,) = jacobian_penalties([reg], model(leaf), leaf, streams)
+    return penalty
+
+
+def test_jacobian_with_all_projections_is_the_norm_of_the_whole_jacobian() -> None:
+    model, x = smooth_model()
+    penalty = jacobian_penalty_of(Jacobian(0.3, projections="all"), model, x, Streams(0))
+    expected = 0.15 * squared_jacobian_norms(model, x).mean()
+    torch.testing.assert_close(penalty, expected)
+    matrices_of_model = matrices(model)
+    for gradient, expected_gradient in zip(
+        *(torch.autograd.grad(value, matrices_of_model) for value in (penalty, expected)), strict=True
+    ):
+        assert gradient.any()
+        torch.testing.assert_close(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("projections", [1, 2])
+def test_jacobian_of_random_projections_has_the_norm_as_its_mean(projections: int) -> None:
+    model, x = smooth_model()
+    reg, many = Jacobian(1.0, projections=projections), x.repeat(2000, 1, 1, 1)
+    streams = Streams(0)
+    estimates = torch.stack([jacobian_penalty_of(reg, model, many, streams).detach() for _ in range(3)])
+    assert len(estimates.unique()) == 3, "each batch draws anew"
+    exact = float(squared_jacobian_norms(model, x).mean().detach()) / 2
+    assert float(estimates.mean()) == pytest.approx(exact, rel=0.01)
+    assert float(estimates[0]) != pytest.approx(exact, rel=1e-6)
+
+
+def test_jacobian_draws_its_projections_from_the_unit_sphere() -> None:
+    """For logits of two of the inputs, the product with a direction is the direction."""
+    reg, x = Jacobian(0.5, projections=2), torch.randn(4, 5).requires_grad_()
+    reg.prepare(nn.Identity(), Context(Streams(0), 4, 3))
+    normal = Streams(0).stream("Jacobian").normal_like(torch.empty(4, 2, 3))
+    seen: list[torch.Tensor] = []
+    reg.jacobian_penalty = lambda products: seen.append(products) or products.sum()  # type: ignore[method-assign]
+    jacobian_penalties([reg], x[:, :3], x, Streams(0))
+    torch.testing.assert_close(seen[0], F.pad(F.normalize(normal, dim=2), (0, 2)))
+
+
+def test_as_many_random_projections_as_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"reg\.jacobian\.projections=3 .* set reg\.jacobian\.projections=all"):
+        jacobian_penalty_of(Jacobian(0.1, projections=3), *smooth_model(), Streams(0))
+
+
 @pytest.mark.parametrize("convolutional", [False, True])
 def test_kl_sparsity_is_the_divergence_of_mean_activations(*, convolutional: bool) -> None:
     make = CNN((1, 8, 8), 3, channels=[4], dense=6, activation="sigmoid") if convolutional else None
@@ -408,6 +497,18 @@ def test_total_penalty_sums_all_also_the_proximal_ones(model: nn.Module) -> None
     expected = sum(0.1 * w.abs().sum() + 0.2 * w.square().sum() for w in matrices(model))
     expected -= 0.3 * torch.distributions.Categorical(logits=logits).entropy().mean()
     assert measured == pytest.approx(float(expected.detach()), rel=1e-12)
+
+
+def test_total_penalty_takes_the_jacobian_of_the_first_images() -> None:
+    model, _ = smooth_model()
+    images = torch.randint(0, 256, (1100, 1, 8, 8), dtype=torch.uint8)
+    reg = Jacobian(0.2, projections="all")
+    attach([reg], model, context())
+    measured = total_penalty([reg], model, images, lambda x: x.double() / 255)
+    expected = 0.1 * squared_jacobian_norms(model, images[:1024].double() / 255).mean()
+    assert measured == pytest.approx(float(expected.detach()), rel=1e-12)
+    random = [total_penalty([Jacobian(0.2)], model, images, lambda x: x.double() / 255) for _ in range(2)]
+    assert random[0] == random[1]
 
 
 def test_noise_is_the_same_for_one_seed_whatever_else_is_regularized() -> None:

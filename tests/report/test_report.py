@@ -30,12 +30,14 @@ from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
 from ockham.report.analysis import analyse, behind_best, effects, importance, pareto
+from ockham.report.drawing import Figure
 from ockham.report.export import export_epochs
-from ockham.report.figures import Figure, draw_figures
+from ockham.report.figures import draw_figures
 from ockham.report.means import means
 from ockham.report.page import comparison_lines, library, write_report
 from ockham.report.reading import RecordedRun, RecordedRuns, read
 from ockham.sweep.summary import sweep_result
+from recorded import run
 
 MIXED = ("optimizer=sgd,adam", "reg=none,l1,dropout", "reg.l1.strength=1e-5,1e-2", "seeds=3", "logger=tensorboard")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -75,25 +77,6 @@ def script(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def table(folder: Path, name: str) -> list[dict[str, str]]:
     with (folder / name).open() as file:
         return list(csv.DictReader(file))
-
-
-def run(values: dict[str, str], objective: float, *, seed: int = 0, state: str = "finished", **metrics: float) -> RecordedRun:
-    """A run as it is read, without a folder."""
-    names = ("objective", "val/acc", "val/loss", "train/acc", "test/acc", "test/loss")
-    numbers = dict.fromkeys(names, objective) | {"zero_fraction": 0.0, "steps": 10.0, "flops": 1e9, **metrics}
-    return RecordedRun(
-        path=Path("somewhere"),
-        state=state,
-        values=values,
-        overrides=tuple(f"{key}={text}" for key, text in values.items()),
-        configuration_key=json.dumps(values),
-        replicate=(seed, None),
-        objective="val/acc",
-        metrics=numbers,
-        cost={"train_seconds": 1.0},
-        epochs=[],
-        reason=None,
-    )
 
 
 def seeded(accuracies: dict[str, list[float]]) -> list[RecordedRun]:
@@ -322,6 +305,15 @@ def test_compare_names_what_there_is(swept: Path, side: str, message: str) -> No
     result = script(swept, "--compare", side, "reg=none")
     assert result.returncode == 2
     assert message in result.stderr
+
+
+def test_compare_refuses_the_best_of_more_settings(swept: Path) -> None:
+    sides = ("optimizer=adam,reg=none", "optimizer=adam,reg=l1")  # with one strength, and with two
+    refused, compared = script(swept, "--compare", *sides), script(swept, "--compare", *sides, "--unequal")
+    assert refused.returncode == 2
+    assert "is the best of 1 configurations, optimizer=adam,reg=l1 of 2" in refused.stderr
+    assert compared.returncode == 0, compared.stderr
+    assert "over 3 shared seeds" in compared.stdout
 
 
 def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:

@@ -59,6 +59,12 @@ def settings(job: Job) -> dict[str, str]:
     return dict(override.split("=", 1) for override in job.overrides)
 
 
+def test_a_search_may_continue_with_another_note() -> None:
+    plain = space_of(*GROUPS)
+    assert space_of(*GROUPS, "note='the second'").describe() == plain.describe()
+    assert space_of(*GROUPS, "seed=7").describe() != plain.describe()
+
+
 def objective(values: Mapping[str, str]) -> float:
     """A landscape with its best at Adam and a learning rate of 2e-3."""
     return 1.0 - 0.1 * abs(math.log(float(values["optimizer.lr"]) / 2e-3)) - 0.1 * (values.get("optimizer") != "adam")

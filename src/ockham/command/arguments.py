@@ -20,7 +20,7 @@ from ockham.schema import SWEEP_SETTINGS
 OTHER_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")
 
 #: Settings that a sweep has one value of.
-ONE_VALUE = (*SWEEP_SETTINGS, "cv", "objective", "resume", "trust")
+ONE_VALUE = (*SWEEP_SETTINGS, "cv", "objective", "resume", "trust", "note")
 
 #: Settings that only Ockham's own launcher knows.
 OF_LAUNCHER = ("executor", "fuse", "retries", "on_failure", "max_failures")
@@ -158,6 +158,9 @@ def _check_single(given: Mapping[str, Override]) -> None:
 
 
 def _check_sweep(given: Mapping[str, Override], *, only_conf: bool) -> None:
+    if "compare" in given and given["compare"].is_sweep_override():
+        value = _value_text(given["compare"])
+        raise UserError(f"compare={value} names several values: compare=[{value}] makes every combination of them an arm")
     for key, override in given.items():
         if key.partition(".")[0] in ONE_VALUE and override.is_sweep_override():
             raise UserError(f"{override.input_line} names several values, but a sweep has one of {key}: start a sweep for each")

@@ -3,7 +3,10 @@
 import difflib
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+#: In an installed Ockham conf/ lies in the package, where the wheel has put it; in a checkout at the top level.
+CONF = next(place for place in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf") if place.is_dir())
 
 
 def groups() -> list[str]:

@@ -4,11 +4,14 @@ import math
 from typing import NamedTuple
 
 #: Optimizers whose steps grow with the gradient.
-GRADIENT = frozenset({"torch.optim.SGD", "ockham.optim.GradientDescent"})
+GRADIENT = frozenset({"torch.optim.SGD", "torch.optim.ASGD", "ockham.optim.GradientDescent", "ockham.optim.ScheduleFreeSGD"})
 #: Optimizers whose steps have the same length if the loss is multiplied by a number.
 ADAPTIVE = frozenset(
-    f"torch.optim.{name}" for name in ("Adagrad", "Adadelta", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
+    [f"torch.optim.{name}" for name in ("Adagrad", "Adadelta", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "Rprop")]
+    + [f"ockham.optim.{name}" for name in ("AdEMAMix", "Adan", "Lion", "ScheduleFreeAdamW", "SignSGD")]
 )
+#: Optimizers whose steps are as long as the weights, times a number: they move W = m w alike whatever m is.
+RELATIVE = frozenset({"torch.optim.Adafactor", "ockham.optim.Lamb", "ockham.optim.Lars"})
 
 BASE_WIDTH = 64
 

@@ -1,6 +1,7 @@
 """Which parameters are meant: weights, and not biases or normalization scales, unless asked."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,6 +14,11 @@ NamedParameters = list[tuple[str, Tensor]]
 def named_parameters(model: nn.Module) -> NamedParameters:
     """The trainable parameters with their names, in the model's order."""
     return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def plain_name(name: str) -> str:
+    """The name that a parameter of a layer has where nothing parametrizes it: torch renames those that are."""
+    return re.sub(r"\.parametrizations\.(\w+)\.original$", r".\1", name)
 
 
 def is_weight(parameter: Tensor) -> bool:

@@ -19,12 +19,13 @@ EXACT_PAIRS = 14
 POWER = 0.8
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval for the mean of at least two values; NaN for fewer, and where a value is not finite."""
+def t_interval(values: Sequence[float], *, level: float = LEVEL) -> tuple[float, float]:
+    """Student's t interval for the mean of at least two values, which misses it with probability `level`; NaN for fewer, and
+    where a value is not finite."""
     if len(values) < 2 or not _all_finite(values):
         return (math.nan, math.nan)
     mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = float(special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    half = float(special.stdtrit(len(values) - 1, 1 - level / 2)) * error
     return (mean - half, mean + half)
 
 
@@ -93,6 +94,16 @@ def probability_higher(first: Sequence[float], second: Sequence[float]) -> float
     return float(np.greater.outer(one, other).mean() + np.equal.outer(one, other).mean() / 2)
 
 
+def price_of_looks(looks: int) -> float:
+    """By how much a p value grows, and the level of an interval shrinks, at a look at results that are added to until they
+    suffice; 1 where nothing is added (0 looks).
+
+    The level at look k is LEVEL * 6 / (pi k)^2. These levels sum to LEVEL, so that all looks together are wrong with
+    probability LEVEL at most (a union bound).
+    """
+    return (math.pi * looks) ** 2 / 6 if looks else 1.0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values adjusted for their number (Holm 1979): below 0.05 holds for all of them together. NaN is no test, and stays."""
     adjusted = [math.nan] * len(p_values)
@@ -124,6 +135,38 @@ def pairs_needed(differences: Sequence[float], *, comparisons: int = 1, limit: i
     counts = range(2, limit + 1)
     position = bisect_left(counts, True, key=suffice)  # more pairs have more power
     return counts[position] if position < len(counts) else None
+
+
+def best_of(count: int, n: int) -> np.ndarray:
+    """P(the highest of n of `count` values, drawn without replacement, is the i-th smallest of all), (count,).
+
+    Its mean over the sorted values is the expected best result of a random search with a budget of n trials (Dodge et al. 2019,
+    here without replacement, which is unbiased). Raises ValueError where n is not between 1 and `count`.
+    """
+    if not 1 <= n <= count:
+        raise ValueError(f"a budget of {n} out of {count} trials")
+    below = np.arange(count)
+    return np.asarray(special.comb(below, n - 1) / special.comb(count, n))
+
+
+def probabilities_best(arms: Sequence[Sequence[float]], n: int) -> list[float]:
+    """For each arm, P(its best of n of its values is the highest of all arms), equal values sharing it; the sum is 1."""
+    ordered = [np.sort(np.asarray(values, dtype=np.float64)) for values in arms]
+    masses = [best_of(len(values), n) for values in ordered]
+
+    def below(position: int, value: float) -> float:
+        other, mass = ordered[position], masses[position]
+        return float(mass[other < value].sum() + mass[other == value].sum() / 2)
+
+    shares = [
+        sum(
+            float(mass) * math.prod(below(other, value) for other in range(len(arms)) if other != position)
+            for value, mass in zip(ordered[position], masses[position], strict=True)
+        )
+        for position in range(len(arms))
+    ]
+    total = sum(shares)
+    return [share / total for share in shares]
 
 
 def _all_finite(values: Sequence[float]) -> bool:
@@ -178,17 +221,21 @@ class Comparison:
         return pairs_needed(self.differences, comparisons=self.comparisons)
 
 
-def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """Compare values that belong together pair by pair. Raises ValueError for lists of unequal length or without a pair."""
+def compare(first: Sequence[float], second: Sequence[float], *, looks: int = 0) -> Comparison:
+    """Compare values that belong together pair by pair, at the `looks`-th look where more are added until they suffice.
+
+    Raises ValueError for lists of unequal length or without a pair.
+    """
     if len(first) != len(second) or not first:
         raise ValueError(f"{len(first)} and {len(second)} values are no pairs")
     differences = tuple(a - b for a, b in zip(first, second, strict=True))
-    low, high = t_interval(differences)
+    low, high = t_interval(differences, level=LEVEL / price_of_looks(looks))
+    p = paired_t_p(differences) * price_of_looks(looks)
     return Comparison(
         differences,
         low=low,
         high=high,
-        p=paired_t_p(differences),
+        p=p if math.isnan(p) else min(p, 1.0),
         sign_flip_p=sign_flip_p(differences),
         probability_higher=probability_higher(first, second),
     )

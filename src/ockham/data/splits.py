@@ -97,11 +97,9 @@ class Split:
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in parts of up to `size`, as Tensor.split."""
-        if self.index is None:
-            yield from self.pool.images.split(size)
-        else:
-            for index in self.index.split(size):
-                yield self.pool.images.index_select(0, index)
+        for begin in range(0, len(self), size):
+            part = slice(begin, begin + size)
+            yield self.pool.images[part] if self.index is None else self.pool.images.index_select(0, self.index[part])
 
     def joined(self, other: "Split") -> "Split":
         """The images of both; they are copied into one place where they do not lie in one already."""
@@ -300,3 +298,7 @@ class Normalize:
     def black(self) -> tuple[float, ...]:
         """What a black pixel becomes, per channel: the value that shifted and cropped images are padded with."""
         return tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
+
+    def white(self) -> tuple[float, ...]:
+        """What the brightest byte becomes, per channel."""
+        return tuple((1 - m) / s for m, s in zip(self.mean, self.std, strict=True))

@@ -11,15 +11,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ockham.core.parameters import named_parameters
+from ockham.fused.noise import Draw, MemberNoise
 from ockham.fused.objective import Batch, Objective
 from ockham.fused.programs import Program, Source, compiled
-from ockham.fused.regularizers import Regularization
+from ockham.fused.regularizers import Regularization, noise_key
 from ockham.fused.stack import Stack, stacked_parameters
 from ockham.fused.updates import pays_to_compile_gradients, updates_of
 from ockham.fused.weights import update
 from ockham.optim.responses import rules_of
 from ockham.optim.rules import Rule, State
+from ockham.reg.base import has_hook
 from ockham.run import Run
+
+Arguments = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[State], Sequence[Tensor], Mapping[str, Any], Mapping[str, Any]]
+"""Of `Family.update`."""
 
 
 class RuleNumbers:
@@ -64,8 +69,14 @@ class Family:
         self.regularization = Regularization(
             stack.regularizers[rows], stack.models[rows], [layer.name for layer in stack.layers], stack.like
         )
-        self.regularizers = {"numbers": self.regularization.numbers, "masks": self.regularization.masks}
+        self.noise = gradient_noise(self.regularization, stack, runs)
         self.parameters = [parameter[rows] for parameter in stack.parameters.values()]
+        #: Of all members, where one of them keeps any.
+        self.averages = [
+            parameter.clone()
+            for parameter in self.parameters
+            if any(regularizer.has("after_step") for regularizer in self.regularization.stacked)
+        ]
         self.states = [rule.state(parameter) for rule, parameter in zip(self.rules, self.parameters, strict=True)]
         self.like = stack.like
         self.clipping = runs[0].settings.clipping
@@ -78,38 +89,57 @@ class Family:
             numbers.advance(np.ones(len(numbers.base_lrs)))
         gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         identity = tuple(rule.update for rule in self.rules), self.regularization.identity, self.clipping
-        return Source(self.update, identity, self._arguments(gradients, coming))
+        return Source(self.update, identity, self._arguments(gradients, coming, number=1))
 
-    def step(self, gradients: Sequence[Tensor], factors: np.ndarray) -> Tensor:
+    def step(self, gradients: Sequence[Tensor], factors: np.ndarray, number: int) -> Tensor:
         """Update with the gradients and the factors of all members; returns the penalties in the loss, (members,)."""
         for numbers in self.rule_numbers.values():
             numbers.advance(factors[self.rows])
-        return self.program(*self._arguments([gradient[self.rows].contiguous() for gradient in gradients], self.rule_numbers))
+        own = [gradient[self.rows].contiguous() for gradient in gradients]
+        return self.program(*self._arguments(own, self.rule_numbers, number=number))
 
-    def _arguments(
-        self, gradients: Sequence[Tensor], rule_numbers: Mapping[str, RuleNumbers]
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[State], Mapping[str, Any], Mapping[str, Any]]:
-        """What `update` is called with."""
+    def _arguments(self, gradients: Sequence[Tensor], rule_numbers: Mapping[str, RuleNumbers], *, number: int) -> Arguments:
+        """What `update` is called with in the step of that number."""
         hyper = {name: numbers.tensors(self.like) for name, numbers in rule_numbers.items()}
-        return self.parameters, gradients, self.states, hyper, self.regularizers
+        regularizers = {
+            "numbers": self.regularization.numbers,
+            "masks": self.regularization.masks,
+            "coefficients": self.regularization.coefficients(number, self.like),
+            "noise": self.noise.draw(),
+            "places": self.noise.places,
+        }
+        return self.parameters, gradients, self.states, self.averages, hyper, regularizers
 
     def update(
         self,
         parameters: Sequence[Tensor],
         gradients: Sequence[Tensor],
         states: Sequence[State],
+        averages: Sequence[Tensor],
         hyper: Mapping[str, Any],
         regularizers: Mapping[str, Any],
     ) -> Tensor:
-        """Update parameters and states in place; returns the penalties in the loss, (members,).
+        """Update parameters, states and averages in place; returns the penalties in the loss, (members,).
 
         Reads no tensor but its arguments, so that it can be traced.
         """
         hypers = [hyper[key] for key in self.rule_keys]
         with torch.no_grad():
             return update(
-                self.rules, self.regularization, self.clipping, parameters, gradients, states, hypers, regularizers
+                self.rules, self.regularization, self.clipping, parameters, gradients, states, averages, hypers, regularizers
             )  # fmt: skip
+
+
+def gradient_noise(regularization: Regularization, stack: Stack, runs: Sequence[Run]) -> MemberNoise:
+    """What these members draw for each step, by the places of the parameters."""
+    noise = MemberNoise(runs, stack.like)
+    for index, regularizer in enumerate(regularization.stacked):
+        if regularizer.has("disturb_gradient"):
+            for position, (name, parameter) in enumerate(stack.parameters.items()):
+                stream, shape = f"{regularizer.name}/{name}", tuple(parameter.shape[1:])
+                draw = Draw(stream, regularizer.example.distribution, shape, by_sample=False)
+                noise.add(noise_key("disturb_gradient", index, str(position)), list(regularizer.members), draw)
+    return noise
 
 
 class Compiled:
@@ -122,7 +152,7 @@ class Compiled:
         self.runs = runs
         self.stack = stack
         self.objective = Objective(stack, slice(len(runs)), runs)
-        self.step_size = runs[0].step_size
+        self.step_size = runs[0].step_size * runs[0].repeats
         self.is_prepared = False
         self.gradients: Program = self.objective.gradients
         rules = [updates_of(run) for run in runs]
@@ -143,13 +173,14 @@ class Compiled:
         self.gradients = programs[-1] if len(programs) > len(self.families) else self.objective.gradients
         self.is_prepared = True
 
-    def step(self, microbatches: Sequence[Batch], factors: np.ndarray) -> Tensor:
+    def step(self, microbatches: Sequence[Batch], factors: np.ndarray, number: int) -> Tensor:
         inputs = [self.objective.inputs(batch) for batch in microbatches]
         # The rest of an epoch is a smaller batch, once an epoch: not worth a program of its own.
         is_whole = sum(batch.x.shape[1] for batch in microbatches) == self.step_size
-        gradients_of = self.gradients if is_whole else self.objective.gradients
-        losses, gradients = gradients_of(self.stack.parameters, self.stack.buffers, inputs)
-        return losses + torch.cat([family.step(gradients, factors) for family in self.families])
+        losses, gradients = self.objective.gradients_of_step(
+            self.gradients if is_whole else self.objective.gradients, self.stack.parameters, self.stack.buffers, inputs
+        )
+        return losses + torch.cat([family.step(gradients, factors, number) for family in self.families])
 
     def _family(self, position: int) -> Family:
         return next(family for family in self.families if family.rows.start <= position < family.rows.stop)
@@ -179,7 +210,7 @@ class Compiled:
     def averaged_weights(self, position: int) -> dict[str, Tensor]:
         family, model = self._family(position), self.runs[position].model
         if all(rule.average is None for rule in family.rules):
-            return {}
+            return self.averages(position)
         row = position - family.rows.start
         averages = {}
         names = {id(parameter): name for name, parameter in named_parameters(model)}
@@ -191,12 +222,30 @@ class Compiled:
                 averages[names[id(parameter)]] = rule.average(parameter.detach(), tensors, hyper)
         return averages
 
-    def load(self, position: int, state: Mapping[str, Any]) -> None:
+    def averages(self, position: int) -> dict[str, Tensor]:
+        return {name: average.clone() for name, average in self._views_of_averages(position).items()}
+
+    def _views_of_averages(self, position: int) -> dict[str, Tensor]:
+        run, family = self.runs[position], self._family(position)
+        if not any(has_hook(regularizer, "after_step") for regularizer in run.regularizers):
+            return {}
+        names = {id(parameter): name for name, parameter in named_parameters(run.model)}
+        row = position - family.rows.start
+        parameters = stacked_parameters(run.model)
+        return {names[id(p)]: average[row] for (_, p), average in zip(parameters, family.averages, strict=True)}
+
+    @torch.no_grad()
+    def load(self, position: int, state: Mapping[str, Any], averages: Mapping[str, Tensor]) -> None:
         optimizer = self.runs[position].make_optimizer(self.runs[position].model)
         optimizer.load_state_dict(dict(state))
         for parameter, group, numbers, tensors, row in self._parameters(position, optimizer):
             numbers.hyper["lr"][row] = group["lr"]
+            rule, kept = numbers.rule, optimizer.state.get(parameter)
+            if not kept:  # before the first step
+                kept = {**rule.counters, **{name: value[0] for name, value in rule.state(parameter.unsqueeze(0)).items()}}
             for name, values in numbers.counters.items():
-                values[row] = float(optimizer.state[parameter][name])
+                values[row] = float(kept[name])
             for name, value in tensors.items():
-                value[row].copy_(optimizer.state[parameter][name])
+                value[row].copy_(kept[name])
+        for name, average in self._views_of_averages(position).items():
+            average.copy_(averages[name])

@@ -33,6 +33,8 @@ from ockham.record.folder import gaps
 from ockham.record.ledger import IntervalResult, Ledger, close_interval
 from ockham.record.measure import Measurements, weight_scalars
 from ockham.record.progress import GroupProgress
+from ockham.reg.base import has_hook
+from ockham.reg.single import before_step
 from ockham.run import Run
 
 log = logging.getLogger("ockham")
@@ -67,6 +69,9 @@ class MemberState:
     def averaged_weights(self) -> Mapping[str, Tensor]:
         return self.group.updates.averaged_weights(self.row)
 
+    def averages(self) -> Mapping[str, Tensor]:
+        return self.group.updates.averages(self.row)
+
     def optimizer_state(self) -> dict[str, Any]:
         return self.group.updates.state(self.row)
 
@@ -74,8 +79,8 @@ class MemberState:
 def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     """Train all members to their ends; a group that was killed continues from `checkpoint`.
 
-    Members agree in the sizes of their data, in model, batch size, epochs and precision. One that diverges, stops or is
-    pruned ends at an evaluation and changes nothing for the others.
+    Members agree in the sizes of their data, in model, batch size, copies of a batch, epochs and precision. One that diverges,
+    stops or is pruned ends at an evaluation and changes nothing for the others.
     """
     run = members[0].run
     keep_freed_memory()
@@ -125,9 +130,14 @@ class Group:
         self.members = members
         self.is_prepared = False
         runs = [member.run for member in members]
+        assert len({run.repeats for run in runs}) == 1, "batches of members are of one size"
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
         self.updates: Updates = (Compiled if self.compiles else Native)(self.stack, runs)
         self.base_lrs = np.array([run.make_optimizer(run.model).param_groups[0]["lr"] for run in runs])
+        #: Those whose models regularizers change between steps.
+        self.changed_between_steps = [
+            row for row, run in enumerate(runs) if any(has_hook(regularizer, "before_step") for regularizer in run.regularizers)
+        ]
         # Members of one cohort see the same batches: of one seed, or all that are there without an order or noise.
         keys = [
             (id(run.splits), run.settings.seed if run.settings.shuffle or run.augment is not None else None) for run in runs
@@ -197,19 +207,33 @@ class Group:
     def _factors(self, samples: int) -> np.ndarray:
         """What the schedules multiply learning rates with at each step on so many samples, (steps, members)."""
         runs = [member.run for member in self.members]
-        steps, total = steps_per_epoch(samples, runs[0].step_size), runs[0].total_steps
+        steps = steps_per_epoch(samples, runs[0].step_size)
         costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
+        lengths = [run.steps_per_training for run in runs]
         return np.array(
             [
-                [run.schedule(self.step + step, total, cost) for run, cost in zip(runs, costs, strict=True)]
+                [
+                    run.schedule((self.step + step) % length, length, cost)
+                    for run, length, cost in zip(runs, lengths, costs, strict=True)
+                ]
                 for step in range(steps)
             ]
         )
 
     def _step(self, batches: Sequence[Tensor], factors: np.ndarray) -> Tensor:
         """One step of all members on the indices of each cohort's batch; returns their objectives (members,)."""
+        self._begin_step()
         self.step += 1
-        return self.updates.step(self._microbatches(batches), factors)
+        return self.updates.step(self._microbatches(batches), factors, self.step)
+
+    def _begin_step(self) -> None:
+        """Let regularizers change the models; of a member that begins another training the optimizer is as it was at first."""
+        for row in self.changed_between_steps:
+            run = self.members[row].run
+            training, step = divmod(self.step, run.steps_per_training)
+            before_step(run.regularizers, run.model, training=training, step=step)
+            if training > 0 and step == 0:
+                self.updates.load(row, run.make_optimizer(run.model).state_dict(), self.updates.averages(row))
 
     def _microbatches(self, batches: Sequence[Tensor]) -> list[Batch]:
         """What is worked on at a time of the batch of each cohort."""
@@ -219,11 +243,7 @@ class Group:
         xs, ys = [], []
         for leader, data, batch in zip(self.leaders, self.data, batches, strict=True):
             images, y = data.train.batch(batch)
-            x = leader.normalize(images)
-            if leader.augment is not None:
-                noise = leader.streams.stream("augment").on(x.device)
-                classes = len(data.classes)
-                x, y = leader.augment(x, y, generator=noise, black=leader.normalize.black(), num_classes=classes)
+            x, y = leader.training_batch(leader.normalize(images), y)
             xs.append(x.flatten(1))
             ys.append(y)
         return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)
@@ -235,8 +255,9 @@ class Group:
             measured = self._measure()
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
         run, seconds = self.all_members[0].run, self.interval_seconds / len(self.all_members)
-        samples = run.samples_after(self.step)
-        results = [IntervalResult(self.step, samples, measured[row], self.interval_samples, seconds) for row in rows]
+        samples = run.samples_after(self.step) * run.repeats
+        worked = [samples * self.members[row].run.passes for row in rows]
+        results = [IntervalResult(self.step, of_row, measured[row], seconds) for row, of_row in zip(rows, worked, strict=True)]
         ledgers = [self.members[row].ledger for row in rows]
         verdicts = close_interval(ledgers, results, [MemberState(self, row) for row in rows])
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
@@ -322,14 +343,17 @@ class Group:
         }
 
     def _finish(self, rows: Sequence[int]) -> None:
-        """The end of members that have come to it: their best weights on all splits, of a cohort in one product."""
-        rows = [row for row in rows if self.members[row].ledger.writes]
+        """The end of members that have come to it: their best weights on all splits, of a cohort in one product.
+
+        Also of those that leave nothing: the last bits of a product depend on its size.
+        """
         for cohort, data in enumerate(self.data):
             of_cohort = [row for row in rows if self.cohort_of[row] == cohort]
             if not of_cohort:
                 continue
             forward = self.stack.evaluation(of_cohort, [self.members[row].ledger.best for row in of_cohort])
-            logits = {name: self._logits(forward, split, cohort) for name, split in data.named().items()}
+            splits = self.leaders[cohort].judged(data)
+            logits = {name: self._logits(forward, split, cohort) for name, split in splits.items()}
             for position, row in enumerate(of_cohort):
                 of_row = {name: of_rows[position] for name, of_rows in logits.items()}
                 self.members[row].ledger.finish(logits_by_split=of_row)
@@ -345,10 +369,10 @@ class Group:
             self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
-        states = [copy.deepcopy(self.updates.state(row)) for row in rows]
+        states = [copy.deepcopy((self.updates.state(row), self.updates.averages(row))) for row in rows]
         self._take([self.members[row] for row in rows])
-        for position, state in enumerate(states):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(states):
+            self.updates.load(position, state, averages)
 
     def _save(self) -> None:
         content = {
@@ -358,6 +382,7 @@ class Group:
             "members": [self.all_members.index(member) for member in self.members],
             "stack": self.stack.state,
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
+            "averages": [self.updates.averages(position) for position in range(len(self.members))],
         }
         save_generation(self.checkpoint, content)
         self.last_written = time.monotonic()
@@ -375,8 +400,8 @@ class Group:
             self._keep([self.members.index(member) for member in kept])
         for name, value in self.stack.state.items():
             value.copy_(content["stack"][name])
-        for position, state in enumerate(content["optimizers"]):
-            self.updates.load(position, state)
+        for position, (state, averages) in enumerate(zip(content["optimizers"], content["averages"], strict=True)):
+            self.updates.load(position, state, averages)
         with self._averages():
             for member in self.members:
                 self.measurements[member].begin()

@@ -2,18 +2,19 @@
 targets and outputs.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, noise_key
+from ockham.fused.mixtures import MemberMixtures, mixed, target_shares
+from ockham.fused.noise import Draw, MemberNoise
+from ockham.fused.regularizers import Inputs, Regularization, StackedRegularizer, batch_noise, column, noise_key
 from ockham.fused.stack import Stack, Tensors, forward
-from ockham.reg import Regularizer
-from ockham.reg.single import draw_like
+from ockham.reg.jacobian import products, standard_basis, unit_vectors
 from ockham.run import Run
 
 
@@ -29,17 +30,8 @@ class Batch:
     cohorts: Sequence[int]
 
 
-class Draw(NamedTuple):
-    """A noise that is drawn for every batch: from the streams `stream` of the members in `rows`, one of each seed.
-
-    `shape` is that of one draw, without the axis of samples where `by_sample` asks for one.
-    """
-
-    stream: str
-    regularizer: Regularizer
-    shape: tuple[int, ...]
-    by_sample: bool
-    rows: list[int]
+Gradients = Callable[[Tensors, Tensors, Sequence[Inputs]], tuple[Tensor, tuple[Tensor, ...]]]
+"""`Objective.gradients`, or a program of it."""
 
 
 class Objective:
@@ -48,56 +40,43 @@ class Objective:
     def __init__(self, stack: Stack, rows: slice, runs: Sequence[Run]) -> None:
         """`runs` are those in the `rows` of the stack."""
         self.layers = tuple(stack.layers)
-        self.runs = runs
-        self.like = stack.like
-        self.seeds = [run.settings.seed for run in runs]
         self.num_classes = len(runs[0].splits.classes)
         self.loss = runs[0].settings.loss
         self.regularization = Regularization(
             stack.regularizers[rows], stack.models[rows], [layer.name for layer in self.layers], stack.like
         )
-        #: By hook, regularizer and layer.
-        self.draws: dict[str, Draw] = {}
-        #: Of each noise of several seeds, which of the draws each member takes, (members,).
-        self.places: dict[str, Tensor] = {}
+        self.noise = MemberNoise(runs, stack.like)
+        self.mixtures = MemberMixtures(self.regularization.stacked, runs, len(self.layers), stack.like)
         for index, regularizer in enumerate(self.regularization.stacked):
-            if regularizer.has("disturb_input"):
-                key, everywhere = noise_key("disturb_input", index), list(regularizer.members)
-                self._draw(key, regularizer, regularizer.name, (stack.widths[0],), everywhere, by_sample=True)
-            for layer, width in zip(self.layers, stack.widths, strict=True):
-                acting = self.regularization.rows.get((index, layer.name))
-                stream = f"{regularizer.name}/{layer.name}"
-                if acting and regularizer.has("disturb_layer_input"):
-                    key = noise_key("disturb_layer_input", index, layer.name)
-                    self._draw(key, regularizer, stream, (width,), acting, by_sample=True)
-                if acting and regularizer.has("disturb_weight"):
-                    key = noise_key("disturb_weight", index, layer.name)
-                    shape = stack.parameters[f"{layer.name}.weight"].shape[1:]
-                    self._draw(key, regularizer, stream, shape, acting, by_sample=False)
+            self._draw_for_inputs_and_outputs(index, regularizer, stack)
+            self._draw_for_layers(index, regularizer, stack)
 
-    def _draw(
-        self, key: str, regularizer: StackedRegularizer, stream: str, shape: Sequence[int], rows: list[int], *, by_sample: bool
-    ) -> None:
-        """Members of one seed share a draw; one without the noise draws nothing and gets the numbers of any other."""
-        first_of = {self.seeds[row]: row for row in reversed(rows)}
-        self.draws[key] = Draw(stream, regularizer.example, tuple(shape), by_sample, list(first_of.values()))
-        if len(first_of) > 1:
-            draw_of = {seed: position for position, seed in enumerate(first_of)}
-            self.places[key] = torch.tensor([draw_of.get(seed, 0) for seed in self.seeds], device=self.like.device)
+    def _draw_for_inputs_and_outputs(self, index: int, regularizer: StackedRegularizer, stack: Stack) -> None:
+        rows, stream, example = list(regularizer.members), regularizer.name, regularizer.example
+        if regularizer.has("disturb_input"):
+            key = noise_key("disturb_input", index)
+            self.noise.add(key, rows, Draw(stream, example.distribution, (stack.widths[0],), by_sample=True))
+        if regularizer.has("jacobian_penalty") and isinstance(example.projections, int):
+            shape = (example.projections, self.num_classes)
+            self.noise.add(noise_key("jacobian_penalty", index), rows, Draw(stream, "normal", shape, by_sample=True))
+
+    def _draw_for_layers(self, index: int, regularizer: StackedRegularizer, stack: Stack) -> None:
+        distribution = regularizer.example.distribution
+        for layer, width in zip(self.layers, stack.widths, strict=True):
+            rows = self.regularization.rows.get((index, layer.name))
+            stream = f"{regularizer.name}/{layer.name}"
+            if rows and regularizer.has("disturb_layer_input"):
+                key = noise_key("disturb_layer_input", index, layer.name)
+                self.noise.add(key, rows, Draw(stream, distribution, (width,), by_sample=True))
+            if rows and regularizer.has("disturb_weight"):
+                shape = tuple(stack.parameters[f"{layer.name}.weight"].shape[1:])
+                key = noise_key("disturb_weight", index, layer.name)
+                self.noise.add(key, rows, Draw(stream, distribution, shape, by_sample=False))
 
     @property
     def identity(self) -> Hashable:
         """What fixes `gradients`, beside the names and shapes of its arguments."""
         return self.regularization.identity, repr(self.layers), self.num_classes, self.loss
-
-    def draw(self, n: int) -> dict[str, Tensor]:
-        """The noise of a batch of n samples as each member draws it alone: (draws, n, width), for weights (draws, out, in)."""
-        noise = {}
-        for key, draw in self.draws.items():
-            like = self.like.new_empty(n, *draw.shape) if draw.by_sample else self.like.new_empty(draw.shape)
-            streams = [self.runs[row].streams.stream(draw.stream) for row in draw.rows]
-            noise[key] = torch.stack([draw_like(like, stream, draw.regularizer) for stream in streams])
-        return noise
 
     def inputs(self, batch: Batch) -> dict[str, Mapping[str, Any]]:
         """What `losses` reads beside parameters and buffers, all of it tensors."""
@@ -108,8 +87,9 @@ class Objective:
             data = {"x": batch.x, "y": batch.y, "cohorts": torch.tensor(list(batch.cohorts), device=batch.x.device)}
         return {
             "data": data,
-            "noise": self.draw(batch.x.shape[1]),
-            "places": self.places,
+            "noise": self.noise.draw(batch.x.shape[1]),
+            "mixtures": self.mixtures.draw(batch.x.shape[1]),
+            "places": self.noise.places,
             "numbers": self.regularization.numbers,
             "masks": self.regularization.masks,
         }
@@ -130,10 +110,13 @@ class Objective:
             )
             for layer in self.layers
         }  # fmt: skip
+        x = regularization.input(x, inputs)
+        if any(regularizer.has("jacobian_penalty") for regularizer in regularization.stacked):
+            x = x.detach().expand(regularization.count, *x.shape[1:]).requires_grad_()  # members have gradients of their own
         activations: dict[str, Tensor] = {}
         logits = forward(
-            self.layers, parameters, buffers, regularization.input(x, inputs), weights=weights, training=True,
-            disturb=lambda layer, x: regularization.layer_input(layer, x, inputs), activations=activations,
+            self.layers, parameters, buffers, x, weights=weights, training=True,
+            disturb=lambda layer, x: self._state(layer, x, inputs), activations=activations,
         )  # fmt: skip
         losses = LOSSES_OF_MEMBERS[self.loss](logits, self._targets(y, logits, inputs))
         for index, regularizer in enumerate(regularization.stacked):
@@ -144,7 +127,24 @@ class Objective:
                     if isinstance(layer.activation, regularizer.example.activations):
                         activation = activations[layer.name]
                         losses = losses + regularization.penalty(index, "activation_penalty", inputs, activation)
+            if regularizer.has("jacobian_penalty"):
+                directions = self._directions(index, regularizer, logits, inputs)
+                losses = losses + regularization.penalty(index, "jacobian_penalty", inputs, products(logits, x, directions))
         return losses
+
+    def _state(self, layer: str, x: Tensor, inputs: Inputs) -> Tensor:
+        """The input (members or 1, n, in) that a layer takes: with its noise, then mixed."""
+        x = self.regularization.layer_input(layer, x, inputs)
+        position = [each.name for each in self.layers].index(layer)
+        for mixture in inputs["mixtures"].values():
+            x = mixed(x, mixture["shares"][:, position], mixture["partners"])
+        return x
+
+    def _directions(self, index: int, regularizer: StackedRegularizer, logits: Tensor, inputs: Inputs) -> Tensor:
+        """Unit vectors (members or 1, n, projections, classes); (1, classes, classes) where they are those of the classes."""
+        if regularizer.example.projections == "all":
+            return standard_basis(logits)
+        return unit_vectors(batch_noise(inputs, "jacobian_penalty", index))
 
     def _targets(self, y: Tensor, logits: Tensor, inputs: Inputs) -> Tensor:
         """What the loss takes for classes (members or 1, n) or probabilities (members or 1, n, classes)."""
@@ -152,6 +152,9 @@ class Objective:
             if regularizer.has("target"):
                 probabilities = F.one_hot(y, self.num_classes).to(logits.dtype) if y.ndim == 2 else y
                 y = self.regularization.changed(index, "target", inputs, probabilities)
+        for mixture in inputs["mixtures"].values():
+            probabilities = F.one_hot(y, self.num_classes).to(logits.dtype) if y.ndim == 2 else y
+            y = mixed(probabilities, target_shares(mixture), mixture["partners"])
         return y
 
     def gradients(
@@ -171,6 +174,24 @@ class Objective:
             losses.append(loss.detach())
             gradients = [a + b for a, b in zip(gradients, gradient, strict=True)] if gradients else list(gradient)
         return torch.stack(losses).sum(dim=0), tuple(gradients)
+
+    def gradients_of_step(
+        self, gradients: Gradients, parameters: Tensors, buffers: Tensors, microbatches: Sequence[Inputs]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`gradients`; for members that a regularizer perturbs, those where it moves their parameters, with the same noise.
+
+        Losses and `buffers` are those of the first pass.
+        """
+        losses, first = gradients(parameters, buffers, microbatches)
+        perturbed = self.regularization.perturbed(list(parameters.values()), first, microbatches[0])
+        if perturbed is None:
+            return losses, first
+        values, members = perturbed
+        before = {name: buffer.clone() for name, buffer in buffers.items()}
+        _, second = gradients(dict(zip(parameters, values, strict=True)), buffers, microbatches)
+        for name, buffer in buffers.items():
+            buffer.copy_(before[name])
+        return losses, tuple(torch.where(column(members, a), b, a) for a, b in zip(first, second, strict=True))
 
 
 def cross_entropies(logits: Tensor, y: Tensor) -> Tensor:

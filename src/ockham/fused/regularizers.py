@@ -17,7 +17,9 @@ from ockham.reg.base import PURE_HOOKS, has_hook, named
 
 Tensors = Mapping[str, Tensor]
 Inputs = Mapping[str, Any]
-"""Tensors by kind and name: "numbers" of regularizers, "masks" of the members that have them, "noise" and its "places"."""
+"""Tensors by kind and name: "numbers" of regularizers, their "coefficients" of a step, "masks" of the members that have them,
+"noise" and its "places", "mixtures" of samples.
+"""
 
 
 def column(values: Tensor, like: Tensor) -> Tensor:
@@ -196,6 +198,50 @@ class Regularization:
             return values, gradient
         return torch.where(mask, values, 0.0), torch.where(column(mask, gradient), gradient, 0.0)
 
+    def coefficients(self, step: int, like: Tensor) -> dict[str, Tensor]:
+        """What hooks are told of the step of that number, (members,), by index; a member without one has that of another."""
+        return {
+            str(index): torch.tensor(
+                [regularizer.members.get(row, regularizer.example).coefficient(step) for row in range(self.count)],
+                dtype=like.dtype,
+                device=like.device,
+            )
+            for index, regularizer in enumerate(self.stacked)
+            if regularizer.has("coefficient")
+        }
+
+    @torch.no_grad()
+    def perturbed(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], inputs: Inputs
+    ) -> tuple[list[Tensor], Tensor] | None:
+        """(where the gradients of the step are taken, the mask (members,) of those that a regularizer moves); None if none is.
+
+        Parameters and gradients are (members, ...).
+        """
+        indices = [index for index, regularizer in enumerate(self.stacked) if regularizer.has("perturb")]
+        if not indices:
+            return None
+        values = list(parameters)
+        moved = torch.zeros(self.count, dtype=torch.bool, device=self.device)
+        for index in indices:
+            mask = inputs["masks"].get(str(index), torch.ones_like(moved))
+            after = over_members(self._hook(index, "perturb"), inputs["numbers"][str(index)], values, list(gradients))
+            values = [torch.where(column(mask, value), new, value) for value, new in zip(values, after, strict=True)]
+            moved |= mask
+        return values, moved
+
+    def averaged(self, index: int, inputs: Inputs, weight: Tensor, average: Tensor) -> tuple[Tensor, Tensor]:
+        """A parameter (members, ...) and its average after a step, of members without the regularizer as they were."""
+        mask = inputs["masks"].get(str(index))
+        numbers, coefficients = inputs["numbers"][str(index)], inputs["coefficients"][str(index)]
+        moved: tuple[Tensor, Tensor] = over_members(self._hook(index, "after_step"), numbers, weight, average, coefficients)
+        if mask is None:
+            return moved
+        after, new_average = (
+            torch.where(column(mask, new), new, old) for new, old in zip(moved, (weight, average), strict=True)
+        )
+        return after, new_average
+
     def _hook(self, index: int, hook: str, settings: Mapping[str, bool] | None = None) -> Callable[..., Any]:
         """The hook as a function of the numbers and of what the hook takes."""
         regularizer = self.stacked[index].example
@@ -205,7 +251,7 @@ class Regularization:
         """The inputs (members or 1, n, pixels) to train on."""
         for index, regularizer in enumerate(self.stacked):
             if regularizer.has("disturb_input"):
-                x = self.changed(index, "disturb_input", inputs, x, _noise(inputs, "disturb_input", index))
+                x = self.changed(index, "disturb_input", inputs, x, batch_noise(inputs, "disturb_input", index))
         return x
 
     def layer_input(self, layer: str, x: Tensor, inputs: Inputs) -> Tensor:
@@ -213,7 +259,7 @@ class Regularization:
         is_first = layer == self.layers[0]
         for index, regularizer in enumerate(self.stacked):
             if regularizer.has("disturb_layer_input") and (index, layer) in self.rows:
-                noise = _noise(inputs, "disturb_layer_input", index, layer)
+                noise = batch_noise(inputs, "disturb_layer_input", index, layer)
                 x = self.changed(index, "disturb_layer_input", inputs, x, noise, layer=layer, is_first=is_first)
         return x
 
@@ -223,7 +269,7 @@ class Regularization:
             if (index, layer) not in self.rows:
                 continue
             if training and regularizer.has("disturb_weight"):
-                noise = _noise(inputs, "disturb_weight", index, layer)
+                noise = batch_noise(inputs, "disturb_weight", index, layer)
                 weight = self.changed(index, "disturb_weight", inputs, weight, noise, layer=layer)
             if regularizer.has("reparametrize"):
                 state = self._state(index, layer, weight, buffers, inputs, training=training)
@@ -252,12 +298,13 @@ def state_prefix(layer: str, tensor: str, name: str) -> str:
     return f"{layer}.{tensor}.{name}."
 
 
-def noise_key(hook: str, index: int, layer: str = "") -> str:
-    return f"{hook}/{index}/{layer}"
+def noise_key(hook: str, index: int, place: str = "") -> str:
+    """`place` is the layer or the parameter that it is for."""
+    return f"{hook}/{index}/{place}"
 
 
-def _noise(inputs: Inputs, hook: str, index: int, layer: str = "") -> Tensor:
+def batch_noise(inputs: Inputs, hook: str, index: int, place: str = "") -> Tensor:
     """The noise that a hook of each member takes, (members, ...), or of all, (1, ...)."""
-    key = noise_key(hook, index, layer)
+    key = noise_key(hook, index, place)
     noise: Tensor = inputs["noise"][key]
     return noise[inputs["places"][key]] if key in inputs["places"] else noise

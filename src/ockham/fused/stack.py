@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ockham.core.parameters import NamedParameters, named_parameters
+from ockham.core.parameters import NamedParameters, named_parameters, plain_name
 from ockham.fused.products import product
 from ockham.fused.regularizers import Regularization, Tensors, column, state_prefix
 from ockham.reg import Regularizer
@@ -136,14 +136,11 @@ def stacked_names(model: nn.Module) -> dict[str, str]:
     """
     names = {}
     for name in model.state_dict():
-        parts = re.fullmatch(r"(.+)\.parametrizations\.(\w+)\.(?:original|(\d+)\.(\w+))", name)
+        parts = re.fullmatch(r"(.+)\.parametrizations\.(\w+)\.(\d+)\.(\w+)", name)
         if parts is None:
-            names[name] = name
-            continue
-        layer, tensor, number, entry = parts.groups()
-        if number is None:
-            names[name] = f"{layer}.{tensor}"
+            names[name] = plain_name(name)
         else:
+            layer, tensor, number, entry = parts.groups()
             parametrization = model.get_submodule(f"{layer}.parametrizations.{tensor}.{number}")
             assert isinstance(parametrization, Parametrization)
             names[name] = state_prefix(layer, tensor, parametrization.name) + entry

@@ -25,7 +25,7 @@ class IntervalEnd(pl.Callback):
         scalars = module.finish_interval()
         verdict: Verdict = "continue"
         if trainer.is_global_zero:
-            result = IntervalResult(module.finished_steps, module.worked_samples, scalars, module.interval_samples, seconds)
+            result = IntervalResult(module.finished_steps, module.worked_samples, scalars, seconds)
             (verdict,) = close_interval([self.ledger], [result], [module])
         # Rank 0 judges alone: what the peers of a sweep have written changes from moment to moment.
         verdict = trainer.strategy.broadcast(verdict)

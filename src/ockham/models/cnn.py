@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from ockham.core.shapes import check_halvings, check_lenet, image_shape
 from ockham.errors import UserError
-from ockham.models.layers import activation_of, initialize
+from ockham.models.layers import activation_of, image_norm, initialize
 
 POOLINGS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 
 class CNN(nn.Module):
-    """Blocks of 3 x 3 convolution, optional batch norm, activation and 2 x 2 pooling, then a dense head. yaml: `model=cnn`.
+    """Blocks of 3 x 3 convolution, optional norm, activation and 2 x 2 pooling, then a dense head. yaml: `model=cnn`.
 
     Block i has channels[i] output channels and halves height and width; the head is one hidden layer of `dense` units,
     or none where dense is 0.
@@ -27,6 +27,7 @@ class CNN(nn.Module):
         dense: int,
         activation: str = "relu",
         batch_norm: bool = True,
+        layer_norm: bool = False,
         pooling: str = "max",
         init: str = "default",
         init_scale: float = 1.0,
@@ -40,8 +41,7 @@ class CNN(nn.Module):
         for fan_out in channels:
             block = nn.Sequential()
             block.add_module("conv", nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=not batch_norm))
-            if batch_norm:
-                block.add_module("norm", nn.BatchNorm2d(fan_out))
+            block.add_module("norm", image_norm(fan_out, batch_norm=batch_norm, layer_norm=layer_norm))
             block.add_module("activation", activation_of(activation))
             block.add_module("pooling", POOLINGS[pooling](2))
             self.blocks.append(block)

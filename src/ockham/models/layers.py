@@ -35,6 +35,19 @@ def activation_of(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+def image_norm(channels: int, *, batch_norm: bool, layer_norm: bool) -> nn.Module:
+    """What normalizes images (n, channels, H, W) after a convolution; nothing where neither is asked for.
+
+    Layer norm is that of each sample over channels and pixels, with a scale and a shift for each channel (Wu & He 2018, Group
+    Normalization, with one group). Raises UserError for both at once.
+    """
+    if batch_norm and layer_norm:
+        raise UserError("model.batch_norm=true and model.layer_norm=true are two norms of one layer: set one of them to false")
+    if batch_norm:
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(1, channels) if layer_norm else nn.Identity()
+
+
 @torch.no_grad()
 def initialize(model: nn.Module, init: str, scale: float) -> None:
     """Draw the weights of all dense and convolutional layers again, and multiply weights and biases by `scale`.

@@ -1,6 +1,7 @@
 """What the rules of an optimizer tell of it: how far it moves a parameter for a unit of gradient, and its averages."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -55,6 +56,15 @@ class Responses(Mapping[str, float | Tensor]):
 
     def __len__(self) -> int:
         return len(self.parameters)
+
+
+def judges_average(optimizer: Optimizer) -> bool:
+    """Whether a run is judged by averages of the optimizer's."""
+    for group in optimizer.param_groups:
+        with suppress(ValueError):
+            if rule_of_group(optimizer, group)[0].average is not None:
+                return True
+    return False
 
 
 def averaged_weights(optimizer: Optimizer, parameters: NamedParameters) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ best.ckpt holds the weights that the run is judged by, and what is needed to use
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,9 @@ def rows_from_content(content: Mapping[str, Any]) -> list[Row]:
 class Checkpoint:
     """The state of a run in its epoch `epoch`, from 1, after the evaluations of which `rows` tell.
 
-    `best` are the weights of the best of them where they are not `model`, which are those that are trained. best.ckpt has
-    neither them nor `optimizer`. `streams` say how far noise has come within the epoch; None where that or the run has ended.
+    `best` are the weights of the best of them where they are not `model`, which are those that are trained, and `averages` what
+    a regularizer keeps of the parameters, by their names. best.ckpt has neither of them nor `optimizer`. `streams` say how far
+    noise has come within the epoch; None where that or the run has ended.
     """
 
     epoch: int
@@ -62,6 +63,7 @@ class Checkpoint:
     best: dict[str, Tensor] | None
     optimizer: dict[str, Any] | None
     input: InputSpec
+    averages: dict[str, Tensor] = field(default_factory=dict)
     streams: Mapping[str, Mapping[str, Tensor]] | None = None
 
     @property
@@ -81,6 +83,7 @@ class Checkpoint:
             "best": self.best,
             "optimizer": self.optimizer,
             "input": {key: list(value) for key, value in asdict(self.input).items()},
+            "averages": self.averages,
             "streams": self.streams,
         }
 
@@ -93,6 +96,7 @@ class Checkpoint:
             best=content["best"],
             optimizer=content["optimizer"],
             input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
+            averages=content.get("averages", {}),  # which checkpoints had not before there were any
             streams=content.get("streams"),
         )
 

@@ -10,6 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ockham.core.memory import give_back_freed_memory
+from ockham.reg import Regularizer
+from ockham.reg.single import has_jacobian_penalty, jacobian_penalties
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -49,10 +51,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def flops_per_sample(model: nn.Module, shape: Sequence[int]) -> int:
+def flops_per_sample(model: nn.Module, shape: Sequence[int], regularizers: Sequence[Regularizer] = ()) -> int:
     """Floating-point operations of one forward and backward pass for one sample: products of matrices and convolutions.
 
-    Counted by torch on a batch of two, with the weights as they are; gradients are cleared.
+    Those for penalties on Jacobians are included. Counted by torch on a batch of two, with the weights as they are; gradients
+    are cleared.
     """
     weight = next(model.parameters())
     x = torch.zeros(2, *shape, dtype=weight.dtype, device=weight.device)
@@ -60,7 +63,11 @@ def flops_per_sample(model: nn.Module, shape: Sequence[int]) -> int:
     model.eval()  # no noise is drawn and no running statistics move
     try:
         with FlopCounterMode(display=False) as counter, torch.enable_grad():
-            model(x).sum().backward()
+            if has_jacobian_penalty(regularizers):
+                x = x.requires_grad_().clone()  # the counter's hooks take no gradient by a leaf
+            logits = model(x)
+            penalties = jacobian_penalties(regularizers, logits, x)
+            torch.stack([logits.sum(), *penalties]).sum().backward(inputs=[w for w in model.parameters() if w.requires_grad])
     finally:
         model.train(was_training)
         model.zero_grad()

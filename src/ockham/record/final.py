@@ -1,4 +1,4 @@
-"""The figures of a run that has come to its end: its selected weights on all three splits, the test set for the only time."""
+"""The figures of a run that has come to its end: its selected weights on its splits, the test set for the only time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class FinalEvaluation:
         labels = {name: split.labels for name, split in run.splits.to(run.device).named().items()}
         for name, logits in self.logits_by_split.items():
             values[f"{name}/loss"], values[f"{name}/acc"] = scores(logits, labels[name], loss=run.settings.loss)
-        if "calibration" in run.settings.measure:
+        if "calibration" in run.settings.measure and run.settings.test:
             values["test/ece"], values["test/nll"] = calibration(self.logits_by_split["test"], labels["test"])
         values |= gaps(values)
         values |= {
@@ -48,20 +48,24 @@ class FinalEvaluation:
             "samples": last.samples,
             "flops": flops_per_sample * last.samples,
         }
-        return {key: values[key] for key in (*FINAL_METRICS, *measured_finally(run.settings.measure))}
+        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure))
+        return {key: values[key] for key in keys if key in values}
 
     def pictures(self) -> dict[str, "Figure"]:
+        """What is drawn of the test images; nothing where there are no logits of them."""
+        if "test" not in self.logits_by_split:
+            return {}
         return final_pictures(self.model, self.run.input, self.run.splits.test, self.logits_by_split["test"].cpu())
 
 
 def evaluate(run: Run, weights: Mapping[str, Tensor], logits_by_split: Mapping[str, Tensor] | None = None) -> FinalEvaluation:
-    """Put the weights into the run's model and evaluate it on all splits, where `logits_by_split` does not say its logits."""
+    """Put the weights into the run's model and evaluate it on its splits, where `logits_by_split` does not say its logits."""
     dtype = next(weight.dtype for weight in weights.values() if weight.is_floating_point())
     model = run.model.to(device=run.device, dtype=dtype)
     model.load_state_dict(weights)
     run.normalize.for_model(dtype, run.memory_format, run.device)
     if logits_by_split is None:
-        splits = run.splits.to(run.device).named()
+        splits = run.judged(run.splits.to(run.device))
         logits_by_split = {name: logits_of(model, split, run.normalize) for name, split in splits.items()}
     return FinalEvaluation(run, model, logits_by_split)
 

@@ -73,6 +73,9 @@ FINAL_METRICS = (
     "flops",
 )
 
+#: Those that a run which leaves the test set untouched does not have.
+OF_TEST = ("test/loss", "test/acc")
+
 #: The keys of cost.json.
 COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes", "shared")
 
@@ -184,7 +187,7 @@ class RunFolder:
         except Timeout as error:
             raise UserError(f"{self.path} is in use: another process (pid {self.status().get('pid')}) runs in it") from error
 
-    def begin(self, run_key: str) -> None:
+    def begin(self, run_key: str, *, note: str | None = None) -> None:
         """Mark the run as running, in one more attempt; `run_key` says what it computes (see identity.py)."""
         status = {
             "state": "running",
@@ -198,6 +201,7 @@ class RunFolder:
             "versions": versions(),
             "device": None,
             "run_key": run_key,
+            "note": note,
         }
         write_json(self.path / "status.json", status)
 
@@ -217,7 +221,8 @@ class RunFolder:
         self.update_status(state=state, ended=_now(), error=reason)
 
     def write_metrics(self, metrics: Mapping[str, float]) -> None:
-        assert tuple(metrics)[: len(FINAL_METRICS)] == FINAL_METRICS, f"metrics.json has other keys: {tuple(metrics)}"
+        always = [key for key in FINAL_METRICS if key in metrics or key not in OF_TEST]
+        assert list(metrics)[: len(always)] == always, f"metrics.json has other keys: {tuple(metrics)}"
         write_json(self.path / "metrics.json", metrics)
 
     def write_cost(self, cost: Mapping[str, float]) -> None:
@@ -278,10 +283,19 @@ def versions() -> Mapping[str, str]:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git."""
-    command = ["git", "-C", str(Path(__file__).parent), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    """The git commit of the code that this process runs and whether it was changed since; None where it is not under git.
+
+    An installed package may lie in a folder of somebody's repository, and is still no part of it.
+    """
+    file = Path(__file__)
+
+    def git(*words: str) -> list[str]:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        git("ls-files", "--error-unmatch", file.name)
+        lines = git("status", "--porcelain=v2", "--branch", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     commit = next(line.split()[2] for line in lines if line.startswith("# branch.oid"))

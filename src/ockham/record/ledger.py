@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ockham import schema
-from ockham.core.selection import Criterion, best_position
+from ockham.core.selection import Criterion
 from ockham.identity import run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
@@ -71,7 +71,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class IntervalResult:
-    """What an engine says of an interval: steps and samples of the run so far, its scalars, its samples and seconds.
+    """What an engine says of an interval: steps of the run so far and samples that it has worked on, its scalars and seconds.
 
     `seconds` are those of training; of runs that share a process, their share.
     """
@@ -79,7 +79,6 @@ class IntervalResult:
     step: int
     samples: int
     scalars: Mapping[str, float]
-    interval_samples: int
     seconds: float
 
 
@@ -91,6 +90,9 @@ class TrainingState(Protocol):
 
     def averaged_weights(self) -> Mapping[str, Tensor]:
         """What was measured with in place of entries of the state_dict; empty where that are the trained weights."""
+
+    def averages(self) -> Mapping[str, Tensor]:
+        """What a regularizer keeps of each parameter, by its name; empty where none does."""
 
     def optimizer_state(self) -> dict[str, Any]:
         """The state_dict of the run's torch optimizer."""
@@ -138,7 +140,7 @@ class Ledger:
         check_resumable(self.folder)
         if self.spec.hydra is not None:
             write_hydra_files(self.folder, config=self.content, hydra=self.spec.hydra, overrides=self.spec.overrides)
-        self.folder.begin(run_key(self.content))
+        self.folder.begin(run_key(self.content), note=self.content.get("note"))
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
@@ -157,7 +159,7 @@ class Ledger:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
         self.history = [run.criterion(row.scalars) for row in self.rows]
-        self.best_row = best_position(self.history, maximise=run.maximise) + 1 if self.history else 0
+        self.best_row = run.best_row(self.history)
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -214,18 +216,20 @@ class Ledger:
 
     def record(self, result: IntervalResult, state: TrainingState) -> None:
         """Write the interval down, keep its weights where they are the best, and judge by them whether the run goes on."""
+        samples = result.samples - (self.rows[-1].samples if self.rows else 0)
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
         self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
         if self.writes:
             self.folder.append_epoch(self.epoch, result.step, result.scalars)
         if self.events is not None:
-            throughput = {"samples_per_second": result.interval_samples / max(result.seconds, 1e-9)}
+            throughput = {"samples_per_second": samples / max(result.seconds, 1e-9)}
             self.events.row(len(self.rows), result.step, {**result.scalars, **throughput})
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
             return
-        if not self.best_row or self.run.is_better(self.history[-1], self.history[self.best_row - 1]):
+        is_first = self.run.is_first_of_training(len(self.rows))
+        if is_first or self.run.is_better(self.history[-1], self.history[self.best_row - 1]):
             self.best_row = len(self.rows)
             self._keep({**state.weights(), **state.averaged_weights()})
         if self.is_complete:
@@ -284,6 +288,7 @@ class Ledger:
             best=None if best == len(self.rows) and not state.averaged_weights() else self.best,
             optimizer=state.optimizer_state(),
             input=input_spec,
+            averages={name: value.detach().clone() for name, value in state.averages().items()},
             streams=self.run.streams.positions() if self.is_within_epoch and not self.has_ended else None,
         )
         save_generation(self.folder.last_checkpoint, last.content())
@@ -304,9 +309,10 @@ class Ledger:
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def finish(self, *, logits_by_split: Mapping[str, Tensor] | None = None, pictures: bool = False) -> None:
-        """The selected weights on all splits, the test set for the first and only time; the run is then finished.
+        """The selected weights on their splits, the test set for the first and only time; the run is then finished.
 
-        `logits_by_split` (N, C) are what they give for train, val and test where that is known. They go into the run's model.
+        `logits_by_split` (N, C) are what they give for train, val and, where it is evaluated, test, if that is known. The
+        weights go into the run's model.
         """
         if not self.writes:
             return
@@ -315,7 +321,7 @@ class Ledger:
         metrics = evaluation.metrics(self.rows[self.best_row - 1], last, flops_per_sample=self._flops_per_sample())
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
-            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items()})
+            self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items() if key in metrics})
             for tag, picture in (evaluation.pictures() if pictures else {}).items():
                 self.events.picture(tag, picture, last.step)
             self.events.finish()
@@ -327,11 +333,12 @@ class Ledger:
     def _flops_per_sample(self) -> int:
         """Counted once for runs of one model, as members of a group are: counting takes longer than the rest of the end."""
         run = self.run
-        parts_of_model = any(has_hook(one, hook) for one in run.regularizers for hook in ("reparametrize", "configure_model"))
-        decisive = [self.content["model"], self.content["reg"] if parts_of_model else None, run.input.shape, run.input.classes]
+        hooks = ("reparametrize", "configure_model", "jacobian_penalty")
+        is_counted = any(has_hook(regularizer, hook) for regularizer in run.regularizers for hook in hooks)
+        decisive = [self.content["model"], self.content["reg"] if is_counted else None, run.input.shape, run.input.classes]
         key = json.dumps(decisive)
         if key not in _flops_by_model:
-            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape)
+            _flops_by_model[key] = flops_per_sample(run.model, run.input.shape, run.regularizers)
         return _flops_by_model[key]
 
     def fail(self, error: BaseException) -> None:

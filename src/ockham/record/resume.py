@@ -23,7 +23,7 @@ from ockham.record.folder import RunFolder
 
 #: What may change when a run continues; all other settings would make it another run.
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
-CHANGEABLE = (*LENGTHS, "trainer.accelerator", "data.root")
+CHANGEABLE = (*LENGTHS, "trainer.accelerator", "data.root", "note")
 
 #: An option of a group that is a path to somewhere else.
 OTHER_PLACES = re.compile(r"\.\.|(^|[^\w-])/")
@@ -104,7 +104,7 @@ def checked_overrides(overrides: Iterable[Any], file: Path) -> list[str]:
         except HydraException as error:
             raise UserError(f"{file} holds {text}, which is not taken from a folder: it is no setting") from error
         key, value = override.key_or_group, text.partition("=")[2]
-        outside = "." not in key and key != "grids" and OTHER_PLACES.search(value)
+        outside = "." not in key and key not in ("grids", "note") and OTHER_PLACES.search(value)
         if "${" in text or "@" in text.partition("=")[0] or key.startswith("hydra") or outside:
             raise UserError(f"{file} holds {text}, which is not taken from a folder")
         if key == "trust":
@@ -144,7 +144,7 @@ def continued_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequ
     config.trust = list(trust)
     config.resume = None
     for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
+        key = override.lstrip("+~").partition("=")[0]
         if key in ("resume", "trust"):
             continue
         if key not in CHANGEABLE:
@@ -152,7 +152,7 @@ def continued_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequ
                 f"{override} would make it another run than the one in {folder.path}: leave it out (a continued run may "
                 f"change {', '.join(CHANGEABLE)}), or start a new run without resume"
             )
-        OmegaConf.update(config, key, yaml.safe_load(value))
+        OmegaConf.update(config, key, OverridesParser.create().parse_override(override).value())
     if _differ(config, before, LENGTHS):
         _check_new_length(folder, before, config)
     else:
@@ -183,10 +183,20 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
         return
     if epochs >= (after.trainer.max_epochs or math.inf) or steps >= (after.trainer.max_steps or math.inf):
         raise UserError(f"{folder.path} has {epochs} epochs, {steps} steps already: set a greater length")
+    if "magnitude_pruning" in before.reg:
+        raise UserError(
+            f"reg=magnitude_pruning divides the length of {folder.path} into trainings: a longer one would have been another; "
+            f"start a new run"
+        )
     if before.schedule.get("_target_") not in REGARDLESS_OF_LENGTH:
         raise UserError(
             f"the learning rates of {folder.path} depend on the length of the run: a longer one would have been another from "
             f"its first step; start a new run, or use schedule=constant, inverse_sqrt or plateau for one to be lengthened"
+        )
+    if any(settings.get("_target_") == "ockham.reg.SWA" for settings in before.reg.values()):
+        raise UserError(
+            f"reg=swa in {folder.path} averages from a fraction of the run on: a longer one would have averaged other weights; "
+            f"start a new run"
         )
     if steps == before.trainer.max_steps and (epochs == 1 or steps != epochs * rows[0]["step"]):
         raise UserError(f"the last epoch of {folder.path} was cut by trainer.max_steps and cannot go on: start a new run")

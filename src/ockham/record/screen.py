@@ -1,6 +1,7 @@
 """What a run prints: the summary at its start, the table at its end."""
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
+        "note": str(config.get("note") or "none"),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
 
@@ -75,7 +77,8 @@ def result(folder: RunFolder) -> str:
     metrics, cost = folder.metrics(), folder.cost()
     measured = [f"{name} {metrics[name]:.4g}" for name in measured_finally(MEASURES) if name in metrics]
     lines = [f"  {'':<8}{'loss':>8}{'accuracy':>10}"]
-    lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in ("train", "val", "test")]
+    judged = [name for name in ("train", "val", "test") if f"{name}/loss" in metrics]
+    lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in judged]
     lines += [
         "",
         f"  weights of epoch {metrics['best_epoch']} of {metrics['last_epoch']}, {metrics['steps']} steps in "
@@ -90,15 +93,20 @@ def result(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
+def program() -> str:
+    """The words that a user starts this program with: `ockham`, or in a checkout `python train.py`."""
+    return "ockham" if Path(sys.argv[0]).stem == "ockham" else "python train.py"
+
+
 def repeating_command(overrides: Sequence[str]) -> str:
     """The command that repeats one run by itself, from the overrides of its folder.
 
     What concerns a sweep is left out, `prune` among it: nothing prunes a run that has no peers, and one that finished was not
-    pruned.
+    pruned. A note is about the run that was.
     """
-    left_out = (*SWEEP_SETTINGS, "resume")
+    left_out = (*SWEEP_SETTINGS, "resume", "note")
     settings = [text for text in overrides if text.lstrip("+~").partition("=")[0].partition(".")[0] not in left_out]
-    return shlex.join(["python", "train.py", *settings])
+    return shlex.join([*program().split(), *settings])
 
 
 def error_screen(message: str, *, notes: Sequence[str] = ()) -> str:

@@ -6,7 +6,9 @@ needs to be rescaled at evaluation.
 
 from torch import Tensor, nn
 
-from ockham.reg.base import Regularizer
+from ockham.core.residual import ResidualBranch
+from ockham.errors import UserError
+from ockham.reg.base import Context, Regularizer
 
 
 def dropout(x: Tensor, uniform: Tensor, rate: float | Tensor) -> Tensor:
@@ -68,6 +70,25 @@ class DropConnect(Regularizer):
 
     def disturb_weight(self, weight: Tensor, noise: Tensor) -> Tensor:
         return dropout(weight, noise, self.rate)
+
+
+class StochasticDepth(Regularizer):
+    """What the l-th of L residual blocks adds to its input is left out with probability rate * l / L, for a whole batch.
+
+    yaml: `reg=stochastic_depth`. Otherwise it is scaled by 1 / (1 - rate * l / L), where the paper scales at evaluation
+    (Huang et al. 2016, Deep Networks with Stochastic Depth, with the linear decay of its section 3). Raises UserError for a
+    model without residual blocks.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def prepare(self, model: nn.Module, context: Context) -> None:
+        if not any(isinstance(module, ResidualBranch) for module in model.modules()):
+            raise UserError("reg=stochastic_depth leaves out residual blocks, of which this model has none: set model=resnet")
+
+    def disturb_branch(self, x: Tensor, noise: Tensor, *, depth: float) -> Tensor:
+        return dropout(x, noise, self.rate * depth)
 
 
 class InputNoise(Regularizer):

@@ -173,6 +173,24 @@ class GroupLasso(Regularizer):
         return group_shrink(weight, response, self.strength)
 
 
+class Orthogonal(Regularizer):
+    """strength * ||W W' - I||_F^2, soft orthogonality. yaml: `reg=orthogonal`.
+
+    W is a weight as the matrix (out, in * height * width), turned round where it has more rows than columns, which cannot all
+    be orthonormal. Bansal et al. 2018, Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?, section 3.1.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        matrix = weight.flatten(1)
+        if len(matrix) > matrix.shape[1]:
+            matrix = matrix.T
+        identity = torch.eye(len(matrix), dtype=weight.dtype, device=weight.device)
+        return self.strength * (matrix @ matrix.T - identity).square().sum()
+
+
 class WeightDecay(Regularizer):
     """w <- (1 - lr strength) w before the optimizer's step: decoupled decay, whatever the optimizer. yaml: `reg=weight_decay`.
 

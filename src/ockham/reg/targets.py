@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ockham.errors import UserError
-from ockham.reg.base import Context, Regularizer
+from ockham.reg.base import Context, Mixture, Regularizer
+from ockham.rng import Noise, beta
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -18,6 +19,12 @@ def bernoulli_kl(target: float | Tensor, mean: Tensor) -> Tensor:
     tiny = torch.finfo(mean.dtype).eps
     mean = mean.clamp(tiny, 1 - tiny)
     return target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
+
+
+def symmetric_kl(one: Tensor, other: Tensor) -> Tensor:
+    """(KL(p || q) + KL(q || p)) / 2 between p and q, the softmax of two logits (N, C), a mean over the samples."""
+    log_p, log_q = one.log_softmax(dim=1), other.log_softmax(dim=1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=1).mean() / 2
 
 
 class LabelSmoothing(Regularizer):
@@ -44,6 +51,53 @@ class ConfidencePenalty(Regularizer):
 
     def output_penalty(self, logits: Tensor) -> Tensor:
         return -self.strength * entropy(logits)
+
+
+class SpectralDecoupling(Regularizer):
+    """strength / 2 * ||z||^2 of the logits z, a mean over the batch. yaml: `reg=spectral_decoupling`.
+
+    Pezeshki et al. 2021, Gradient Starvation: A Learning Proclivity in Neural Networks.
+    """
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        return self.strength / 2 * logits.square().sum(dim=1).mean()
+
+
+class RDrop(Regularizer):
+    """strength * (KL(p || q) + KL(q || p)) / 2 between what a sample gives under two draws of the noise, a mean over the batch.
+
+    yaml: `reg=[dropout,r_drop]`. The loss is the mean over both passes, which go through the model side by side, as in the
+    authors' code (Liang et al. 2021, R-Drop: Regularized Dropout for Neural Networks).
+    """
+
+    repeats = 2
+
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def output_penalty(self, logits: Tensor) -> Tensor:
+        return self.strength * symmetric_kl(*logits.chunk(2))
+
+
+class ManifoldMixup(Regularizer):
+    """The samples of a batch mixed in pairs, l h_i + (1 - l) h_j, at a state h of the model, and their targets alike.
+
+    yaml: `reg=manifold_mixup`. The state, l ~ Beta(alpha, alpha) and a random partner j for every sample are drawn for each
+    batch; the states are the inputs of all layers, that of the model included (Verma et al. 2019, Manifold Mixup: Better
+    Representations by Interpolating Hidden States).
+    """
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+
+    def mixture(self, x: Tensor, num_states: int, noise: Noise) -> Mixture:
+        generator = noise.on(torch.device("cpu"))  # what decides in Python is not waited for
+        state = int(torch.randint(num_states, (), generator=generator))
+        share = float(beta(self.alpha, generator=generator, dtype=torch.float64)[0])
+        return Mixture(state, share, torch.randperm(len(x), generator=noise.on(x.device), device=x.device))
 
 
 class KlSparsity(Regularizer):

@@ -64,20 +64,49 @@ class Configuration:
             return math.nan
         return statistics.fmean(cost["train_seconds"] for cost in costs)
 
-    def curves(self, max_points: int) -> list[list[Mapping[str, float]]]:
-        """The epochs that every finished run has, each as the rows of all runs; at most about `most`, the last among them."""
-        histories = [run.epochs for run in self.finished]
-        length = min((len(epochs) for epochs in histories), default=0)
-        step = max(-(-length // max_points), 1)
-        positions = [position for position in range(length) if (length - 1 - position) % step == 0]
-        return [[epochs[position] for epochs in histories] for position in positions]
+    @property
+    def num_epochs(self) -> int:
+        """The epochs that every finished run has."""
+        return min((len(run.epochs) for run in self.finished), default=0)
+
+    def curves(self, max_points: int, *, logarithmic: bool = False) -> list[list[Mapping[str, float]]]:
+        """The epochs that every finished run has, each as the rows of all runs; at most about so many, the last among them.
+
+        They are evenly spaced, or on a logarithmic axis.
+        """
+        length = self.num_epochs
+        if logarithmic:
+            positions = sorted(
+                {round(length ** (index / (max_points - 1))) - 1 for index in range(max_points if length else 0)}
+            )
+        else:
+            step = max(-(-length // max_points), 1)
+            positions = [position for position in range(length) if (length - 1 - position) % step == 0]
+        return [[run.epochs[position] for run in self.finished] for position in positions]
 
     def number(self, key: str) -> float:
         """A setting as a number; NaN where it is none."""
-        try:
-            return float(self.values.get(key, ABSENT))
-        except ValueError:
-            return math.nan
+        return number_of(self.values.get(key, ABSENT))
+
+
+def number_of(text: str) -> float:
+    """A setting as a number, of a list of equal ones (`[64,64]`) that one; NaN where it is none."""
+    parts = text[1:-1].split(",") if text.startswith("[") else [text]
+    try:
+        numbers = {float(part) for part in parts}
+    except ValueError:
+        return math.nan
+    return numbers.pop() if len(numbers) == 1 else math.nan
+
+
+def paired(first: Configuration, second: Configuration, name: str, *, looks: int = 0) -> Comparison | None:
+    """A final metric of both over the seeds and folds that both have; None where there is none. `looks` as in `compare`."""
+    other = {run.replicate: run.metrics[name] for run in second.finished}
+    pairs = [(run.metrics[name], other[run.replicate]) for run in first.finished if run.replicate in other]
+    if not pairs:
+        return None
+    ahead, behind = zip(*pairs, strict=True)
+    return compare(ahead, behind, looks=looks)
 
 
 @dataclass(frozen=True)
@@ -115,6 +144,26 @@ class Results:
             groups.setdefault(tuple(configuration.values.get(key, ABSENT) for key in keys), []).append(configuration)
         return groups
 
+    def numbers(self, key: str) -> list[float]:
+        """The values of a setting in ascending order; empty where one is no number, or two are the same (`[64]`, `[64,64]`)."""
+        texts = {configuration.values[key] for configuration in self.configurations} - {ABSENT}
+        numbers = {number_of(text) for text in texts}
+        return sorted(numbers) if len(numbers) == len(texts) and all(map(math.isfinite, numbers)) else []
+
+    def best_by_numbers(self, *keys: str) -> dict[str, dict[tuple[float, ...], Configuration]]:
+        """By the other options, joined by commas, and by the numbers of some settings, the best configuration with a result.
+
+        Where none has one, that without; configurations that lack one of the settings are left out.
+        """
+        options = [key for key in self.swept if "." not in key]
+        best: dict[str, dict[tuple[float, ...], Configuration]] = {}
+        for configuration in self.configurations:  # the best come first
+            place = tuple(configuration.number(key) for key in keys)
+            if all(map(math.isfinite, place)):
+                panel = ", ".join(configuration.values[key] for key in options)
+                best.setdefault(panel, {}).setdefault(place, configuration)
+        return best
+
     def matching(self, wanted: Mapping[str, str]) -> list[Configuration]:
         """The finished configurations whose runs have these values. Raises UserError where there are none."""
 
@@ -133,12 +182,7 @@ class Results:
 
     def compare(self, first: Configuration, second: Configuration) -> Comparison | None:
         """The objective of both over the seeds and folds that both have; None where there is none."""
-        other = {run.replicate: run.metrics["objective"] for run in second.finished}
-        pairs = [(run.metrics["objective"], other[run.replicate]) for run in first.finished if run.replicate in other]
-        if not pairs:
-            return None
-        ahead, behind = zip(*pairs, strict=True)
-        return compare(ahead, behind)
+        return paired(first, second, "objective")
 
 
 def analyse(runs: Sequence[RecordedRun]) -> Results:

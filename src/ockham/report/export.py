@@ -11,7 +11,7 @@ from ockham.report.reading import RecordedRuns
 
 
 def export_epochs(recorded: RecordedRuns, path: Path) -> int:
-    """Write a csv with a row an epoch and run: folder, state, seed, fold, options and overrides, scalars; returns the rows.
+    """Write a csv with a row an epoch and run: what the run is, its options and overrides, the scalars; returns the rows.
 
     Raises UserError for another ending than .csv.
     """
@@ -20,10 +20,11 @@ def export_epochs(recorded: RecordedRuns, path: Path) -> int:
     keys = list(dict.fromkeys(key for run in recorded.runs for key in run.values))
     written = {name for run in recorded.runs if run.epochs for name in run.epochs[0]}
     scalars = [*EPOCH_SCALARS, *(name for name in measured_columns(MEASURES) if name in written)]
-    head = ["folder", "configuration", "state", "seed", "fold", *keys, "epoch", "step", *scalars]
+    head = ["folder", "configuration", "state", "stage", "seed", "fold", "note", *keys, "epoch", "step", *scalars]
     rows = []
     for run in recorded.runs:
-        facts = [str(run.path), run.configuration_key, run.state, *run.replicate, *(run.values.get(key, "") for key in keys)]
+        facts = [str(run.path), run.configuration_key, run.state, run.stage, *run.replicate, run.note]
+        facts += [run.values.get(key, "") for key in keys]
         for epoch in run.epochs:
             rows.append([*facts, int(epoch["epoch"]), int(epoch["step"]), *(epoch.get(name, "") for name in scalars)])
     write_atomic(path, csv_table(head, rows))

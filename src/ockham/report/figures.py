@@ -2,67 +2,40 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from ockham.core.statistics import t_interval
-from ockham.report.analysis import SPARSE, Configuration, Results, behind_best, importance, is_logarithmic, pareto
+from ockham.report.analysis import SPARSE, Configuration, Results, behind_best, importance, is_logarithmic, number_of, pareto
+from ockham.report.drawing import (
+    FEWEST_FOR_BANDS,
+    HEIGHT,
+    WIDTH,
+    Figure,
+    Rows,
+    any_interval,
+    framed,
+    inline_data,
+    mean_and_interval,
+)  # fmt: skip
+from ockham.report.heatmaps import error_by_epoch, heat_maps
+from ockham.report.sizes import errors_by_size
 
 #: Curves and lines of more configurations than this cannot be told apart.
 MOST_CURVES, MOST_LINES = 6, 300
 #: A curve needs no more points than this.
 MOST_EPOCHS = 200
-#: The interval of two seeds is so wide that it hides the curves.
-FEWEST_FOR_BANDS = 3
-WIDTH, HEIGHT = 420, 260
-
-Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure with what the reader should see in it; `name` is its file's."""
-
-    name: str
-    title: str
-    text: str
-    specification: dict[str, Any]
+#: What happens in so many epochs happens in orders of magnitude.
+EPOCHS_FOR_A_LOGARITHMIC_AXIS = 500
 
 
 def draw_figures(results: Results) -> list[Figure]:
     """The figures for which there are data, in the order of the page."""
     makers: list[Callable[[Results], Iterator[Figure]]] = [
-        _curves, _matrix, _strengths, _sparsity, _parallel, _importance, _costs,
+        _curves, errors_by_size, error_by_epoch, _matrix, heat_maps, _strengths, _sparsity, _parallel, _importance, _costs,
     ]  # fmt: skip
     return [figure for make in makers for figure in make(results)]
-
-
-def _figure(name: str, title: str, text: str, chart: Any) -> Figure:
-    chart = chart.configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=260)
-    chart = chart.configure_legend(labelFontSize=12, titleFontSize=12, labelLimit=420).configure_view(stroke="#ddd")
-    return Figure(name, title, text, chart.to_dict())
-
-
-def _data(rows: Rows) -> Any:
-    """Rows for Vega, to which a number that is not finite is an absent one."""
-    return alt.InlineData(values=[{key: _finite(value) for key, value in row.items()} for row in rows])
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _band(value: float, interval: tuple[float, float]) -> dict[str, float | None]:
-    low, high = interval
-    known = math.isfinite(low)
-    return {"mean": value, "low": low if known else None, "high": high if known else None}
-
-
-def _any_interval(rows: Rows) -> bool:
-    """Whether there is an interval to draw; a layer without data is a warning in the browser."""
-    return any(row["low"] is not None for row in rows)
 
 
 # -- learning curves -----------------------------------------------------------------------------------------------------
@@ -74,14 +47,19 @@ def _curves(results: Results) -> Iterator[Figure]:
         return
     axis = _axis(shown)
     order = [configuration.label for configuration in shown]
+    is_long = max(configuration.num_epochs for configuration in shown) >= EPOCHS_FOR_A_LOGARITHMIC_AXIS
+    epoch_scale = alt.Scale(type="log", nice=False) if is_long else alt.Undefined
     legend = alt.Legend(orient="bottom", columns=2, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3)
     charts = []
     for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
         rows = [
-            row for configuration in shown for split in ("train", "val") for row in _curve(configuration, split, quantity, axis)
+            row
+            for configuration in shown
+            for split in ("train", "val")
+            for row in _curve(configuration, split, quantity, axis, is_long)
         ]
-        base = alt.Chart(_data(rows), width=WIDTH, height=HEIGHT).encode(
-            x=alt.X(f"{axis}:Q", axis=alt.Axis(tickMinStep=1)),
+        base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
+            x=alt.X(f"{axis}:Q", scale=epoch_scale, axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("configuration:N", sort=order, legend=legend),
         )
         scale = alt.Scale(type="log") if quantity == "loss" else alt.Scale(zero=False)
@@ -92,12 +70,12 @@ def _curves(results: Results) -> Iterator[Figure]:
         )
         band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
         band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q")
-        charts.append(band + line if _any_interval(rows) else line)
+        charts.append(band + line if any_interval(rows) else line)
     text = (
         f"The {len(shown)} best configurations. Lines are means over seeds, solid on validation and dashed on training images; "
         "bands are 95% intervals of the mean on validation, from three seeds on."
     )
-    yield _figure("curves", "Learning curves", text, alt.hconcat(*charts))
+    yield framed("curves", "Learning curves", text, alt.hconcat(*charts))
 
 
 def _axis(configurations: Sequence[Configuration]) -> str:
@@ -106,13 +84,13 @@ def _axis(configurations: Sequence[Configuration]) -> str:
     return "epoch" if all(ends) else "step"
 
 
-def _curve(configuration: Configuration, split: str, quantity: str, axis: str) -> Rows:
+def _curve(configuration: Configuration, split: str, quantity: str, axis: str, is_long: bool) -> Rows:
     """Mean and interval after each evaluation that every finished run has."""
     rows: Rows = []
-    for epochs in configuration.curves(MOST_EPOCHS):
+    for epochs in configuration.curves(MOST_EPOCHS, logarithmic=is_long):
         values = [epoch[f"{split}/{quantity}"] for epoch in epochs]
         interval = t_interval(values) if len(values) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
-        band = _band(sum(values) / len(values), interval)
+        band = mean_and_interval(sum(values) / len(values), interval)
         if quantity == "loss" and band["low"] is not None and band["low"] <= 0:
             band["low"] = min(values)  # a logarithmic axis has no room below 0
         rows.append({"configuration": configuration.label, "split": split, axis: int(epochs[0][axis]), **band})
@@ -127,7 +105,7 @@ def _matrix(results: Results) -> Iterator[Figure]:
         return
     rows = _matrix_rows(results)
     columns, lines = (len({row[axis] for row in rows}) for axis in ("reg", "optimizer"))
-    base = alt.Chart(_data(rows), width=max(110 * columns, 240), height=46 * lines).encode(
+    base = alt.Chart(inline_data(rows), width=max(110 * columns, 240), height=46 * lines).encode(
         x=alt.X("reg:N", title=None, axis=alt.Axis(orient="top", labelAngle=0)), y=alt.Y("optimizer:N", title=None)
     )
     low, high = min(row["shade"] for row in rows), max(row["shade"] for row in rows)
@@ -145,7 +123,7 @@ def _matrix(results: Results) -> Iterator[Figure]:
         "cell is the best of its strengths and learning rates, where several were tried. Noise has no colour: a cell differs "
         "in colour from the best cell only where it is behind it beyond chance (paired t test, corrected for all cells)."
     )
-    yield _figure("matrix", "Optimizer and regularizer", text, rectangles + value + half)
+    yield framed("matrix", "Optimizer and regularizer", text, rectangles + value + half)
 
 
 def _matrix_rows(results: Results) -> Rows:
@@ -181,10 +159,10 @@ def _strengths(results: Results) -> Iterator[Figure]:
                 for split in ("train", "val"):
                     errors = [1 - value for value in best.metric_values(f"{split}/acc")]
                     row = {"strength": number, "split": split, "optimizer": optimizer}
-                    rows.append(row | _band(sum(errors) / len(errors), t_interval(errors)))
+                    rows.append(row | mean_and_interval(sum(errors) / len(errors), t_interval(errors)))
         positive = [number for number in numbers if number > 0]
         scale = alt.Scale(type="symlog", constant=min(positive)) if is_logarithmic(positive) else alt.Scale(zero=False)
-        base = alt.Chart(_data(rows)).encode(
+        base = alt.Chart(inline_data(rows)).encode(
             x=alt.X("strength:Q", scale=scale, title=key, axis=alt.Axis(values=sorted(numbers), format="~g")),
             color=alt.Color("split:N", sort=["val", "train"], scale=alt.Scale(range=["#c44e52", "#4c72b0"])),
         )
@@ -193,14 +171,14 @@ def _strengths(results: Results) -> Iterator[Figure]:
             tooltip=["strength:Q", "split:N", "mean:Q"],
         )
         bars = base.transform_filter("isValid(datum.low)").mark_rule().encode(y="low:Q", y2="high:Q")
-        layers = (bars + line if _any_interval(rows) else line).properties(width=260 if colour_by else WIDTH, height=220)
+        layers = (bars + line if any_interval(rows) else line).properties(width=260 if colour_by else WIDTH, height=220)
         chart = layers.facet(facet=alt.Facet("optimizer:N", title=None), columns=3) if colour_by else layers
         text = (
             "Error on training and validation images against the strength: on the left the model may overfit (the lines are "
             "apart), on the right it underfits (both rise). Bars are 95% intervals over seeds; of other settings the best at "
             "each strength."
         )
-        yield _figure(f"strength-{key.replace('.', '-')}", f"Overfitting: {key}", text, chart)
+        yield framed(f"strength-{key.replace('.', '-')}", f"Overfitting: {key}", text, chart)
 
 
 def _by_number(results: Results, key: str) -> dict[float, list[Configuration]]:
@@ -226,7 +204,7 @@ def _sparsity(results: Results) -> Iterator[Figure]:
     if len({row["zeros"] for row in rows}) < 2:
         return
     chart = (
-        alt.Chart(_data(rows), width=WIDTH, height=HEIGHT)
+        alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT)
         .mark_point(filled=True, size=80)
         .encode(
             x=alt.X("zeros:Q", title="exact zeros among the weights", axis=alt.Axis(format="%")),
@@ -235,7 +213,7 @@ def _sparsity(results: Results) -> Iterator[Figure]:
             tooltip=["configuration:N", "zeros:Q", "accuracy:Q"],
         )
     )
-    yield _figure(
+    yield framed(
         "sparsity", "Sparsity and accuracy", "Each point is a configuration; further right means fewer weights.", chart
     )
 
@@ -266,7 +244,7 @@ def _parallel(results: Results) -> Iterator[Figure]:
     y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
     scale = alt.Scale(scheme="viridis", reverse=not results.maximise)
     lines = (
-        alt.Chart(_data(rows))
+        alt.Chart(inline_data(rows))
         .mark_line(opacity=0.55)
         .encode(
             x=x,
@@ -277,22 +255,22 @@ def _parallel(results: Results) -> Iterator[Figure]:
         )
     )
     tick_labels = (
-        alt.Chart(_data(ticks)).mark_text(align="left", dx=5, fontSize=11, fontWeight="bold").encode(x=x, y=y, text="text:N")
+        alt.Chart(inline_data(ticks))
+        .mark_text(align="left", dx=5, fontSize=11, fontWeight="bold")
+        .encode(x=x, y=y, text="text:N")
     )
     halo = tick_labels.mark_text(align="left", dx=5, fontSize=11, stroke="white", strokeWidth=4, opacity=0.85)
     chart = (lines + halo + tick_labels).properties(width=max(170 * len(keys), 420), height=300)
     text = f"A line is a configuration, its colour {results.objective}; a dash is a setting that it does not have."
-    yield _figure("parallel", "All configurations", text, chart)
+    yield framed("parallel", "All configurations", text, chart)
 
 
 def _places(texts: Sequence[str]) -> dict[str, float]:
     """Where the values of an axis stand between 0 and 1: in the order of numbers, otherwise of the alphabet."""
 
     def key(text: str) -> tuple[int, float, str]:
-        try:
-            return (1, float(text), text)
-        except ValueError:
-            return (0, 0.0, text)
+        number = number_of(text)
+        return (0, 0.0, text) if math.isnan(number) else (1, number, text)
 
     distinct = sorted(set(texts), key=key)
     return {text: index / (len(distinct) - 1) if len(distinct) > 1 else 0.5 for index, text in enumerate(distinct)}
@@ -304,7 +282,7 @@ def _importance(results: Results) -> Iterator[Figure]:
         return
     rows: Rows = [{"setting": key, "share": share} for key, share in shares.items()]
     chart = (
-        alt.Chart(_data(rows), width=WIDTH, height=26 * len(rows))
+        alt.Chart(inline_data(rows), width=WIDTH, height=26 * len(rows))
         .mark_bar()
         .encode(
             x=alt.X("share:Q", title="share of the variance", axis=alt.Axis(format="%")),
@@ -316,7 +294,7 @@ def _importance(results: Results) -> Iterator[Figure]:
         f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
         "2014) with Optuna's random forest. It tells what mattered within the values that were tried."
     )
-    yield _figure("importance", "What mattered", text, chart)
+    yield framed("importance", "What mattered", text, chart)
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------------
@@ -354,7 +332,7 @@ def _costs(results: Results) -> Iterator[Figure]:
         if shared
         else "Every run had its process to itself; its seconds depend on what else the machine did."
     )
-    yield _figure("cost", "Accuracy and cost", text, alt.concat(*charts, columns=2))
+    yield framed("cost", "Accuracy and cost", text, alt.concat(*charts, columns=2))
 
 
 def _cost_chart(rows: Rows, cost: str) -> Any | None:
@@ -367,9 +345,9 @@ def _cost_chart(rows: Rows, cost: str) -> Any | None:
     y = alt.Y("error:Q", title="error on validation (1 - accuracy)", scale=alt.Scale(zero=False))
     front = [known[index] for index in pareto([(row[cost], row["error"]) for row in known])]
     points = (
-        alt.Chart(_data(known))
+        alt.Chart(inline_data(known))
         .mark_point(filled=True, size=60, opacity=0.7)
         .encode(x=x, y=y, color=alt.Color("optimizer:N"), tooltip=["configuration:N", f"{cost}:Q", "error:Q"])
     )
-    line = alt.Chart(_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
+    line = alt.Chart(inline_data(front)).mark_line(interpolate="step-after", color="#888", strokeDash=[4, 3]).encode(x=x, y=y)
     return (line + points).properties(width=WIDTH, height=HEIGHT)

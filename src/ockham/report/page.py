@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
@@ -20,39 +20,16 @@ from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smalle
 from ockham.errors import UserError
 from ockham.record.screen import repeating_command
 from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, effects, verdict
-from ockham.report.figures import Figure, draw_figures
-from ockham.report.reading import RecordedRuns
+from ockham.report.arms import arms_of
+from ockham.report.arms_sections import arm_sections
+from ockham.report.drawing import Figure
+from ockham.report.figures import draw_figures
+from ockham.report.reading import RecordedRuns, evidence, searched
+from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number, shown_p_values
 
 PNG_SCALE = 2.0
-NOTHING = "\u2013"
 #: So many configurations are named where a sentence lists them.
 MOST_NAMED = 5
-
-
-@dataclass(frozen=True)
-class Cell:
-    text: str
-    link: str = ""
-    long: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    head: tuple[str, ...]
-    rows: list[list[Cell]]
-
-
-@dataclass
-class Section:
-    """A part of the page; what it has no content for is left empty."""
-
-    name: str
-    title: str
-    answer: list[str] = field(default_factory=list)
-    command: str = ""
-    text: str = ""
-    table: Table | None = None
-    figure: Figure | None = None
 
 
 def write_report(
@@ -66,9 +43,9 @@ def write_report(
     """
     if not recorded.runs and not recorded.problems:
         raise UserError(f"{name}: no run has begun there")
-    results = analyse(recorded.runs)
-    figures = draw_figures(results)
-    sections = _sections(recorded, results, figures, output, show_test=show_test)
+    results = analyse(evidence(recorded))
+    sections = _sections(recorded, results, output, show_test=show_test)
+    figures = [section.figure for section in sections if section.figure is not None]
     title, counts = f"Report on {name}", _counts(recorded, results)
     written = {output / "report.html": _html(title, counts, sections, figures).encode()}
     in_markdown = [section for section in sections if pictures or section.figure is None]
@@ -87,48 +64,30 @@ def comparison_lines(results: Results, first: Configuration, second: Configurati
         raise UserError(f"{first.label} and {second.label} share no seed: nothing can be paired")
     return [
         f"{results.objective}: {first.label} {first.mean('objective'):.4f}, {second.label} {second.mean('objective'):.4f}",
-        f"difference {_difference(comparison)} over {comparison.n} shared seeds (mean and 95% interval, paired)",
-        f"{_p_values(comparison)}; P(first higher) {_number(comparison.probability_higher, '.2f')}",
+        f"difference {shown_difference(comparison)} over {comparison.n} shared seeds (mean and 95% interval, paired)",
+        f"{shown_p_values(comparison)}; P(first higher) {shown_number(comparison.probability_higher, '.2f')}",
         verdict(comparison, maximise=results.maximise),
     ]
-
-
-def _p_values(comparison: Comparison) -> str:
-    """The p that decides, and beside it that of the test without assumptions, with its bound where that decides nothing."""
-    smallest = smallest_sign_flip_p(comparison.n)
-    bound = f" (with {comparison.n} pairs never below {smallest:.2g})" if smallest >= LEVEL else ""
-    return f"paired t p {_number(comparison.p, '.3g')}, sign-flip p {_number(comparison.sign_flip_p, '.3g')}{bound}"
-
-
-def _number(value: float, form: str) -> str:
-    return f"{value:{form}}" if math.isfinite(value) else NOTHING
-
-
-def _difference(comparison: Comparison) -> str:
-    interval = f" [{comparison.low:+.4f}, {comparison.high:+.4f}]" if math.isfinite(comparison.low) else ""
-    return f"{_number(comparison.mean, '+.4f')}{interval}"
-
-
-def _interval(configuration: Configuration, name: str) -> str:
-    low, high = configuration.interval(name)
-    return f"{low:.4f} to {high:.4f}" if math.isfinite(low) else NOTHING
 
 
 # -- sections ------------------------------------------------------------------------------------------------------------
 
 
-def _sections(
-    recorded: RecordedRuns, results: Results, figures: Sequence[Figure], output: Path, *, show_test: bool
-) -> list[Section]:
+def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_test: bool) -> list[Section]:
     sections = []
-    if results.winner is not None:
+    arms = arms_of(recorded)
+    if arms is not None:
+        sections += arm_sections(arms)
+    elif results.winner is not None:
         sections.append(_winner(results, results.winner))
-    regularizers = effects(results)
+    regularizers = effects(results) if arms is None else []
     if regularizers:
         sections.append(_effects_section(results, regularizers))
-    for figure in figures:
+    for figure in draw_figures(results):
         sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
+    if recorded.comparisons:
+        sections.append(_search_section(analyse(searched(recorded)), output))
     unfinished = [run for run in recorded.runs if run.state in ("failed", "diverged", "pruned")]
     if unfinished:
         rows = [
@@ -152,7 +111,7 @@ def _sections(
 
 def _winner(results: Results, winner: Configuration) -> Section:
     name, n = results.objective, winner.n
-    interval = _interval(winner, "objective")
+    interval = shown_interval(winner, "objective")
     answer = [
         f"Best on validation: {winner.label}. {name} {winner.mean('objective'):.4f}"
         + (f" (95% interval {interval}, n = {n})" if n > 1 else " (a single run: no interval)")
@@ -161,9 +120,8 @@ def _winner(results: Results, winner: Configuration) -> Section:
     compared = behind_best(results, results.finished)
     if compared:
         second, comparison = compared[0]
-        answer.append(
-            f"Against the second, {second.label}: {_difference(comparison)}; {verdict(comparison, maximise=results.maximise)}."
-        )
+        judgement = verdict(comparison, maximise=results.maximise)
+        answer.append(f"Against the second, {second.label}: {shown_difference(comparison)}; {judgement}.")
     if len(compared) > 1:
         answer.append(_how_many_behind(compared, maximise=results.maximise))
     text = (
@@ -195,13 +153,21 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
     for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
         comparison = effect.comparison
         judgement = verdict(comparison, maximise=results.maximise)
-        cells = [effect.context or NOTHING, effect.regularizer, effect.chosen.label, _difference(comparison), str(comparison.n)]
+        cells = [
+            effect.context or NOTHING,
+            effect.regularizer,
+            effect.chosen.label,
+            shown_difference(comparison),
+            str(comparison.n),
+        ]
         p_values = (comparison.p, comparison.sign_flip_p)
-        cells += [*(_number(p, ".3g") for p in p_values), _number(comparison.probability_higher, ".2f")]
+        cells += [*(shown_number(p, ".3g") for p in p_values), shown_number(comparison.probability_higher, ".2f")]
         rows.append([*(Cell(text) for text in cells), Cell(judgement, long=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
-            answer.append(f"{effect.regularizer}{place} is {judgement.partition(':')[0]} than none: {_difference(comparison)}.")
+            answer.append(
+                f"{effect.regularizer}{place} is {judgement.partition(':')[0]} than none: {shown_difference(comparison)}."
+            )
     difference = f"{results.objective} against none"
     head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     text = (
@@ -217,6 +183,16 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
     return Section("regularizers", "Which regularizer helps?", answer=answer, text=text, table=Table(head, rows))
 
 
+def _search_section(results: Results, output: Path) -> Section:
+    """The configurations of the searches of a comparison, which chose, and are evidence of nothing."""
+    section = _table_section(results, output, show_test=False)
+    text = (
+        "What the searches tried, the best on validation first: each arm's best was chosen from these. They are no evidence of "
+        "which arm is better, since the best of many looks better than it is; nothing above counts them."
+    )
+    return replace(section, name="search", title="The search", text=text)
+
+
 def _table_section(results: Results, output: Path, *, show_test: bool) -> Section:
     scores = [name for name in ("train/acc", "val/acc", "val/loss") if name != results.objective]
     scores += ["test/acc", "test/loss"] if show_test else []
@@ -230,13 +206,13 @@ def _table_section(results: Results, output: Path, *, show_test: bool) -> Sectio
     for configuration in results.configurations:
         cells = [Cell(configuration.values[key] or NOTHING) for key in results.swept]
         numbers = ["objective", *scores]
-        shown = {name: _number(configuration.mean(name), ".4f") for name in numbers}
+        shown = {name: shown_number(configuration.mean(name), ".4f") for name in numbers}
         states = ", ".join(f"{count} {state}" for state, count in sorted(configuration.states.items()))
-        zeros = _number(configuration.mean("zero_fraction"), ".3f")
-        seconds = _number(configuration.train_seconds, ".2f")
-        further = [Cell(_number(configuration.mean(name), ".4g")) for name in measured]
+        zeros = shown_number(configuration.mean("zero_fraction"), ".3f")
+        seconds = shown_number(configuration.train_seconds, ".2f")
+        further = [Cell(shown_number(configuration.mean(name), ".4g")) for name in measured]
         cells += [
-            Cell(shown["objective"]), Cell(_interval(configuration, "objective")), Cell(_bootstrap(configuration)),
+            Cell(shown["objective"]), Cell(shown_interval(configuration, "objective")), Cell(_bootstrap(configuration)),
             Cell(str(configuration.n)), Cell(states), *(Cell(shown[name]) for name in numbers[1:]), *further,
             Cell(zeros), Cell(seconds),
         ]  # fmt: skip
@@ -276,6 +252,9 @@ def _counts(recorded: RecordedRuns, results: Results) -> str:
         counts += f" {results.repeated} repeat another one's configuration, seed and fold, and do not count again."
     if results.of_other_objectives:
         counts += f" {results.of_other_objectives} are judged by another objective than {results.objective}, and left out."
+    notes = dict.fromkeys(run.note for run in recorded.runs if run.note)
+    if notes:
+        counts += f" Noted: {'; '.join([*notes][:MOST_NAMED])}" + ("; and more." if len(notes) > MOST_NAMED else ".")
     if "data" in results.swept:
         counts += " They are on several data sets, whose scores cannot be compared: report on one at a time."
     return counts
@@ -298,7 +277,7 @@ def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequenc
         figures=figures,
         figures_json=Markup(specifications),
         library=Markup((library() if figures else "").replace("</script", "<\\/script")),
-        footer="Made by scripts/report.py; what the figures mean is in docs/results.md.",
+        footer="Made by Ockham; what the figures mean is in its docs/results.md.",
     )
 
 

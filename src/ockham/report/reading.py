@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ockham.errors import UserError
-from ockham.identity import configuration_key, is_of_configuration
+from ockham.identity import computed, configuration_key, is_of_configuration
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
 
 #: Groups whose option is worth a column.
@@ -18,7 +18,7 @@ GROUPS = ("data", "augment", "model", "optimizer", "schedule")
 
 #: The final figures of a run that a report cannot do without.
 REQUIRED_METRICS = (
-    "objective", "train/acc", "val/acc", "val/loss", "test/acc", "test/loss", "zero_fraction", "steps", "flops",
+    "objective", "train/acc", "val/acc", "val/loss", "zero_fraction", "steps", "flops",
 )  # fmt: skip
 
 Epochs = Sequence[Mapping[str, float]]
@@ -40,6 +40,21 @@ class RecordedRun:
     cost: Mapping[str, float]
     epochs: Epochs
     reason: str | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every setting that it computes with by dotted path, as its configuration has it."""
+    note: str = ""
+    #: Of a comparison what the run belongs to: an arm, and the search of its best setting or the confirmation of that.
+    arm: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class RecordedComparison:
+    """What sweep.json says of a comparison: what every arm was searched over, by setting, and how often its confirmation was
+    looked at to decide whether to go on, 0 where that was fixed."""
+
+    spaces: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    looks: int
 
 
 @dataclass
@@ -49,6 +64,17 @@ class RecordedRuns:
     runs: list[RecordedRun] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     waiting: int = 0
+    comparisons: list["RecordedComparison"] = field(default_factory=list)
+
+
+def evidence(recorded: RecordedRuns) -> list[RecordedRun]:
+    """The runs that may be compared: all but those by which a comparison chose its settings."""
+    return [run for run in recorded.runs if run.stage != "search"]
+
+
+def searched(recorded: RecordedRuns) -> list[RecordedRun]:
+    """The runs by which a comparison chose its settings."""
+    return [run for run in recorded.runs if run.stage == "search"]
 
 
 def read(folders: Sequence[Path]) -> RecordedRuns:
@@ -60,9 +86,9 @@ def read(folders: Sequence[Path]) -> RecordedRuns:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder: name a sweep or a run, for example outputs/sweeps/<name>")
-        for path in _run_folders(folder, recorded):
+        for path, role in _run_folders(folder, recorded):
             try:
-                run = _read_run(path)
+                run = _read_run(path, role)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
                 reason = str(error).strip() or "no reason given"
                 kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
@@ -75,24 +101,50 @@ def read(folders: Sequence[Path]) -> RecordedRuns:
     return recorded
 
 
-def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[Path]:
+Role = tuple[str, str]
+"""Arm and stage of a run in a comparison, empty elsewhere."""
+
+
+def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[tuple[Path, Role]]:
     """The run folders at and below a folder, those of a sweep by number; jobs without a folder count as waiting."""
+    roles: dict[Path, Role] = {}
     for place, subfolders, files in os.walk(folder):
         if ".hydra" in subfolders or "status.json" in files:
-            yield Path(place)
+            yield Path(place), roles.get(Path(place)) or _role_above(Path(place))
             subfolders.clear()
             continue
         if "sweep.json" in files:
             try:
-                jobs = [str(job["number"]) for job in json.loads((Path(place) / "sweep.json").read_text())["jobs"]]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                of_sweep = _roles(Path(place), recorded)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 recorded.problems.append((Path(place), f"sweep.json: {error}"))
             else:
-                recorded.waiting += len(set(jobs) - set(subfolders))
+                roles |= of_sweep
+                recorded.waiting += len({path.name for path in of_sweep} - set(subfolders))
         subfolders[:] = sorted((name for name in subfolders if not name.startswith(".")), key=lambda name: (len(name), name))
 
 
-def _read_run(path: Path) -> RecordedRun | None:
+def _roles(sweep: Path, recorded: RecordedRuns) -> dict[Path, Role]:
+    """The run folders that a sweep plans, with their roles; the spaces of a comparison go to `recorded`."""
+    content = json.loads((sweep / "sweep.json").read_text())
+    roles = {sweep / str(job["number"]): (str(job.get("arm", "")), str(job.get("stage", ""))) for job in content["jobs"]}
+    if "arms" in content:
+        spaces = {
+            str(name): {str(key): dict(extent) for key, extent in arm["space"].items()} for name, arm in content["arms"].items()
+        }
+        recorded.comparisons.append(RecordedComparison(spaces, int(content["looks"])))
+    return roles
+
+
+def _role_above(run: Path) -> Role:
+    """The role of a run that was named by itself."""
+    try:
+        return _roles(run.parent, RecordedRuns()).get(run, ("", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", ""
+
+
+def _read_run(path: Path, role: Role) -> RecordedRun | None:
     """None for a folder in which no run has begun. Raises whatever is wrong with its files."""
     folder = RunFolder(path)
     status = _mapping("status.json", folder.status())
@@ -122,6 +174,10 @@ def _read_run(path: Path) -> RecordedRun | None:
         cost={key: float(value) for key, value in cost.items() if value is not None},
         epochs=epochs,
         reason=error.get("message"),
+        settings=computed(config),
+        note=str(status.get("note") or ""),
+        arm=role[0],
+        stage=role[1],
     )
 
 

@@ -8,6 +8,7 @@ from ockham.core import mup
 from ockham.core.datasets import Sizes, check_folds, check_train_samples, drawn_for_validation, sizes_of
 from ockham.core.measures import MEASURES
 from ockham.core.shapes import check_depth, check_halvings, check_lenet, image_shape
+from ockham.core.steps import AVERAGING, CHANGING_GRADIENTS, PERTURBING, check_lookahead, check_swa
 from ockham.errors import UserError
 from ockham.optim.catalogue import NON_COMMERCIAL, check_name, key_of
 from ockham.optim.rules import PARTS, RULES, rule_of
@@ -29,6 +30,8 @@ def check_consistency(content: Content) -> None:
     _check_model(content)
     _check_augment(content)
     _check_regularizers(content)
+    _check_magnitude_pruning(content)
+    _check_around_the_step(content)
     _check_prune(content)
     check_sweep_consistency(content)
 
@@ -37,6 +40,7 @@ def warnings(content: Content) -> Iterator[str]:
     """What is probably not meant."""
     yield from _decay_warnings(content)
     yield from _proximal_warnings(content)
+    yield from _average_warnings(content)
     yield from _licence_warnings(content)
     yield from _noise_warnings(content)
     yield from _patience_warnings(content)
@@ -158,7 +162,7 @@ def _check_length(content: Content) -> None:
         raise UserError("trainer.max_epochs and trainer.max_steps are both null: set one of them")
     steps = most_steps(content)
     if steps is not None:
-        check_warmup(warmup, steps)
+        check_warmup(warmup, steps // _trainings(content))
 
 
 def check_warmup(warmup_steps: int, total_steps: int) -> None:
@@ -168,6 +172,11 @@ def check_warmup(warmup_steps: int, total_steps: int) -> None:
             f"schedule.warmup_steps={warmup_steps} does not end before the run, which has {total_steps} steps: set it lower, "
             f"or trainer.max_epochs higher"
         )
+
+
+def _trainings(content: Content) -> int:
+    """The trainings of equal length that the run consists of."""
+    return 1 + int(content["reg"].get("magnitude_pruning", {}).get("rounds", 0))
 
 
 def _check_measure(content: Content) -> None:
@@ -242,11 +251,6 @@ def _check_average(content: Content) -> None:
     rule = RULES.get(str(content["optimizer"].get("_target_")))
     if rule is None or rule.average is None:
         return
-    if content["model"].get("batch_norm") or class_name(content, "model") == "ResNet":
-        raise UserError(
-            f"{name} is judged by an average of its weights, and batch norm has the statistics of others: set "
-            f"model.batch_norm=false or model=mlp, or optimizer=adamw"
-        )
     for key, settings in content["reg"].items():
         is_step = key in ("weight_decay", "max_norm", "group_lasso") or settings.get("method") == "proximal"
         if is_step and name.startswith("ScheduleFree"):
@@ -260,6 +264,8 @@ def _check_average(content: Content) -> None:
 def _check_model(content: Content) -> None:
     model, shape = class_name(content, "model"), content["data"].get("shape")
     settings = content["model"]
+    if settings.get("batch_norm") and settings.get("layer_norm"):
+        raise UserError("model.batch_norm=true and model.layer_norm=true are two norms of one layer: set one of them to false")
     if model == "ResNet":
         check_depth(settings["depth"])
     if model == "MLP":
@@ -279,8 +285,6 @@ def _check_mlp(content: Content) -> None:
     norms = [f"model.{name}=true" for name in ("batch_norm", "layer_norm") if settings.get(name)]
     if norms and not settings["hidden"]:
         raise UserError(f"{norms[0]} acts after hidden layers, but model.hidden=[]: leave it out, or add layers")
-    if len(norms) > 1:
-        raise UserError(f"{' and '.join(norms)} are two norms of one layer: set one of them")
     if settings.get("parametrization") != "mup":
         if settings.get("base_width") is not None:
             raise UserError(f"model.base_width={settings['base_width']} changes nothing: set model.parametrization=mup too")
@@ -291,25 +295,41 @@ def _check_mlp(content: Content) -> None:
         raise UserError(f"model.parametrization=mup has no factors for the scales of a norm: leave out {norms[0]}")
     if optimizer not in mup.GRADIENT | mup.ADAPTIVE:
         name = class_name(content, "optimizer")
+        reason = ", whose steps are in proportion to the weights, and so the same with any" if optimizer in mup.RELATIVE else ""
         raise UserError(
-            f"model.parametrization=mup has no factors for {name}: set optimizer=momentum, adam or one of their kind"
+            f"model.parametrization=mup has no factors for {name}{reason}: set optimizer=momentum, adam or one of their kind"
         )
+
+
+#: Augmentations that say nothing of a single row of pixels, and those that say nothing of pixels without neighbours.
+OF_SEVERAL_ROWS = {
+    "Shift": "shift",
+    "FlipCrop": "flip_crop",
+    "CutMix": "cutmix",
+    "RandomErasing": "random_erasing",
+    "TrivialAugment": "trivial_augment",
+}
+OF_NEIGHBOURS = ("Shift", "FlipCrop", "TrivialAugment")
 
 
 def _check_augment(content: Content) -> None:
-    shape = content["data"].get("shape")
-    if shape is not None and len(shape) != 3 and "_target_" in content["augment"]:
-        raise UserError(f"augmentation moves images, but data.shape={list(shape)} is flat: set augment=none")
-    name = {"Shift": "shift", "FlipCrop": "flip_crop"}.get(class_name(content, "augment"))
-    if name and shape is not None and min(shape[1:]) == 1:
+    shape, cls, settings = content["data"].get("shape"), class_name(content, "augment"), content["augment"]
+    if shape is not None and len(shape) != 3 and "_target_" in settings:
+        raise UserError(f"augmentation acts on images, but data.shape={list(shape)} is flat: set augment=none")
+    if cls in OF_SEVERAL_ROWS and shape is not None and min(shape[1:]) == 1:
         raise UserError(
-            f"augment={name} moves images in both directions, but those of {list(shape)} have one row: set augment=none, "
-            f"cutout or mixup"
-        )
-    if name and content["data"].get("shuffle_pixels"):
-        raise UserError(
-            f"augment={name} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: set "
+            f"augment={OF_SEVERAL_ROWS[cls]} acts in both directions of an image, but those of {list(shape)} have one row: set "
             f"augment=none, cutout or mixup"
+        )
+    if cls in OF_NEIGHBOURS and content["data"].get("shuffle_pixels"):
+        raise UserError(
+            f"augment={OF_SEVERAL_ROWS[cls]} moves pixels to their neighbours, which data.shuffle_pixels=true leaves none of: "
+            f"set augment=none, cutout or mixup"
+        )
+    if cls == "RandomErasing" and settings["min_area"] > settings["max_area"]:
+        raise UserError(
+            f"augment.min_area={settings['min_area']} is above augment.max_area={settings['max_area']}: set one between 0 and "
+            f"the other"
         )
 
 
@@ -324,10 +344,15 @@ def _check_regularizers(content: Content) -> None:
             "reg=kl_sparsity compares mean activations with a probability and needs activations between 0 and 1: set "
             "model.activation=sigmoid (with model=mlp, cnn or lenet)"
         )
-    if content["loss"] == "mse" and "confidence_penalty" in content["reg"]:
-        raise UserError(
-            "reg=confidence_penalty acts on probabilities, which the outputs under loss=mse are not: set loss=cross_entropy"
-        )
+    for name in ("confidence_penalty", "r_drop"):
+        if content["loss"] == "mse" and name in content["reg"]:
+            raise UserError(
+                f"reg={name} acts on probabilities, which the outputs under loss=mse are not: set loss=cross_entropy"
+            )
+    if "stochastic_depth" in content["reg"] and class_name(content, "model") in WITHOUT_BRANCHES:
+        raise UserError("reg=stochastic_depth leaves out residual blocks, of which this model has none: set model=resnet")
+    _check_r_drop(content)
+    _check_mixing(content)
     for name in ("dropout", "gaussian_dropout"):
         settings = content["reg"].get(name, {})
         if settings.get("rate") and not settings.get("input_rate") and _has_one_layer(content):
@@ -335,6 +360,147 @@ def _check_regularizers(content: Content) -> None:
                 f"reg={name} changes nothing: reg.{name}.rate acts on the inputs of layers after the first, and this model has "
                 f"none; set reg.{name}.input_rate, or model=mlp"
             )
+
+
+#: What optimizer=lbfgs compares from one evaluation, or one step, to the next, by what would come in between.
+DISTURBS_LBFGS = {
+    **dict.fromkeys((*PERTURBING, *CHANGING_GRADIENTS), "values and gradients of one function"),
+    "ockham.reg.Lookahead": "weights and gradients from step to step",
+}
+
+
+def _check_around_the_step(content: Content) -> None:
+    """Regularizers that take the gradient elsewhere, change it, or average what the steps come to."""
+    targets = {str(settings.get("_target_")): key for key, settings in content["reg"].items()}
+    rule = RULES.get(str(content["optimizer"].get("_target_")))
+    averages = [f"reg={targets[target]}" for target in AVERAGING if target in targets]
+    if rule is not None and rule.average is not None:
+        averages.append(f"optimizer {class_name(content, 'optimizer')}")
+    if len(averages) > 1:
+        raise UserError(f"{' and '.join(averages)} each judge the run by an average of its weights: leave all but one out")
+    perturbing = [f"reg={targets[target]}" for target in PERTURBING if target in targets]
+    if len(perturbing) > 1:
+        raise UserError(f"{' and '.join(perturbing)} each take the gradient in a place of their own: leave one out")
+    for target, compared in DISTURBS_LBFGS.items():
+        if class_name(content, "optimizer") == "LBFGS" and target in targets:
+            raise UserError(
+                f"optimizer=lbfgs compares {compared}, which reg={targets[target]} changes in between: leave it out, or set "
+                f"optimizer=gd"
+            )
+    steps, max_epochs = most_steps(content), content["trainer"]["max_epochs"]
+    if "ockham.reg.Lookahead" in targets and steps is not None:
+        check_lookahead(content["reg"][targets["ockham.reg.Lookahead"]]["steps"], steps)
+    if "ockham.reg.SWA" in targets and max_epochs is not None:
+        check_swa(max_epochs)
+
+
+#: Regularizers of Ockham that disturb each sample of a batch by itself.
+NOISE_BY_SAMPLE = ("Dropout", "GaussianDropout", "InputNoise")
+
+#: Models of Ockham without residual blocks.
+WITHOUT_BRANCHES = ("Linear", "MLP", "CNN", "LeNet")
+
+
+def _check_r_drop(content: Content) -> None:
+    """Of two passes of a batch side by side, which must differ and must be of the same samples."""
+    if "r_drop" not in content["reg"]:
+        return
+    targets = [str(settings.get("_target_")) for settings in content["reg"].values()]
+    is_own = any(not target.startswith("ockham.reg.") for target in targets)
+    if not is_own and not any(target.rpartition(".")[2] in NOISE_BY_SAMPLE for target in targets):
+        others = [name for name in ("dropconnect", "stochastic_depth") if name in content["reg"]]
+        reason = f"; reg={others[0]} draws once for both" if others else ""
+        raise UserError(
+            f"reg=r_drop compares two passes that differ in the noise on each sample, and there is none{reason}: set "
+            f"'reg=[{','.join(sorted(['dropout', *content['reg']]))}]', or add gaussian_dropout or input_noise"
+        )
+    if "manifold_mixup" in content["reg"]:
+        raise UserError(
+            "reg=r_drop compares two passes of one sample, and reg=manifold_mixup mixes each with another one: leave one of "
+            "them out, or set augment=mixup, which mixes before the passes"
+        )
+
+
+def _check_mixing(content: Content) -> None:
+    name = {"Mixup": "mixup", "CutMix": "cutmix"}.get(class_name(content, "augment"))
+    if "jacobian" in content["reg"] and "manifold_mixup" in content["reg"]:
+        raise UserError(
+            "reg=jacobian differentiates the logits of each sample, and reg=manifold_mixup mixes them with those of another: "
+            "leave one of them out, or set augment=mixup, which mixes before"
+        )
+    if name and "manifold_mixup" in content["reg"]:
+        raise UserError(
+            f"augment={name} and reg=manifold_mixup both mix pairs of samples and their targets: set augment=none, or leave "
+            f"reg=manifold_mixup out"
+        )
+
+
+#: What another regularizer does that magnitude pruning has no sense with.
+AGAINST_PRUNING = {
+    "spectral_norm": "makes other weights of those whose magnitudes are compared",
+    "early_stopping": "may end the run before all is removed",
+    "ema": "averages over weights that are set back in between",
+    "swa": "averages over weights that are set back in between",
+    "lookahead": "returns to weights that are set back in between",
+    "gradient_centralization": "moves weights, without a gradient, that are removed",
+    "gradient_noise": "moves weights, without a gradient, that are removed",
+}
+
+
+def _check_magnitude_pruning(content: Content) -> None:
+    if "magnitude_pruning" not in content["reg"]:
+        return
+    settings, trainer = content["reg"]["magnitude_pruning"], content["trainer"]
+    optimizer, rule = class_name(content, "optimizer"), content.get("prune", {}).get("rule", "none")
+    for name in [name for name in AGAINST_PRUNING if name in content["reg"]]:
+        raise UserError(f"reg={name} {AGAINST_PRUNING[name]} by reg=magnitude_pruning: leave out one of the two")
+    if rule != "none":
+        raise UserError(
+            f"reg=magnitude_pruning removes weights in rounds, and prune={rule} would compare runs by what they were before: "
+            f"set prune=none"
+        )
+    if optimizer in ("Muon", "External"):
+        raise UserError(
+            f"reg=magnitude_pruning removes weights, and {optimizer} may move those without a gradient too: set "
+            f"optimizer=adam or momentum"
+        )
+    if content["model"].get("parametrization") == "mup" and settings.get("scope") == "global":
+        raise UserError(
+            "reg=magnitude_pruning compares weights of all layers, and under model.parametrization=mup they are multiplied by "
+            "factors of the layer: set reg.magnitude_pruning.scope=layer"
+        )
+    if trainer["max_epochs"] is None or trainer["max_steps"] is not None:
+        raise UserError(
+            "reg=magnitude_pruning divides trainer.max_epochs into trainings of equal length: set it, and "
+            "trainer.max_steps=null"
+        )
+    steps = most_steps(content)
+    check_pruning(content, epochs=trainer["max_epochs"], steps=None if steps is None else steps // _trainings(content))
+
+
+def check_pruning(content: Content, *, epochs: int, steps: int | None) -> None:
+    """Raises UserError where the rounds of reg=magnitude_pruning do not fit the epochs of the run, or the steps of its first
+    training do not reach the weights to rewind to.
+    """
+    settings, trainings = content["reg"].get("magnitude_pruning"), _trainings(content)
+    if settings is None:
+        return
+    if epochs % trainings:
+        raise UserError(
+            f"reg.magnitude_pruning.rounds={settings['rounds']} makes {trainings} trainings of equal length, which "
+            f"trainer.max_epochs={epochs} cannot be divided into: set trainer.max_epochs to a multiple of {trainings}"
+        )
+    evaluate_every = content["trainer"]["evaluate_every"]
+    if steps is not None and evaluate_every is not None and steps % evaluate_every:
+        raise UserError(
+            f"trainer.evaluate_every={evaluate_every} does not divide the {steps} steps of each training under "
+            f"reg=magnitude_pruning, which ends with an evaluation: set a divisor of {steps}"
+        )
+    if steps is not None and settings["rewind_step"] >= steps:
+        raise UserError(
+            f"reg.magnitude_pruning.rewind_step={settings['rewind_step']} is not reached in the first training, which has "
+            f"{steps} steps: set it lower, or trainer.max_epochs higher"
+        )
 
 
 def _check_prune(content: Content) -> None:
@@ -349,6 +515,7 @@ def _check_prune(content: Content) -> None:
 
 def check_sweep_consistency(content: Content) -> None:
     """Raises UserError for settings of a sweep as a whole that contradict each other."""
+    _check_comparison(content)
     executor = content.get("executor", {})
     if content.get("max_failures") is not None and content["on_failure"] == "stop":
         raise UserError(f"max_failures={content['max_failures']} changes nothing: on_failure=stop ends at the first failure")
@@ -359,6 +526,17 @@ def check_sweep_consistency(content: Content) -> None:
                     f"executor.{key}={shown(executor[key])} changes nothing: executor=inline runs one job after the other in "
                     f"this process; set executor=processes"
                 )
+
+
+def _check_comparison(content: Content) -> None:
+    is_auto = content.get("confirm") == "auto"
+    if content.get("confirm") is not None and content.get("compare") is None:
+        raise UserError("confirm repeats the best setting of each arm of a comparison: add compare=<what is compared>")
+    if is_auto and content.get("resolve") is None:
+        raise UserError("confirm=auto adds seeds until a difference is known: say how well with resolve=0.002")
+    for key in ("resolve", "max_seeds"):
+        if content.get(key) is not None and not is_auto:
+            raise UserError(f"{key}={shown(content[key])} changes nothing where the seeds are counted: set confirm=auto")
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------------
@@ -385,6 +563,16 @@ def _proximal_warnings(content: Content) -> Iterator[str]:
             yield (
                 f"{reason}: reg={name} shrinks weights by lr times its strength after each step, and what is minimised is not "
                 f"the penalised loss. Set optimizer=adam{instead} where it has to be"
+            )
+
+
+def _average_warnings(content: Content) -> Iterator[str]:
+    averages = [key for key, settings in content["reg"].items() if settings.get("_target_") in AVERAGING]
+    for name in ("l1", "elastic_net", "group_lasso"):
+        if averages and name in content["reg"] and content["reg"][name].get("method") != "subgradient":
+            yield (
+                f"reg={name} sets weights to exactly 0, and reg={averages[0]} judges the run by an average, where only those "
+                f"are 0 that always were: leave one out where zeros are wanted"
             )
 
 

@@ -1,7 +1,7 @@
 """From the overrides of a sweep to axes: each override with every value that it takes, parsed once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -59,6 +59,18 @@ class Axis:
         if len(listed) == 2 and (text := _listed_twice(line)) is not None:
             return cls(name, element, f"{element}={text}", always, (f"{element}={text}",), values[:1])
         return cls(name, element, line, always, texts, values, ordered=isinstance(swept, RangeSweep))
+
+    def narrowed(self, position: int) -> "Axis":
+        """The axis with one of its values."""
+        text = self.texts[position]
+        return replace(self, argument=text, texts=(text,), values=(self.values[position],), ordered=False)
+
+    @property
+    def extent(self) -> dict[str, Any]:
+        """The values that it takes, in plain containers: the ends of an interval and whether it is logarithmic, or all."""
+        if self.interval is None:
+            return {"values": [text.partition("=")[2] for text in self.texts]}
+        return {"low": self.interval.low, "high": self.interval.high, "log": self.interval.log}
 
     @property
     def is_swept(self) -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ockham import schema
@@ -61,6 +61,21 @@ class CommandLine:
         names = [axis.name for axis in self.axes]
         others = [name for name in texts if name not in names]
         return tuple(texts[name] for name in (*names, *others) if name in texts)
+
+    def narrowed(self, chosen: Mapping[str, int]) -> "CommandLine":
+        """The part of it with one value of some axes, by name and position; no combinations where they exist in none."""
+
+        def narrow(axis: Axis) -> Axis:
+            return axis.narrowed(chosen[axis.name]) if axis.name in chosen else axis
+
+        groups = tuple(narrow(axis) for axis in self.groups)
+        combinations = tuple(
+            replace(combination, fitting=tuple(narrow(axis) for axis in combination.fitting))
+            for combination in self.combinations
+            if all(text in axis.texts for text, axis in zip(combination.chosen, groups, strict=True))
+            and all(name in [axis.name for axis in (*groups, *combination.fitting)] for name in chosen)
+        )
+        return CommandLine(tuple(narrow(axis) for axis in self.axes), groups, combinations)
 
     @property
     def swept(self) -> tuple[str, ...]:

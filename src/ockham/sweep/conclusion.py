@@ -12,11 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
 from ockham.record.folder import RunFolder
+from ockham.record.screen import shown_path
+from ockham.sweep.comparison import Comparison
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Plan
 from ockham.sweep.outcome import Failure
 from ockham.sweep.slots import slot_environments
+from ockham.sweep.summary import sweep_result
 
 log = logging.getLogger("ockham")
 
@@ -38,7 +41,7 @@ def prepare(plan: Plan, settings: DictConfig) -> None:
 
 def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     """Write them into the sweep folder, as far as the settings ask for them: the report, then what takes longer."""
-    from ockham.report.reading import read  # late, as all that follows: nothing of it is part of planning
+    from ockham.report.reading import evidence, read  # late, as all that follows: nothing of it is part of planning
 
     recorded = read([folder.path])
     if not recorded.runs:
@@ -52,10 +55,26 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
         from ockham.report.analysis import analyse
         from ockham.report.means import means
 
-        results = analyse(recorded.runs)
+        results = analyse(evidence(recorded))
         best = None if results.winner is None else int(results.winner.finished[0].path.name)
         contents = {job.number: job.content for job in plan.jobs}
         _run(partial(_show_in_tensorboard, folder.path, contents, means(results), best), folder, settings.executor)
+
+
+def result(plan: Plan, folder: SweepFolder, objective: str) -> str:
+    """What the screen tells: the best configurations, or of a comparison its arms."""
+    if not isinstance(plan, Comparison):
+        return sweep_result(folder.path, objective=objective)
+    from ockham.report.arms import arms_of  # late, as in `conclude`
+    from ockham.report.arms_sections import lines_of
+    from ockham.report.reading import read
+
+    recorded = read([folder.path])
+    arms = arms_of(recorded)
+    notes = dict.fromkeys(run.note for run in recorded.runs if run.note)
+    lines = ["nothing is confirmed: no search has come to its end"] if arms is None else lines_of(arms)
+    lines += ["", f"tables   {shown_path(folder.path)}/*.csv", *(f"note     {note}" for note in notes)]
+    return "\n".join(f"  {line}".rstrip() for line in lines)
 
 
 def _run(function: Callable[[], JobReturn], folder: SweepFolder, settings: DictConfig) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
+from ockham.fused.partition import passes_of, repeats_of
 from ockham.identity import digest
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Job, Plan
@@ -28,10 +29,14 @@ def estimate(jobs: Sequence[Job]) -> str:
     by_shape: dict[str, tuple[int, float]] = {}
     steps, flops = 0, 0.0
     for job in jobs:
-        shape = digest({key: job.content[key] for key in ("data", "model", "trainer", "cv")})
+        # Of regularizers only this one takes products of matrices of its own.
+        projections = job.content["reg"].get("jacobian", {}).get("projections")
+        passes = passes_of(job.content) * repeats_of(job.content)
+        decisive = {key: job.content[key] for key in ("data", "model", "trainer", "cv")}
+        shape = digest(decisive | {"projections": projections, "passes": passes})
         if shape not in by_shape:
             run = build.run(OmegaConf.create(dict(job.content)))
-            per_sample = cost.flops_per_sample(run.model, run.normalize.shape)
-            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train))
+            per_sample = cost.flops_per_sample(run.model, run.normalize.shape, run.regularizers)
+            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * passes)
         steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
     return f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"

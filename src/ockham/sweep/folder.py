@@ -4,7 +4,8 @@ sweep.json       the overrides, and each job's overrides, key and replicate; of 
 multirun.yaml    what Hydra composed for the sweep as a whole
 results.csv      a row a job: swept values, metrics.json, state; nothing that the clock decides
 costs.csv        a row a job: cost.json
-summary.csv      a row a configuration: n, mean and 95% interval over seeds and folds
+summary.csv      a row a configuration: n, mean and 95% interval over seeds and folds; of a comparison, of its confirmation
+search.csv       the same of the searches of a comparison, which are no evidence
 groups/          checkpoints of groups that train now
 workers/         what the worker processes printed
 <number>/        run folders
@@ -39,9 +40,15 @@ UNREADABLE = "unreadable"
 
 def _content(plan: Plan) -> dict[str, Any]:
     jobs = [
-        {"number": j.number, "overrides": list(j.overrides), "key": j.key, "replicate": list(j.replicate)} for j in plan.jobs
+        {"number": j.number, "overrides": list(j.overrides), "key": j.key, "replicate": list(j.replicate), **_role(j)}
+        for j in plan.jobs
     ]
     return {"identity": plan.identity(), "swept": list(plan.swept), **plan.state(), "jobs": jobs}
+
+
+def _role(job: Job) -> dict[str, str]:
+    """What the job is in a comparison; nothing in other sweeps."""
+    return {"arm": job.arm, "stage": job.stage} if job.stage else {}
 
 
 class SweepFolder:
@@ -189,7 +196,10 @@ class SweepFolder:
             for job in plan.jobs
         ]
         self._write_table("costs.csv", costs)
-        self._write_table("summary.csv", summarise(plan, results, objective=objective))
+        for name, is_part in (("summary.csv", False), ("search.csv", True)):
+            part = [(job, result) for job, result in zip(plan.jobs, results, strict=True) if (job.stage == "search") is is_part]
+            if part or not is_part:
+                self._write_table(name, summarise(part, swept=plan.swept, objective=objective))
 
     def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
         values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
@@ -197,10 +207,12 @@ class SweepFolder:
         state = self.state(job) or "waiting"
         return {
             "job": job.number,
+            **_role(job),
             **{key: values.get(key, "") for key in swept},
             "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
             **dict.fromkeys((*FINAL_METRICS, *measured_finally(MEASURES)), ""),
             **(metrics or {}),
+            "note": (self._read(self.run_folder(job).status) or {}).get("note") or "",
             "folder": str(job.number),
         }
 

@@ -26,7 +26,7 @@ class Fusion:
         self.folder, self.mode, self.slots, self.memory = folder, mode, slots, memory
 
     def tasks(self, jobs: Sequence[Job]) -> list[Task]:
-        """The groups, the largest part of the work, before the single jobs; each in the order of its first job."""
+        """The groups, the largest part of the work, before the single jobs."""
         if self.mode == "off":
             return [(job,) for job in jobs]
         by_number = {job.number: job for job in jobs}

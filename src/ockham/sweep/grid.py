@@ -18,6 +18,8 @@ class Grid:
     jobs: tuple[Job, ...]
     swept: tuple[str, ...]
     duplicates: int
+    space_by_name: Mapping[str, Mapping[str, Any]]
+    """The values of each swept setting."""
     waits_for_results = False
 
     @property
@@ -45,11 +47,11 @@ class Grid:
         return ()
 
 
-def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate]) -> Grid:
+def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate], *, first: int = 0) -> Grid:
     """All combinations of the overrides of each line, in the order of the command line, groups before settings.
 
     A setting that does not exist for a job's choices of groups does not apply to that job; jobs that come out equal are run
-    once. Each configuration is run once for each of the `replicates`.
+    once. Each configuration is run once for each of the `replicates`. Jobs are numbered from `first` on.
     Raises UserError for an interval, which only a search can sample.
     """
     seen: dict[str, Job] = {}
@@ -58,12 +60,13 @@ def grid(lines: Sequence[CommandLine], replicates: Sequence[Replicate]) -> Grid:
         for combination, texts, values in _picks(line):
             for job in configuration_jobs(combination.content, values, texts, replicates, choices=combination.choices):
                 total += 1
-                seen.setdefault(job.key, replace(job, number=len(seen)))
+                seen.setdefault(job.key, replace(job, number=first + len(seen)))
     swept = dict.fromkeys(name for line in lines for name in line.swept)
     # What each of several grids fixes at a value of its own varies among them.
     fixed = [{axis.name: axis.texts for axis in line.axes} for line in lines]
     swept |= dict.fromkeys(name for texts in fixed for name in texts if any(other.get(name) != texts[name] for other in fixed))
-    return Grid(tuple(seen.values()), swept_keys(tuple(swept), replicates), total - len(seen))
+    space = {axis.name: axis.extent for line in lines for axis in line.axes if axis.is_swept}
+    return Grid(tuple(seen.values()), swept_keys(tuple(swept), replicates), total - len(seen), space)
 
 
 def _picks(line: CommandLine) -> Iterator[tuple[Combination, tuple[str, ...], dict[str, Any]]]:

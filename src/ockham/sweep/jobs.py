@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ockham import schema
 from ockham.identity import configuration_key, run_key
@@ -15,7 +15,8 @@ class Job:
 
     `key` identifies what it computes: jobs with one key are one job. `configuration_key` is the same without the seed and
     the fold, so that it names the row of summary.csv that the job counts for; `replicate` are the overrides of seed and fold.
-    `content` is the configuration in plain containers, `choices` the option in each group of conf/.
+    `content` is the configuration in plain containers, `choices` the option in each group of conf/. In a comparison `arm` names
+    what is compared, and `stage` whether the job belongs to the search of its best setting or to the confirmation of that.
     """
 
     number: int
@@ -25,6 +26,8 @@ class Job:
     replicate: tuple[str, ...]
     content: Mapping[str, Any] = field(compare=False, repr=False)
     choices: Mapping[str, Any] = field(compare=False, repr=False)
+    arm: str = ""
+    stage: Literal["", "search", "confirm"] = ""
 
 
 @dataclass(frozen=True)

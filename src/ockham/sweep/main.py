@@ -13,7 +13,7 @@ from ockham import schema
 from ockham.core.memory import available_bytes
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
-from ockham.sweep.conclusion import conclude, prepare
+from ockham.sweep.conclusion import conclude, prepare, result
 from ockham.sweep.dry_run import dry_run
 from ockham.sweep.execution import Execution, Policy, report_failures
 from ockham.sweep.folder import SweepFolder
@@ -21,7 +21,6 @@ from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
 from ockham.sweep.slots import make_executor, prepare_workers
-from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import Application, group_payload, payload
 
 log = logging.getLogger("ockham")
@@ -59,15 +58,15 @@ def sweep(
         return []
     folder.begin(parsed.stored, plan)
     OmegaConf.save(config, folder.path / "multirun.yaml")
-    for_every_job = parsed.for_every_job
-    common = {"prune": schema.container(settings.prune)}
+    prune = {"prune": schema.container(settings.prune)}
     application = Application.pickled(context, config, task_function)
 
     def payload_of(task: Task) -> bytes:
         if len(task) > 1:
-            return group_payload(task, folder, common, for_every_job, application=application)
+            common = parsed.for_job(task[0])
+            return group_payload(task, folder, prune if common else {}, common, application=application)
         (job,) = task
-        return payload(job.number, [*job.overrides, *for_every_job], application=application)
+        return payload(job.number, [*job.overrides, *parsed.for_job(job)], application=application)
 
     failed: SweepFailedError | None = None
     returned: list[Sequence[JobReturn]] = []
@@ -75,9 +74,9 @@ def sweep(
         if launch_batch is None:
             returned = _run_on_slots(plan, folder, settings, payload_of)
         else:
-            returned = run_in_batches(plan, folder, launch_batch, for_every_job=for_every_job)
+            returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
             folder.write_tables(plan, objective=settings.objective)
-            log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
+            log.info("\n%s", result(plan, folder, settings.objective))
     except SweepFailedError as error:  # raised last, after what the other jobs have shown
         failed = error
     conclude(plan, folder, settings)
@@ -97,7 +96,7 @@ def _run_on_slots(
     fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
     execution.run(meanwhile=partial(prepare, plan, settings))
-    log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
+    log.info("\n%s", result(plan, folder, settings.objective))
     wall = time.monotonic() - started
     if execution.returned:
         share = executor.busy_seconds / (wall * executor.slots)

@@ -10,10 +10,24 @@ from ockham import schema
 from ockham.errors import UserError
 from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import CommandLine
+from ockham.sweep.comparison import (
+    DEFAULT_SEEDS,
+    MOST_SEEDS,
+    SEEDS_A_BLOCK,
+    UNTESTED,
+    Arm,
+    Comparison,
+    Confirmation,
+    arm_lines,
+    check_budgets,
+    confirmation_seeds,
+)
 from ockham.sweep.composition import CHOICES
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.grid import grid
-from ockham.sweep.jobs import Plan, make_replicates
+from ockham.sweep.grid import Grid, grid
+from ockham.sweep.jobs import Job, Plan, Replicate, make_replicates
+from ockham.sweep.search import Search
+from ockham.sweep.searchspace import SearchSpace
 from ockham.sweep.slots import check_devices
 
 Check = Callable[[schema.Content], object]
@@ -47,10 +61,12 @@ class Arguments:
         plain = [axis for axis in self.of_jobs if "." not in axis.name and not axis.is_swept]
         return [axis.argument for axis in (*self.of_sweep, *plain)]
 
-    @property
-    def for_every_job(self) -> list[str]:
-        """Settings of the sweep that its jobs have too, as overrides: each asks by itself whether it is pruned."""
-        return [axis.argument for axis in self.of_sweep if axis.group == "prune"]
+    def for_job(self, job: Job) -> list[str]:
+        """The settings of the sweep that the job has too, as overrides: each asks by itself whether it is pruned.
+
+        A confirmation is not pruned: what it is about is the mean over all its seeds.
+        """
+        return [axis.argument for axis in self.of_sweep if axis.group == "prune" and job.stage != "confirm"]
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -66,6 +82,8 @@ def command_lines(
     Raises UserError for what both set, and for whatever no job can have.
     """
     grids = [parse_axes(list(overrides), config_loader) for overrides in settings.grids or [[]]]
+    if settings.compare:
+        axes = _untested(axes)
     names = {axis.name for axis in axes}
     for axis in [axis for of_grid in grids for axis in of_grid]:
         if axis.name in names:
@@ -74,6 +92,13 @@ def command_lines(
     lines = [command_line([*axes, *of_grid], config=config, config_loader=config_loader, check=check) for of_grid in grids]
     check_devices([devices for line in lines for devices in line.values("trainer.devices")], settings.executor)
     return lines
+
+
+def _untested(axes: Sequence[Axis]) -> list[Axis]:
+    """The axes of a search that leaves the test set untouched. Raises UserError where the command says otherwise."""
+    if any(axis.name == "test" for axis in axes):
+        raise UserError("test changes nothing with compare: the confirmation evaluates the test set, the search never does")
+    return [*axes, *parse_axes([UNTESTED])]
 
 
 def check_of_jobs(settings: DictConfig) -> Check:
@@ -102,19 +127,34 @@ def _with_choices(config: DictConfig) -> DictConfig:
 
 
 def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder) -> Plan:
-    """The grid of all lines, or the search on one, that the settings of the sweep ask for."""
+    """The grid of all lines, the search on one, or the comparison of their arms, that the settings of the sweep ask for."""
     replicates = make_replicates(settings.seeds, settings.cv)
+    if settings.compare:
+        return _comparison(lines, settings, folder, replicates)
+    return _searched(lines, settings, folder, replicates)
+
+
+def _searched(
+    lines: Sequence[CommandLine],
+    settings: DictConfig,
+    folder: SweepFolder,
+    replicates: Sequence[Replicate],
+    *,
+    first: int = 0,
+    may_be_fixed: bool = False,
+) -> Grid | Search:
+    """The grid of all lines, or the search on one; a grid of one where nothing is to be searched and that `may_be_fixed`."""
     search = settings.search
     if search.sampler == "grid":
-        return grid(lines, replicates)
+        return grid(lines, replicates, first=first)
     if len(lines) > 1:
         raise UserError(f"search={search.sampler} searches one space: leave grids out, or search=grid")
     (line,) = lines
-    from ockham.sweep.search import Search  # late: SciPy and Optuna are no part of a grid
-    from ockham.sweep.searchspace import SearchSpace
-
+    space = SearchSpace.of(line, check_of_jobs(settings), may_be_empty=may_be_fixed)
+    if not space.union:
+        return grid(lines, replicates, first=first)
     return Search(
-        SearchSpace.of(line, check_of_jobs(settings)),
+        space,
         folder,
         sampler=search.sampler,
         num_trials=search.trials,
@@ -123,4 +163,36 @@ def make_plan(lines: Sequence[CommandLine], settings: DictConfig, folder: SweepF
         objective=settings.objective,
         batch_size=search.get("batch"),
         prunes=settings.prune.rule != "none",
+        first=first,
     )
+
+
+def _comparison(
+    lines: Sequence[CommandLine], settings: DictConfig, folder: SweepFolder, replicates: Sequence[Replicate]
+) -> Comparison:
+    """Arms with as many trials each, and the seeds of their confirmation. Raises UserError where that is not possible."""
+    names = [settings.compare] if isinstance(settings.compare, str) else list(settings.compare)
+    for axis in (axis for line in lines for axis in line.axes):
+        if axis.name in ("seed", "fold") and axis.is_swept:
+            raise UserError(f"a comparison would choose the luckiest {axis.name}: use seeds=[...] or cv=k, which are averaged")
+    arms: list[Arm] = []
+    first = 0
+    for name, parts in arm_lines(lines, names).items():
+        plan = _searched(parts, settings, folder, replicates, first=first, may_be_fixed=True)
+        arms.append(Arm(name, plan))
+        first += plan.total
+    check_budgets(arms)
+    contents = [combination.content for line in lines for combination in line.combinations]
+    searched = [replicate.values["seed"] for replicate in replicates if "seed" in replicate.values]
+    confirm = _confirmation(settings, searched or [content["seed"] for content in contents])
+    return Comparison(arms, folder, names=names, objective=settings.objective, confirm=confirm, first=first)
+
+
+def _confirmation(settings: DictConfig, searched: Sequence[int]) -> Confirmation:
+    """The replicates of the confirmation, on all folds where there are any; `searched` are the seeds of the search."""
+    if settings.confirm == "auto":
+        seeds = confirmation_seeds(settings.max_seeds or MOST_SEEDS, searched)
+        block = min(SEEDS_A_BLOCK, len(seeds)) * (settings.cv or 1)
+        return Confirmation(tuple(make_replicates(seeds, settings.cv)), block, settings.resolve)
+    replicates = make_replicates(confirmation_seeds(settings.confirm or DEFAULT_SEEDS, searched), settings.cv)
+    return Confirmation(tuple(replicates), len(replicates))

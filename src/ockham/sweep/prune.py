@@ -94,8 +94,12 @@ def _version(file: str | Path) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1)
 def _replicates(plan_file: str, version: tuple[int, ...]) -> dict[str, Any]:
-    """Seed and fold of each run of the sweep by the name of its folder."""
-    return {str(job["number"]): job["replicate"] for job in json.loads(Path(plan_file).read_text())["jobs"]}
+    """Seed and fold of each run of the sweep, and its arm, by the name of its folder.
+
+    Runs of one arm of a comparison do not compete with those of another, or the arms would not be searched alike.
+    """
+    jobs = json.loads(Path(plan_file).read_text())["jobs"]
+    return {str(job["number"]): [job["replicate"], job.get("arm")] for job in jobs}
 
 
 @lru_cache(maxsize=LARGEST_SWEEP)

@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
-from ockham.core.selection import maximised
 from ockham.errors import UserError
 from ockham.identity import digest
+from ockham.sweep.costs import Costs
 from ockham.sweep.folder import SweepFolder
-from ockham.sweep.jobs import Job, Replicate, swept_keys
+from ockham.sweep.jobs import Job, Plan, Replicate, swept_keys
 from ockham.sweep.samplers import INDEPENDENT, LEARNING, Observation, suggest
 from ockham.sweep.searchspace import Point, SearchSpace
 
@@ -39,6 +39,23 @@ class Trial:
     jobs: tuple[Job, ...]
 
 
+class GrowingPlan(Plan, Protocol):
+    """A plan that has more jobs as results come in."""
+
+    def grow(self, *, slots: int) -> bool:
+        """Add the jobs that come next; False where there are none."""
+
+
+def grown(plan: GrowingPlan, folder: SweepFolder, *, slots: int) -> Sequence[Job]:
+    """The jobs that another process has added to the plan, or else those that come next; none when all are there."""
+    with folder.locked():
+        present = {job.number for job in plan.jobs}
+        plan.restore(folder.stored())
+        if len(plan.jobs) == len(present) and plan.grow(slots=slots):
+            folder.store(plan)
+        return [job for job in plan.jobs if job.number not in present]
+
+
 class Search:
     """The jobs of a search, which become more as results come in, up to `num_trials` configurations.
 
@@ -60,18 +77,19 @@ class Search:
         objective: str,
         batch_size: int | None = None,
         prunes: bool = False,
+        first: int = 0,
     ) -> None:
-        """Raises UserError for a sampler that there is not."""
+        """Jobs are numbered from `first` on. Raises UserError for a sampler that there is not."""
         if sampler not in (*INDEPENDENT, *LEARNING):
             raise UserError(f"search.sampler={sampler} is not known: it is grid, {', '.join([*INDEPENDENT, *LEARNING])}")
         self.space, self.folder, self.sampler, self.seed = space, folder, sampler, seed
-        self.num_trials, self.replicates, self.objective = num_trials, replicates, objective
-        self.batch_size = batch_size
+        self.num_trials, self.replicates = num_trials, replicates
+        self.batch_size, self.first = batch_size, first
         self.learns, self.prunes = sampler in LEARNING, prunes
         self.trials: list[Trial] = []
         self.swept = swept_keys(space.swept, replicates)
         self.duplicates = 0
-        self._costs: dict[int, float] = {}
+        self.costs = Costs(folder, objective)
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -84,6 +102,15 @@ class Search:
     @property
     def waits_for_results(self) -> bool:
         return self.learns and not self.prunes
+
+    @property
+    def space_by_name(self) -> dict[str, dict[str, Any]]:
+        """What each setting was searched over: the ends of its interval and its scale, or its values."""
+        return {dimension.axis.name: dimension.axis.extent for dimension in self.space.union.values()}
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.trials) == self.num_trials
 
     def foreseen(self) -> Sequence[Job]:
         """All jobs where they depend on no result, otherwise none."""
@@ -114,12 +141,11 @@ class Search:
 
     def more(self, *, slots: int) -> Sequence[Job]:
         """The jobs that another process has added, or else those of the next batch; none when all are there."""
-        with self.folder.locked():
-            present = len(self.trials)
-            self.restore(self.folder.stored())
-            if len(self.trials) == present and self._add_batch(self._next_batch_size(slots)):
-                self.folder.store(self)
-            return [job for trial in self.trials[present:] for job in trial.jobs]
+        return grown(self, self.folder, slots=slots)
+
+    def grow(self, *, slots: int) -> bool:
+        """Add the next batch of trials; False where all are there."""
+        return self._add_batch(self._next_batch_size(slots))
 
     def _next_batch_size(self, slots: int) -> int:
         if self.prunes:
@@ -130,7 +156,7 @@ class Search:
         return self.batch_size
 
     def _jobs_at(self, point: Point) -> tuple[Job, ...]:
-        first = len(self.trials) * len(self.replicates)
+        first = self.first + len(self.trials) * len(self.replicates)
         return tuple(self.space.jobs(point, self.replicates, first=first))
 
     def _add_batch(self, size: int) -> bool:
@@ -167,34 +193,7 @@ class Search:
 
         One that diverged or failed counts as the worst of the others, so that its like is avoided.
         """
-        costs = [self._cost(trial) for trial in self.trials]
+        costs = [self.costs.of_trial(trial.jobs) for trial in self.trials]
         worst = max((cost for cost in costs if cost is not None and math.isfinite(cost)), default=0.0)
         learned = [cost if cost is None or math.isfinite(cost) else worst for cost in costs]
         return [Observation(trial.point, cost) for trial, cost in zip(self.trials, learned, strict=True)]
-
-    def _cost(self, trial: Trial) -> float | None:
-        """To be minimised: None while jobs run, infinity if one diverged, NaN if all failed."""
-        costs = [self._job_cost(job) for job in trial.jobs]
-        if any(cost is None for cost in costs):
-            return None
-        usable = [cost for cost in costs if cost is not None and not math.isnan(cost)]
-        return sum(usable) / len(usable) if usable else math.nan
-
-    def _job_cost(self, job: Job) -> float | None:
-        """The same of a job; NaN also where its files are damaged."""
-        if job.number in self._costs:
-            return self._costs[job.number]
-        sign = -1.0 if maximised(self.objective) else 1.0
-        state = self.folder.state(job)
-        if state in (None, "running"):
-            return None
-        if state == "finished":
-            cost = sign * self.folder.metrics(job).get("objective", math.nan)
-        elif state == "pruned":
-            cost = min((sign * row[self.objective] for row in self.folder.epochs(job)), default=math.nan)
-        elif state == "diverged":
-            cost = math.inf
-        else:
-            return math.nan
-        self._costs[job.number] = cost
-        return cost

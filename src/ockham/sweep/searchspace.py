@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ockham.errors import UserError
-from ockham.identity import computed, digest
+from ockham.identity import NOT_COMPUTED, computed, digest
 from ockham.sweep.axes import Axis, parse_axes
 from ockham.sweep.command_line import Check, Combination, CommandLine, check_values
 from ockham.sweep.jobs import Job, Replicate, configuration_jobs
@@ -81,10 +81,10 @@ class SearchSpace:
     """The dimensions, also those of a single value, for each combination of group options."""
 
     @classmethod
-    def of(cls, line: CommandLine, check: Check) -> "SearchSpace":
+    def of(cls, line: CommandLine, check: Check, *, may_be_empty: bool = False) -> "SearchSpace":
         """What the command sweeps, and, of the groups that it names, the ranges that the chosen options declare.
 
-        Raises UserError where that is nothing, or where a seed would be searched for.
+        Raises UserError where that is nothing, unless it `may_be_empty`, or where a seed would be searched for.
         """
         for axis in line.axes:
             if axis.is_swept and axis.name in ("seed", "fold"):
@@ -96,7 +96,7 @@ class SearchSpace:
             given = tuple(Dimension(axis.name, axis) for axis in combination.fitting)
             by_choice[combination.chosen] = (*given, *declared)
         space = cls(line, by_choice)
-        if not space.union:
+        if not space.union and not may_be_empty:
             raise UserError(
                 "search has nothing to search: name groups (optimizer=sgd,adam reg=l1,l2), whose options declare ranges, or "
                 "give a range (optimizer.lr='tag(log,interval(1e-4,1e-1))')"
@@ -126,7 +126,9 @@ class SearchSpace:
         bases = {" ".join(combination.chosen): digest(computed(combination.content)) for combination in self.line.combinations}
         ranges = {
             " ".join(chosen): [
-                [d.name, list(d.axis.texts), vars(d.axis.interval) if d.axis.interval else None] for d in dimensions
+                [d.name, list(d.axis.texts), vars(d.axis.interval) if d.axis.interval else None]
+                for d in dimensions
+                if d.name.partition(".")[0] not in NOT_COMPUTED
             ]
             for chosen, dimensions in self.by_choice.items()
         }

@@ -14,7 +14,7 @@ from typing import Any
 
 from ockham.core.selection import maximised
 from ockham.record.screen import repeating_command, shown_path
-from ockham.sweep.jobs import Plan
+from ockham.sweep.jobs import Job
 
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
 AVERAGED = ("objective", "val/acc", "val/loss")
@@ -23,16 +23,18 @@ AVERAGED = ("objective", "val/acc", "val/loss")
 MOST_PRINTED = 10
 
 
-def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: str) -> list[dict[str, Any]]:
-    """A row a configuration, the best first.
+def summarise(
+    results: Sequence[tuple[Job, Mapping[str, Any]]], *, swept: Sequence[str], objective: str
+) -> list[dict[str, Any]]:
+    """A row a configuration, the best first, from each job with its row of results.csv.
 
     Those without a finished run come last, and before them those of which a part was pruned or failed: the mean of what is
     left of them is not that of all their seeds. The last column holds the numbers of all jobs of the configuration.
     """
     by_configuration: dict[str, list[Mapping[str, Any]]] = {}
-    for job, result in zip(plan.jobs, results, strict=True):
+    for job, result in results:
         by_configuration.setdefault(job.configuration_key, []).append(result)
-    rows = [_row(plan, replicates) for replicates in by_configuration.values()]
+    rows = [_row(swept, replicates) for replicates in by_configuration.values()]
     sign = -1 if maximised(objective) else 1
 
     def rank(row: Mapping[str, Any]) -> tuple[bool, bool, bool, float, int]:
@@ -42,12 +44,12 @@ def summarise(plan: Plan, results: Sequence[Mapping[str, Any]], *, objective: st
     return sorted(rows, key=rank)
 
 
-def _row(plan: Plan, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _row(swept: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     from ockham.core.statistics import t_interval  # late: SciPy is no part of planning
 
     finished = [result for result in results if result["state"] == "finished"]
     row: dict[str, Any] = {"job": results[0]["job"]}
-    row |= {key: results[0][key] for key in plan.swept if key not in ("seed", "cv", "fold")}
+    row |= {key: results[0][key] for key in swept if key not in ("seed", "cv", "fold")}
     row |= {"n": len(finished), "of": len(results)}
     for name in AVERAGED:
         values = [float(result[name]) for result in finished]
@@ -74,21 +76,29 @@ def sweep_result(folder: Path, *, objective: str) -> str:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
     lines += [f"and {len(finished) - len(rows)} more: summary.csv"] if len(finished) > len(rows) else []
-    repeats = [
-        row for row in _read(folder / "results.csv") if row["job"] in best["jobs"].split() and row["state"] == "finished"
-    ]
-    accuracy, loss = (statistics.fmean(float(row[name]) for row in repeats) for name in ("test/acc", "test/loss"))
+    results = _read(folder / "results.csv")
+    repeats = [row for row in results if row["job"] in best["jobs"].split() and row["state"] == "finished"]
     jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    notes = dict.fromkeys(row["note"] for row in results if row["note"])
     overrides = next(job["overrides"] for job in jobs if str(job["number"]) == repeats[0]["job"])
     return "\n".join(
         [
             *(f"  {line}" for line in lines),
             "",
             f"  best     {repeating_command(overrides)}",
-            f"  test     accuracy {accuracy:.4f}, loss {loss:.4f}: of the best on validation",
+            *_test_lines(repeats),
             f"  tables   {shown_path(folder)}/*.csv",
+            *(f"  note     {note}" for note in notes),
         ]
     )
+
+
+def _test_lines(repeats: Sequence[Mapping[str, str]]) -> list[str]:
+    """The test result of the selected configuration, where the test set was evaluated."""
+    if not all(row["test/acc"] for row in repeats):
+        return []
+    accuracy, loss = (statistics.fmean(float(row[name]) for row in repeats) for name in ("test/acc", "test/loss"))
+    return [f"  test     accuracy {accuracy:.4f}, loss {loss:.4f}: of the best on validation"]
 
 
 def _read(file: Path) -> list[dict[str, str]]:

@@ -1,0 +1,86 @@
+"""The command `ockham report`: what there is to say about runs and sweeps. Works while they run, too."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ockham.errors import UserError
+from ockham.record.screen import error_screen
+from ockham.report.analysis import analyse
+from ockham.report.export import export_epochs
+from ockham.report.page import comparison_lines, write_report
+from ockham.report.reading import evidence, read
+
+DESCRIPTION = """\
+Report on runs and sweeps: one page with tables and figures. Works while they run, too.
+
+  $PROGRAM outputs/sweeps/<name>                      report.html and report.md in it
+  $PROGRAM outputs --output report                    over many sweeps and runs
+  $PROGRAM <folder> --compare reg=l2 reg=dropout      two configurations, paired over their seeds
+  $PROGRAM <folder> --export epochs.csv               a row for every epoch of every run
+  $PROGRAM <folder> --pictures                        with the figures as PNG, in report/
+  $PROGRAM <folder> --test                            with test results of all, not of the selected alone
+
+Each side of --compare names a configuration by its options and overrides, joined by commas (optimizer=adam,reg=l2); where
+several have them, the best on validation is taken: of as many on both sides, since more are favoured (--unequal).
+"""
+
+
+def main(words: Sequence[str], *, program: str) -> None:
+    """Do what the words after `program` ask for. A mistake ends the process with exit code 2."""
+    arguments = _parser(program).parse_args(words)
+    try:
+        _report(arguments)
+    except (UserError, OSError) as error:
+        print(error_screen(str(error)), file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    description = DESCRIPTION.replace("$PROGRAM", program)
+    parser = argparse.ArgumentParser(program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="sweeps, runs, or folders of them")
+    parser.add_argument("--output", type=Path, help="where the report goes; the first of the folders by default")
+    parser.add_argument("--compare", nargs=2, metavar="CONFIGURATION", help="print a paired comparison, and write nothing")
+    parser.add_argument("--unequal", action="store_true", help="--compare the best of many settings with the best of few, too")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write all epochs of all runs as csv, and no report")
+    parser.add_argument(
+        "--test", action="store_true", help="show test results of all configurations, not only of the selected one"
+    )
+    parser.add_argument("--pictures", action="store_true", help="write the figures as PNG too, and show them in report.md")
+    return parser
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    if arguments.compare:
+        _compare(arguments.folders, *arguments.compare, unequal=arguments.unequal)
+    elif arguments.unequal:
+        raise UserError("--unequal changes nothing without --compare: leave it out")
+    elif arguments.export:
+        count = export_epochs(read(arguments.folders), arguments.export)
+        print(f"{count} epochs: {arguments.export}")
+    else:
+        name = ", ".join(folder.resolve().name for folder in arguments.folders)
+        output = arguments.output or arguments.folders[0]
+        recorded = read(arguments.folders)
+        files = write_report(recorded, name, output, show_test=arguments.test, pictures=arguments.pictures)
+        print("\n".join(str(file) for file in files))
+
+
+def _compare(folders: list[Path], first: str, second: str, *, unequal: bool) -> None:
+    results = analyse(evidence(read(folders)))
+    sides, sizes = [], []
+    for text in (first, second):
+        pairs = [part.partition("=") for part in text.split(",")]
+        if not all(equals for _, equals, _ in pairs):
+            raise UserError(f"--compare {text}: name options as setting=value, joined by commas")
+        matching = results.matching({key: value for key, _, value in pairs})
+        sides.append(results.best(matching))
+        sizes.append(len(matching))
+    if len(set(sizes)) > 1 and not unequal:
+        raise UserError(
+            f"{first} is the best of {sizes[0]} configurations, {second} of {sizes[1]}: the best of more is favoured by chance. "
+            f"Name one of each, compare=... searches with equal budgets, and --unequal compares them so"
+        )
+    print("\n".join(f"  {line}" for line in comparison_lines(results, *sides)))
