@@ -28,6 +28,7 @@ NOISY = [
     ["optimizer=adam", "reg=[dropout,input_noise]"],
     ["optimizer=momentum", "reg=[dropconnect,gaussian_dropout]", "seed=1"],
     ["optimizer=schedule_free_sgd", "optimizer.lr=0.1", "reg=dropout", "seed=1"],
+    ["optimizer=momentum", "reg=[dropout,gradient_noise,swa]", "reg.swa.start=0.3"],
 ]
 
 
@@ -133,6 +134,10 @@ RESUMED = {
     "within an epoch": (3, 12, ["reg=[dropout,input_noise]", "augment=mixup"]),
     "averages and measures": (3, 18, ["optimizer=schedule_free_adamw", "reg=dropconnect", "measure=[update_norm,sharpness]"]),
     "over epochs": (10, 20, ["reg=dropout", "schedule=plateau", "schedule.patience=0"]),
+    "two passes": (3, 12, ["reg=[dropout,sam]"]),
+    "around the step": (3, 18, ["optimizer=momentum", "reg=[dropout,gradient_noise,lookahead]"]),
+    "several trainings": (7, 21, ["reg=[dropout,magnitude_pruning]", "reg.magnitude_pruning.rounds=1"]),
+    "several trainings by steps": (2, 20, ["reg=[dropout,magnitude_pruning]", "reg.magnitude_pruning.rounds=1"]),
     "batch norm and spectral norm": (5, 10, ["model.batch_norm=true", "reg=[dropout,spectral_norm]"]),
 }
 

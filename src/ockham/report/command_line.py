@@ -80,7 +80,7 @@ def _compare(folders: list[Path], first: str, second: str, *, unequal: bool) -> 
         sizes.append(len(matching))
     if len(set(sizes)) > 1 and not unequal:
         raise UserError(
-            f"{first} is the best of {sizes[0]} configurations, {second} of {sizes[1]}: the best of more is favoured by chance. "
+            f"{first} is the best of {sizes[0]} configurations, {second} of {sizes[1]}: the best of more is favoured. "
             f"Name one of each, compare=... searches with equal budgets, and --unequal compares them so"
         )
     print("\n".join(f"  {line}" for line in comparison_lines(results, *sides)))
