@@ -280,6 +280,7 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         devices=_devices(trainer.devices, accelerator),
         precision=trainer.precision,
         probe_samples=trainer.probe_samples,
+        evaluate_every=trainer.evaluate_every,
         test=config.test,
         measure=tuple(config.measure),
     )

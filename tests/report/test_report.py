@@ -307,6 +307,15 @@ def test_compare_names_what_there_is(swept: Path, side: str, message: str) -> No
     assert message in result.stderr
 
 
+def test_compare_refuses_the_best_of_more_settings(swept: Path) -> None:
+    sides = ("optimizer=adam,reg=none", "optimizer=adam,reg=l1")  # with one strength, and with two
+    refused, compared = script(swept, "--compare", *sides), script(swept, "--compare", *sides, "--unequal")
+    assert refused.returncode == 2
+    assert "is the best of 1 configurations, optimizer=adam,reg=l1 of 2" in refused.stderr
+    assert compared.returncode == 0, compared.stderr
+    assert "over 3 shared seeds" in compared.stdout
+
+
 def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
     accuracies = {
         "none": [0.90, 0.91, 0.92],
@@ -449,6 +458,16 @@ def test_incomplete_configurations_stand_behind_complete_ones() -> None:
     winner = analyse(runs).winner
     assert winner is not None
     assert winner.values["reg"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("rows", "axis"), [([(1, 7), (2, 14)], "epoch"), ([(1, 4), (2, 8)], "epoch"), ([(1, 4), (1, 7)], "step")]
+)
+def test_curves_are_over_steps_where_runs_are_evaluated_at_steps(rows: list[tuple[int, int]], axis: str) -> None:
+    epochs = [{**dict.fromkeys(EPOCH_SCALARS, 0.5), "epoch": epoch, "step": step} for epoch, step in rows]
+    points = rows_of(figure("curves", [replace(run({"reg": "l2"}, 0.9), epochs=epochs)]))
+    assert [point[axis] for point in points if point["split"] == "val"] == [row[axis == "step"] for row in rows]
+    assert all(("epoch" in point, "step" in point) == (axis == "epoch", axis == "step") for point in points)
 
 
 def test_the_setting_that_decides_is_important() -> None:
@@ -604,9 +623,9 @@ def test_configurations_have_a_mean_run_with_its_band(swept: Path) -> None:
 
 
 def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:
-    writer = EventWriter(tmp_path, {}, past_step=0, num_epochs=1203)
+    writer = EventWriter(tmp_path, {}, past_step=0, num_rows=1203)
     for epoch in range(1, 1204):
-        writer.epoch(epoch, epoch * 10, {"val/acc": epoch / 1203})
+        writer.row(epoch, epoch * 10, {"val/acc": epoch / 1203})
     writer.close()
     points = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload().Scalars("val/acc")
     assert len(points) <= MOST_POINTS

@@ -23,7 +23,7 @@ Report on runs and sweeps: one page with tables and figures. Works while they ru
   $PROGRAM <folder> --test                            with test results of all, not of the selected alone
 
 Each side of --compare names a configuration by its options and overrides, joined by commas (optimizer=adam,reg=l2); where
-several have them, the best on validation is taken.
+several have them, the best on validation is taken: of as many on both sides, since more are favoured (--unequal).
 """
 
 
@@ -43,6 +43,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("folders", nargs="+", type=Path, help="sweeps, runs, or folders of them")
     parser.add_argument("--output", type=Path, help="where the report goes; the first of the folders by default")
     parser.add_argument("--compare", nargs=2, metavar="CONFIGURATION", help="print a paired comparison, and write nothing")
+    parser.add_argument("--unequal", action="store_true", help="--compare the best of many settings with the best of few, too")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write all epochs of all runs as csv, and no report")
     parser.add_argument(
         "--test", action="store_true", help="show test results of all configurations, not only of the selected one"
@@ -53,7 +54,9 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _report(arguments: argparse.Namespace) -> None:
     if arguments.compare:
-        _compare(arguments.folders, *arguments.compare)
+        _compare(arguments.folders, *arguments.compare, unequal=arguments.unequal)
+    elif arguments.unequal:
+        raise UserError("--unequal changes nothing without --compare: leave it out")
     elif arguments.export:
         count = export_epochs(read(arguments.folders), arguments.export)
         print(f"{count} epochs: {arguments.export}")
@@ -65,12 +68,19 @@ def _report(arguments: argparse.Namespace) -> None:
         print("\n".join(str(file) for file in files))
 
 
-def _compare(folders: list[Path], first: str, second: str) -> None:
+def _compare(folders: list[Path], first: str, second: str, *, unequal: bool) -> None:
     results = analyse(evidence(read(folders)))
-    sides = []
+    sides, sizes = [], []
     for text in (first, second):
         pairs = [part.partition("=") for part in text.split(",")]
         if not all(equals for _, equals, _ in pairs):
             raise UserError(f"--compare {text}: name options as setting=value, joined by commas")
-        sides.append(results.best(results.matching({key: value for key, _, value in pairs})))
+        matching = results.matching({key: value for key, _, value in pairs})
+        sides.append(results.best(matching))
+        sizes.append(len(matching))
+    if len(set(sizes)) > 1 and not unequal:
+        raise UserError(
+            f"{first} is the best of {sizes[0]} configurations, {second} of {sizes[1]}: the best of more is favoured. "
+            f"Name one of each, compare=... searches with equal budgets, and --unequal compares them so"
+        )
     print("\n".join(f"  {line}" for line in comparison_lines(results, *sides)))

@@ -55,6 +55,7 @@ def _curves(results: Results) -> Iterator[Figure]:
     shown = [configuration for configuration in results.finished[:MOST_CURVES] if configuration.finished[0].epochs]
     if not shown:
         return
+    axis = _axis(shown)
     order = [configuration.label for configuration in shown]
     is_long = max(configuration.num_epochs for configuration in shown) >= EPOCHS_FOR_A_LOGARITHMIC_AXIS
     epoch_scale = alt.Scale(type="log", nice=False) if is_long else alt.Undefined
@@ -65,17 +66,17 @@ def _curves(results: Results) -> Iterator[Figure]:
             row
             for configuration in shown
             for split in ("train", "val")
-            for row in _curve(configuration, split, quantity, is_long)
+            for row in _curve(configuration, split, quantity, axis, is_long)
         ]
         base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
-            x=alt.X("epoch:Q", scale=epoch_scale, axis=alt.Axis(tickMinStep=1)),
+            x=alt.X(f"{axis}:Q", scale=epoch_scale, axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("configuration:N", sort=order, legend=legend),
         )
         scale = alt.Scale(type="log") if quantity == "loss" else alt.Scale(zero=False)
         line = base.mark_line().encode(
             y=alt.Y("mean:Q", scale=scale, title=title),
             strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
-            tooltip=["configuration:N", "split:N", "epoch:Q", "mean:Q"],
+            tooltip=["configuration:N", "split:N", f"{axis}:Q", "mean:Q"],
         )
         band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
         band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q")
@@ -87,8 +88,14 @@ def _curves(results: Results) -> Iterator[Figure]:
     yield framed("curves", "Learning curves", text, alt.hconcat(*charts))
 
 
-def _curve(configuration: Configuration, split: str, quantity: str, is_long: bool) -> Rows:
-    """Mean and interval after each epoch that every finished run has."""
+def _axis(configurations: Sequence[Configuration]) -> str:
+    """Epochs, or steps where some were not evaluated once an epoch."""
+    ends = [run.epochs[-1]["epoch"] == len(run.epochs) for c in configurations for run in c.finished if run.epochs]
+    return "epoch" if all(ends) else "step"
+
+
+def _curve(configuration: Configuration, split: str, quantity: str, axis: str, is_long: bool) -> Rows:
+    """Mean and interval after each evaluation that every finished run has."""
     rows: Rows = []
     for epochs in configuration.curves(MOST_EPOCHS, logarithmic=is_long):
         values = [epoch[f"{split}/{quantity}"] for epoch in epochs]
@@ -96,7 +103,7 @@ def _curve(configuration: Configuration, split: str, quantity: str, is_long: boo
         band = mean_and_interval(sum(values) / len(values), interval)
         if quantity == "loss" and band["low"] is not None and band["low"] <= 0:
             band["low"] = min(values)  # a logarithmic axis has no room below 0
-        rows.append({"configuration": configuration.label, "split": split, "epoch": int(epochs[0]["epoch"]), **band})
+        rows.append({"configuration": configuration.label, "split": split, axis: int(epochs[0][axis]), **band})
     return rows
 
 

@@ -236,6 +236,7 @@ FIELDS: dict[str, Check] = {
     "trainer.accumulate_grad_batches": integer(1),
     "trainer.gradient_clip_val": either(absent, positive),
     "trainer.gradient_clip_algorithm": choice("norm", "value"),
+    "trainer.evaluate_every": either(absent, integer(1)),
     "trainer.probe_samples": either(absent, integer(1)),
     "logger.tensorboard": flag,
 }
