@@ -8,7 +8,6 @@ import altair as alt
 
 from ockham.core.statistics import t_interval
 from ockham.report.analysis import (
-    MOST_FOR_IMPORTANCE,
     SPARSE,
     Configuration,
     Results,
@@ -240,8 +239,7 @@ def _importance(results: Results) -> Iterator[Figure]:
     )
     text = (
         f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
-        "2014) with Optuna's random forest. It tells what mattered within the values that were tried. Of many configurations "
-        f"{MOST_FOR_IMPORTANCE} are taken, evenly from the best to the worst."
+        "2014) with Optuna's random forest. It tells what mattered within the values that were tried."
     )
     yield framed("importance", "What mattered", text, chart)
 
