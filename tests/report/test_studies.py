@@ -74,6 +74,10 @@ def test_a_heat_map_has_the_best_of_each_cell_and_grey_ones_without_a_result() -
     assert values[1e-4, 1e-2] == pytest.approx(0.1), "the other activation is the better one"
     assert values[1e-3, 1e-2] == pytest.approx(0.41), "and here it is not"
     assert [values[decay, 0.1] for decay in (1e-4, 1e-3, 1e-2)] == [None] * 3
+    assert figure.table[0] == ["optimizer.lr", "best reg.l2.strength"]
+    assert figure.table[1][0] == "0.001"
+    assert figure.table[1][1] == "1e-4: 0.5000 \u00b1 0.0000 (n = 2)"
+    assert figure.table[3] == ["0.1", ""]
     (ring,) = [rows[0] for rows in figure.specification["datasets"].values() if len(rows) == 1]
     assert (ring["left"], ring["bottom"]) == (1e-4, 1e-2)
     assert len(_png(figure)) > 1000
@@ -102,6 +106,8 @@ def test_errors_against_a_size_are_those_of_the_last_and_of_the_selected_epoch()
     low, high = stats.t.interval(0.95, 2, loc=0.618, scale=stats.sem([0.608, 0.618, 0.628]))
     assert (last["mean"], last["low"], last["high"]) == pytest.approx((0.618, low, high))
     assert rows["after the last epoch", "train", 8]["mean"] == pytest.approx(0.309)
+    assert figure.table[0] == ["model.hidden", "none, val", "none, train"]
+    assert figure.table[2][:2] == ["8", f"0.6180 \u00b1 {(high - low) / 2:.4f} (n = 3)"]
     assert rows["at the selected epoch", "val", 8]["mean"] == pytest.approx(0.218)
     assert len(_png(figure)) > 1000
 

@@ -10,7 +10,7 @@ import altair as alt
 
 from ockham.report.analysis import Configuration, Results, is_logarithmic
 from ockham.report.curves import time_axis
-from ockham.report.drawing import Figure, Rows, framed, inline_data
+from ockham.report.drawing import Figure, Rows, framed, inline_data, plus_minus
 from ockham.report.sizes import swept_sizes
 
 #: Fewer values on an axis are a table rather than a map.
@@ -87,10 +87,33 @@ def heat_maps(results: Results) -> Iterator[Figure]:
         what = f"error of {results.objective} (1 - accuracy)" if results.maximise else results.objective
         text = (
             f"Colour is the {what}, mean over seeds, on a logarithmic scale; of other settings the best in each cell. The ring "
-            "is the best cell. Grey cells have no result: their runs diverged, failed or have not ended."
+            "is the best cell. Grey cells have no result: their runs diverged, failed or have not ended. The table has the "
+            f"best {across} for each {up}, with {results.objective} and half of its 95% interval."
         )
         name = f"map-{up}-{across}".replace(".", "-")
-        yield framed(name, f"{up} and {across}", text, alt.concat(*charts, columns=2).resolve_scale(color="shared"))
+        chart = alt.concat(*charts, columns=2).resolve_scale(color="shared")
+        yield framed(name, f"{up} and {across}", text, chart, _valley(results, maps, up, across))
+
+
+def _valley(
+    results: Results, maps: Mapping[str, Mapping[tuple[float, ...], Configuration]], up: str, across: str
+) -> list[list[str]]:
+    """For each value upwards the best one across in each map, with its objective."""
+    panels = sorted(maps)
+    table = [[up, *(f"{options}: best {across}" if options else f"best {across}" for options in panels)]]
+    for y in sorted({y for cells in maps.values() for _, y in cells}):
+        row = [f"{y:g}"]
+        for options in panels:
+            line = [configuration for (_, other), configuration in maps[options].items() if other == y and configuration.n]
+            known = [configuration for configuration in line if math.isfinite(configuration.mean("objective"))]
+            row.append(_cell(results.best(known), across) if known else "")
+        table.append(row)
+    return table
+
+
+def _cell(configuration: Configuration, key: str) -> str:
+    objective = plus_minus(configuration.mean("objective"), configuration.interval("objective"), configuration.n)
+    return f"{configuration.values[key]}: {objective}"
 
 
 def _is_grid(places: Sequence[tuple[float, ...]]) -> bool:

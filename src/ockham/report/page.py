@@ -48,7 +48,11 @@ def write_report(
     figures = [section.figure for section in sections if section.figure is not None]
     title, counts = f"Report on {name}", _counts(recorded, results)
     written = {output / "report.html": _html(title, counts, sections, figures).encode()}
-    in_markdown = [section for section in sections if pictures or section.figure is None]
+    in_markdown = [
+        section if pictures else replace(section, figure=None)
+        for section in sections
+        if pictures or section.figure is None or section.table is not None
+    ]
     written[output / "report.md"] = _markdown(title, counts, in_markdown).encode()
     if pictures:
         written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in figures}
@@ -84,7 +88,10 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     if regularizers:
         sections.append(_effects_section(results, regularizers))
     for figure in draw_figures(results):
-        sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
+        table = (
+            Table(tuple(figure.table[0]), [[Cell(text) for text in row] for row in figure.table[1:]]) if figure.table else None
+        )
+        sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure, table=table))
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
     if recorded.comparisons:
         sections.append(_search_section(analyse(searched(recorded)), output))
