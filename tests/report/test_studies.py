@@ -106,7 +106,7 @@ def test_errors_against_a_size_are_those_of_the_last_and_of_the_selected_epoch()
     low, high = stats.t.interval(0.95, 2, loc=0.618, scale=stats.sem([0.608, 0.618, 0.628]))
     assert (last["mean"], last["low"], last["high"]) == pytest.approx((0.618, low, high))
     assert rows["after the last epoch", "train", 8]["mean"] == pytest.approx(0.309)
-    assert figure.table[0] == ["model.hidden", "none, val", "none, train"]
+    assert figure.table[0] == ["model.hidden", "val", "train"]
     assert figure.table[2][:2] == ["8", f"0.6180 \u00b1 {(high - low) / 2:.4f} (n = 3)"]
     assert rows["at the selected epoch", "val", 8]["mean"] == pytest.approx(0.218)
     assert len(_png(figure)) > 1000
