@@ -29,7 +29,7 @@ from conftest import ROOT, SMALL
 from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
-from ockham.report.analysis import analyse, behind_best, effects, importance, pareto
+from ockham.report.analysis import MOST_FOR_IMPORTANCE, analyse, behind_best, effects, importance, pareto
 from ockham.report.drawing import Figure
 from ockham.report.export import export_epochs
 from ockham.report.figures import draw_figures
@@ -478,6 +478,21 @@ def test_the_setting_that_decides_is_important() -> None:
     ]
     shares = importance(analyse(runs))
     assert sum(shares.values()) == pytest.approx(1)
+    assert shares["optimizer"] > 0.9
+
+
+def test_the_importance_of_many_configurations_is_that_of_some_from_the_best_to_the_worst() -> None:
+    runs = [
+        run({"optimizer": o, "reg.l2.strength": str(s)}, 0.5 + 0.1 * index + s * 1e-5)
+        for index, o in enumerate(("sgd", "adam", "rmsprop"))
+        for s in range(100)
+    ]
+    results = analyse(runs)
+    chosen = [results.configurations[index * 300 // MOST_FOR_IMPORTANCE] for index in range(MOST_FOR_IMPORTANCE)]
+    assert chosen[0].values == {"optimizer": "rmsprop", "reg.l2.strength": "99"}
+    assert {configuration.values["optimizer"] for configuration in chosen} == {"sgd", "adam", "rmsprop"}
+    shares = importance(results)
+    assert shares == importance(replace(results, configurations=tuple(chosen)))
     assert shares["optimizer"] > 0.9
 
 

@@ -7,7 +7,17 @@ from typing import Any
 import altair as alt
 
 from ockham.core.statistics import t_interval
-from ockham.report.analysis import SPARSE, Configuration, Results, behind_best, importance, is_logarithmic, number_of, pareto
+from ockham.report.analysis import (
+    MOST_FOR_IMPORTANCE,
+    SPARSE,
+    Configuration,
+    Results,
+    behind_best,
+    importance,
+    is_logarithmic,
+    number_of,
+    pareto,
+)
 from ockham.report.drawing import (
     FEWEST_FOR_BANDS,
     HEIGHT,
@@ -292,7 +302,8 @@ def _importance(results: Results) -> Iterator[Figure]:
     )
     text = (
         f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
-        "2014) with Optuna's random forest. It tells what mattered within the values that were tried."
+        "2014) with Optuna's random forest. It tells what mattered within the values that were tried. Of many configurations "
+        f"{MOST_FOR_IMPORTANCE} are taken, evenly from the best to the worst."
     )
     yield framed("importance", "What mattered", text, chart)
 
