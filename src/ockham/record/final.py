@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ockham.core.measures import measured_finally
 from ockham.core.metrics import calibration, logits_of, scores
 from ockham.data import InputSpec, Split
-from ockham.record.folder import FINAL_METRICS, gaps
+from ockham.record.folder import FINAL_METRICS, TARGET_METRICS, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import Run
 
@@ -35,8 +35,12 @@ class FinalEvaluation:
         samples: int,
         flops_per_sample: int,
         selected: Mapping[str, float],
+        at_target: tuple[int, int] | None = None,
     ) -> dict[str, float]:
-        """What metrics.json holds; `samples` are all that training worked on, `selected` the scalars of the selected epoch."""
+        """What metrics.json holds; `samples` are all that training worked on, `selected` the scalars of the selected epoch.
+
+        `at_target` are the steps and samples until the run first met its target, where it did.
+        """
         run = self.run
         values: dict[str, float] = dict(selected)
         labels = {name: split.labels for name, split in run.splits.to(run.device).named().items()}
@@ -55,7 +59,10 @@ class FinalEvaluation:
             "samples": samples,
             "flops": flops_per_sample * samples,
         }
-        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure))
+        if at_target is not None:
+            until = (at_target[0], at_target[1], flops_per_sample * at_target[1])
+            values |= dict(zip(TARGET_METRICS, until, strict=True))
+        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure), *TARGET_METRICS)
         return {key: values[key] for key in keys if key in values}
 
     def pictures(self) -> dict[str, "Figure"]:

@@ -171,7 +171,7 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
     if folder.state != "finished":
         check_resumable(folder)
     elif epochs < (before.trainer.max_epochs or math.inf) and steps < (before.trainer.max_steps or math.inf):
-        raise UserError(f"{folder.path} was ended by early stopping after epoch {epochs}: no length changes that")
+        raise UserError(f"{folder.path} was ended by early stopping or its target after epoch {epochs}: no length changes that")
     if (folder.path.parent / "sweep.json").exists():
         raise UserError(f"{folder.path} is part of a sweep, whose runs are compared at one length: start a new run instead")
     if not rows:
