@@ -26,6 +26,7 @@ from ockham.report.drawing import Figure
 from ockham.report.figures import draw_figures
 from ockham.report.reading import RecordedRuns, evidence, searched
 from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number, shown_p_values
+from ockham.report.target_sections import target_sections
 
 PNG_SCALE = 2.0
 #: So many configurations are named where a sentence lists them.
@@ -83,6 +84,7 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     regularizers = effects(results) if arms is None else []
     if regularizers:
         sections.append(_effects_section(results, regularizers))
+    sections += target_sections(results)
     for figure in draw_figures(results):
         sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
