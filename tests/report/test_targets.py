@@ -86,7 +86,7 @@ def test_the_page_has_the_section_and_its_figures(tmp_path: Path) -> None:
         for (data, optimizer), curve in curves.items()
         for seed in range(3)
     ]
-    write_report(RecordedRuns(runs), "races", tmp_path, pictures=True)
+    write_report(RecordedRuns(runs), "races", tmp_path, pictures=["png"])
     text = (tmp_path / "report.md").read_text()
     assert "## Time to target" in text
     assert "## Over all workloads" in text
