@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ockham.report.reading import RecordedRuns
 
-#: The page is written so often, and loads itself again after as long; a page that takes longer is written at a quarter of the time.
+#: The page is written so often, and loads itself again after as long; one that takes long takes a quarter of the time at most.
 SECONDS_BETWEEN_PAGES = 20
 SHARE_OF_TIME = 0.25
 
@@ -17,7 +17,7 @@ def watch(
     *,
     wait: Callable[[float], None] = time.sleep,
 ) -> list[Path]:
-    """Write the page of what `read` finds until nothing runs or waits, seen twice without a change in between; returns the files.
+    """Write the page of what `read` finds until nothing runs or waits, seen twice in a row; returns the files of the last.
 
     `write` is told after how many seconds the page is to load itself again; the last page, also after Ctrl-C, does not. A
     search asks for its next trials once the last have ended: hence the second look. Raises KeyboardInterrupt after Ctrl-C.
