@@ -170,7 +170,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
 
 
 def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) -> None:
-    write_report(read([swept / "0"]), "one", tmp_path, pictures=True)
+    write_report(read([swept / "0"]), "one", tmp_path, pictures=["png"])
     titles = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert titles == ["## The answer", "## Learning curves", "## Configurations"]
 

@@ -30,6 +30,7 @@ from ockham.report.drawing import (
     mean_and_interval,
 )  # fmt: skip
 from ockham.report.heatmaps import error_by_epoch, heat_maps
+from ockham.report.learning_rates import errors_by_learning_rate
 from ockham.report.sizes import errors_by_size
 
 #: Curves and lines of more configurations than this cannot be told apart.
@@ -43,7 +44,8 @@ EPOCHS_FOR_A_LOGARITHMIC_AXIS = 500
 def draw_figures(results: Results) -> list[Figure]:
     """The figures for which there are data, in the order of the page."""
     makers: list[Callable[[Results], Iterator[Figure]]] = [
-        _curves, errors_by_size, error_by_epoch, _matrix, heat_maps, _strengths, _sparsity, _parallel, _importance, _costs,
+        _curves, errors_by_size, error_by_epoch, _matrix, errors_by_learning_rate, heat_maps, _strengths, _sparsity,
+        _parallel, _importance, _costs,
     ]  # fmt: skip
     return [figure for make in makers for figure in make(results)]
 
