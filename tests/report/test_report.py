@@ -111,8 +111,10 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
     assert f"optimizer={best['optimizer']}" in text.split("```")[1], "the command repeats the winner"
     assert "![" not in text, "pictures that are not there are not linked"
     assert not (swept / "report").exists()
-    for address in ("src=", "http-equiv", "@import"):
-        assert address not in page.split("<script>")[0], "nothing is fetched"
+    before_scripts = page.split("<script>")[0]
+    assert before_scripts.count("http-equiv") == before_scripts.count('http-equiv="Content-Security-Policy"') == 1
+    assert before_scripts.count("src=") == before_scripts.count('src="data:image/png;base64,'), "nothing is fetched"
+    assert "@import" not in before_scripts
 
 
 def test_the_best_run_is_drawn(swept: Path) -> None:
@@ -263,6 +265,21 @@ def test_the_page_works_in_a_browser(swept: Path) -> None:
         for index in range(figures_drawn.count()):
             figures_drawn.nth(index).locator("svg path").first.wait_for(state="attached")
         assert figures_drawn.count() >= 6
+        names = page.locator(".figure [role=graphics-document]").evaluate_all("all => all.map(one => one.ariaLabel)")
+        assert names[0].startswith("Learning curves. The 6 best configurations.")
+        assert "Vega visualization" not in names
+
+        opacities = page.locator("#figure-curves .mark-line path").evaluate_all
+        assert len(set(opacities("all => all.map(path => path.getAttribute('opacity'))"))) == 1
+        page.locator("#figure-curves .role-legend-label text").first.click()
+        assert len(set(opacities("all => all.map(path => path.getAttribute('opacity'))"))) == 2, "the others have faded"
+
+        page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://localhost:9/a.png'}))")
+        page.wait_for_function("() => performance.now() > 0")
+        assert page.evaluate("() => { try { return eval('1') } catch (error) { return error.name } }") == "EvalError"
+        assert len(errors) == 2, errors
+        assert all("Content Security Policy" in error for error in errors), errors
+        errors.clear()
 
         def column(name: str) -> list[str]:
             heads = page.locator("#configurations-table th").all_text_contents()
@@ -270,14 +287,36 @@ def test_the_page_works_in_a_browser(swept: Path) -> None:
             return cells.all_text_contents()
 
         assert column("val/acc") == sorted(column("val/acc"), reverse=True)
-        page.locator("#configurations-table th", has_text="val/loss").click()
+        page.locator("#configurations-table th button", has_text="val/loss").press("Enter")
         losses = [float(text) for text in column("val/loss")]
         assert losses == sorted(losses)
         page.locator("#configurations-table th", has_text="val/loss").click()
         assert [float(text) for text in column("val/loss")] == losses[::-1]
+        folders = page.locator("#configurations-table tbody tr td:last-child")
+        page.locator("#configurations-table th", has_text="folders").click()
+        numbers = [int(text.split()[0].rpartition("/")[2]) for text in folders.all_text_contents()]
+        assert numbers == sorted(numbers)
+        seeds = folders.first.locator("a").evaluate_all("all => all.map(link => link.getAttribute('href'))")
+        assert seeds == ["0", "1", "2"], "each seed has a link"
         page.locator("input[data-filter=configurations-table]").fill("sgd dropout")
         assert column("optimizer") == ["sgd"]
         assert column("reg") == ["dropout"]
+
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.wait_for_function("document.querySelector('#figure-curves svg').getBoundingClientRect().right <= 390")
+        ends = "all => all.map(one => one.getBoundingClientRect().right)"
+        assert max(page.locator("td, th, svg, p, img").evaluate_all(ends)) <= 390, "nothing is off the screen of a phone"
+        page.emulate_media(color_scheme="dark")
+        text = "document.querySelector('#figure-curves .role-axis-label text')"
+        colours = page.evaluate(
+            f"[document.body, {text}].map(one => getComputedStyle(one))"
+            ".map((style, place) => place ? style.fill : style.backgroundColor)"
+        )
+        assert colours == ["rgb(22, 24, 28)", "rgb(228, 230, 234)"]
+        page.emulate_media(media="print")
+        assert page.locator(".wide").evaluate_all("all => all.map(box => getComputedStyle(box).overflowX)").count(
+            "visible"
+        ) == (page.locator(".wide").count()), "nothing of a table is hidden on paper"
         browser.close()
     assert errors == []
 
