@@ -1,5 +1,6 @@
 """Reports are read back from sweeps that really ran; what they calculate is compared with the same by hand."""
 
+import base64
 import csv
 import json
 import math
@@ -118,10 +119,23 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
 
 
 def test_the_best_run_is_drawn(swept: Path) -> None:
-    images = EventAccumulator(str(swept / "best")).Reload().Tags()["images"]
+    images = EventAccumulator(str(swept / "tensorboard" / "best")).Reload().Tags()["images"]
     assert sorted(images) == ["model/first_layer", "test/confidently_wrong", "test/confusion"]
     others = [EventAccumulator(str(folder)).Reload().Tags()["images"] for folder in swept.iterdir() if folder.name.isdigit()]
     assert others == [[]] * 24
+
+
+def test_weights_and_hardest_images_of_each_regularizer_stand_side_by_side(swept: Path) -> None:
+    best = {}
+    for row in table(swept, "summary.csv"):  # the best first
+        best.setdefault(row["reg"], row["jobs"].split()[0])
+    files = {reg: sorted((swept / "pictures" / job).iterdir()) for reg, job in best.items()}
+    page = (swept / "report.html").read_text()
+    for reg, of_reg in files.items():
+        assert [file.name for file in of_reg] == ["confidently_wrong.png", "first_layer.png"]
+        for file in of_reg:
+            assert f'src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" alt="{reg}, ' in page
+    assert len(list((swept / "pictures").iterdir())) == 3
 
 
 def test_the_library_of_the_page_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +279,7 @@ def test_the_page_works_in_a_browser(swept: Path) -> None:
         for index in range(figures_drawn.count()):
             figures_drawn.nth(index).locator("svg path").first.wait_for(state="attached")
         assert figures_drawn.count() >= 6
-        names = page.locator(".figure [role=graphics-document]").evaluate_all("all => all.map(one => one.ariaLabel)")
+        names = page.locator(".figure[role=graphics-document]").evaluate_all("all => all.map(one => one.ariaLabel)")
         assert names[0].startswith("Learning curves. The 6 best configurations.")
         assert "Vega visualization" not in names
 
@@ -556,7 +570,7 @@ def test_what_was_measured_has_columns_and_its_mean(tmp_path: Path) -> None:
     rows = table(tmp_path, "epochs.csv")
     assert [row["sharpness"] for row in rows] == ["20.0", "21.0", ""]
     assert "val/ece" not in rows[0]
-    assert means(analyse(runs))["l2"][-1]["sharpness"] == 20.5
+    assert {mean.label: mean for mean in means(analyse(runs))}["l2"].epochs[-1]["sharpness"] == 20.5
     write_report(RecordedRuns(runs), "measured", tmp_path)
     text = (tmp_path / "report.md").read_text()
     head = next(line for line in text.splitlines() if "| bootstrap |" in line)
@@ -587,10 +601,9 @@ def test_the_hparams_tab_is_complete_for_a_mixed_sweep(swept: Path) -> None:
     types = {info.name: api_pb2.DataType.Name(info.type) for info in experiment.hparam_infos}
     assert types["optimizer.lr"] == types["reg.l1.strength"] == types["reg.dropout.rate"] == "DATA_TYPE_FLOAT64"
     assert types["optimizer.betas"] == types["model.hidden"] == "DATA_TYPE_STRING"
+    assert [info.name for info in experiment.hparam_infos[:3]] == ["optimizer", "reg", "seed"], "what was swept is shown first"
     first = {info.name for info in experiment.hparam_infos if info.differs}
-    assert {info.name for info in experiment.hparam_infos[: len(first)]} == first, "what varies is shown first"
-    assert {"optimizer.lr", "reg.l1.strength", "reg.dropout.rate", "seed"} <= first
-    assert not first & {"data.shape", "model.hidden", "objective"}
+    assert first == {"optimizer", "reg", "seed"}
     assert len(groups) == 24
     assert {metric.name.tag for metric in experiment.metric_infos} == {"selected/val/acc", "selected/val/loss", "objective"}
     for group in groups:
@@ -606,12 +619,16 @@ def test_the_hparams_tab_is_complete_for_a_mixed_sweep(swept: Path) -> None:
                 value.WhichOneof("kind")
                 == {"DATA_TYPE_FLOAT64": "number_value", "DATA_TYPE_STRING": "string_value"}[types[name]]
             )
+        assert first <= set(group.hparams), "no blank in what is shown, for which parallel coordinates drop a run"
+    assert {(group.hparams["optimizer"].string_value, group.hparams["reg"].string_value) for group in groups} == {
+        (row["optimizer"], row["reg"]) for row in table(swept, "results.csv")
+    }
     assert any("reg.l1.strength" in group.hparams for group in groups)
     assert any("reg.l1.strength" not in group.hparams for group in groups)
 
 
 def test_configurations_have_a_mean_run_with_its_band(swept: Path) -> None:
-    events = EventAccumulator(str(swept / "mean" / "adam_dropout")).Reload()
+    events = EventAccumulator(str(swept / "tensorboard" / "mean" / "adam_dropout")).Reload()
     members = [
         RunFolder(swept / row["folder"]).epochs()
         for row in table(swept, "results.csv")
@@ -624,7 +641,23 @@ def test_configurations_have_a_mean_run_with_its_band(swept: Path) -> None:
         assert mean.step == members[0][position]["step"]
         assert mean.value == pytest.approx(sum(values) / 3, rel=1e-6)
         assert (low.value, high.value) == pytest.approx(t_interval(values), rel=1e-6)
-    assert len(list((swept / "mean").iterdir())) == 2 * 4
+    assert len(list((swept / "tensorboard" / "mean").iterdir())) == 2 * 4
+
+
+def test_the_folder_for_tensorboard_has_a_run_a_configuration(swept: Path) -> None:
+    _, groups = hparams(swept / "tensorboard")
+    summary = {float(row["objective"]) for row in table(swept, "summary.csv")}
+    shown = {value.value for group in groups for value in group.sessions[0].metric_values if value.name.tag == "objective"}
+    assert len(groups) == 8
+    assert sorted(shown) == pytest.approx(sorted(summary), rel=1e-6)
+    assert not any("seed" in group.hparams for group in groups)
+
+
+def test_tensorboard_is_given_no_more_runs_than_it_shows() -> None:
+    epoch = dict.fromkeys(("epoch", "step", *EPOCH_SCALARS), 0.5)
+    runs = [replace(run({"optimizer.lr": str(number)}, number / 100), epochs=[epoch]) for number in range(80)]
+    shown = means(analyse(runs))
+    assert [mean.label for mean in shown] == [f"lr {number}" for number in range(79, 40, -1)], "the best 39, and the pictures"
 
 
 def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:

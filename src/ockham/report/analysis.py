@@ -274,6 +274,13 @@ def effects(results: Results) -> list[Effect]:
     return [replace(effect, comparison=comparison) for effect, comparison in zip(uncorrected, family, strict=True)]
 
 
+def best_by_regularizer(results: Results) -> dict[str, Configuration]:
+    """The best configuration of each value of `reg`, by validation; empty where that is not swept."""
+    if "reg" not in results.swept:
+        return {}
+    return {reg: results.best(members) for (reg,), members in sorted(results.by("reg").items())}
+
+
 def verdict(comparison: Comparison, *, maximise: bool) -> str:
     """One sentence for a reader without statistics: the same answer wherever a comparison is shown."""
     if not comparison.is_finite:

@@ -22,15 +22,27 @@ from ockham.core.selection import maximised
 from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smallest_sign_flip_p
 from ockham.errors import UserError
 from ockham.record.screen import repeating_command
-from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, effects, verdict
+from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, best_by_regularizer, effects, verdict
 from ockham.report.arms import arms_of
 from ockham.report.arms_sections import arm_sections
 from ockham.report.drawing import Figure
 from ockham.report.figures import draw_figures
 from ockham.report.reading import RecordedRun, RecordedRuns, evidence, searched
-from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number, shown_p_values
+from ockham.report.sections import (
+    NOTHING,
+    Cell,
+    Picture,
+    Section,
+    Table,
+    shown_difference,
+    shown_interval,
+    shown_number,
+    shown_p_values,
+)
 
 PNG_SCALE = 2.0
+#: In a sweep folder the pictures of some of its runs, a folder each by the number of the run.
+PICTURES = "pictures"
 #: So many configurations are named where a sentence lists them.
 MOST_NAMED = 5
 #: Where the policy of the page goes, before all that comes from folders: what the page carries may run, and nothing is fetched.
@@ -54,7 +66,7 @@ def write_report(
     figures = [section.figure for section in sections if section.figure is not None]
     title, counts = f"Report on {name}", _counts(recorded, results)
     written = {output / "report.html": _html(title, counts, sections, figures).encode()}
-    in_markdown = [section for section in sections if pictures or section.figure is None]
+    in_markdown = [section for section in sections if not section.pictures and (pictures or section.figure is None)]
     written[output / "report.md"] = _markdown(title, counts, in_markdown).encode()
     if pictures:
         written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in figures}
@@ -89,6 +101,13 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     regularizers = effects(results) if arms is None else []
     if regularizers:
         sections.append(_effects_section(results, regularizers))
+    pictures = _pictures(results)
+    if pictures:
+        text = (
+            "The first layer, and the validation images that are most confidently wrong, of the best configuration of each "
+            "regularizer under its first seed."
+        )
+        sections.append(Section("pictures", "Weights and hardest images", text=text, pictures=pictures))
     for figure in draw_figures(results):
         sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
@@ -176,6 +195,18 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
         text += f" With {fewest} pairs the p of the sign-flip test is never below {smallest_sign_flip_p(fewest):.2g}."
     answer = answer or ["No regularizer can be told from none at this number of seeds."]
     return Section("regularizers", "Which regularizer helps?", answer=answer, text=text, table=Table(head, rows))
+
+
+def _pictures(results: Results) -> list[Picture]:
+    """Those that the sweep has drawn of the best configuration of each regularizer, the same ones of all beside each other."""
+    found = []
+    for name, title in (("first_layer", "first layer"), ("confidently_wrong", "hardest images")):
+        for reg, configuration in best_by_regularizer(results).items():
+            run = configuration.finished[0].path
+            file = run.parent / PICTURES / run.name / f"{name}.png"
+            if file.exists():
+                found.append(Picture(f"{reg}, {title} ({configuration.label})", b64encode(file.read_bytes()).decode()))
+    return found
 
 
 def _unfinished_section(runs: Sequence[RecordedRun], output: Path) -> Section:
