@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -39,6 +40,14 @@ from ockham.report.sizes import errors_by_size
 MOST_CURVES, MOST_LINES = 6, 300
 #: A curve needs no more points than this.
 MOST_EPOCHS = 200
+#: How a trial may have ended -> its colour.
+STATE_COLOURS = {
+    "finished": "#4c72b0",
+    "pruned": "#dd8452",
+    "diverged": "#c44e52",
+    "failed": "#8172b3",
+    "running": "#aaa",
+}
 #: What happens in so many epochs happens in orders of magnitude.
 EPOCHS_FOR_A_LOGARITHMIC_AXIS = 500
 
@@ -318,6 +327,62 @@ def _importance(results: Results) -> Iterator[Figure]:
         "that only some options have stands at its middle value elsewhere: what an option brings counts for the option."
     )
     yield framed("importance", "What mattered", text, chart)
+
+
+def search_history(results: Results, search: Path) -> Iterator[Figure]:
+    """What the trials of a sweep that searched came to, in their order, and the best so far; of pruned ones what they had
+    reached."""
+    of_search = [c for c in results.configurations if c.runs[0].path.parent == search]
+    by_arm: dict[str, list[Configuration]] = {}
+    for configuration in sorted(of_search, key=lambda c: min(int(run.path.name) for run in c.runs)):
+        by_arm.setdefault(configuration.runs[0].arm, []).append(configuration)
+    rows = [row for arm, trials in by_arm.items() for row in _trials(results, arm, trials)]
+    if len(rows) < 2:
+        return
+    chosen = chosen_in_legend("state")
+    score = alt.Y("score:Q", title=results.objective, scale=alt.Scale(zero=False))
+    base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT)
+    x = alt.X("trial:Q", axis=alt.Axis(tickMinStep=1, format="d"))
+    points = base.mark_point(filled=True, size=45).encode(
+        x=x,
+        y=score,
+        color=alt.Color("state:N", sort=list(STATE_COLOURS), title=None, scale=_scale_of_states(rows)),
+        opacity=faded_unless(chosen),
+        tooltip=["configuration:N", "state:N", number_tip("trial", form="d"), number_tip("score", results.objective)],
+    )
+    best = base.mark_line(interpolate="step-after", color="#888").encode(x=x, y=alt.Y("best:Q", title=results.objective))
+    layers = points.add_params(chosen) + best
+    chart = layers.facet(facet=alt.Facet("arm:N", title=None), columns=2) if len(by_arm) > 1 else layers
+    text = (
+        f"Each point is a trial, {results.objective} over its seeds; of one that was pruned the best that it had reached. The "
+        "line is the best so far of those that came to their end. Trials without a result have no point."
+    )
+    yield framed("history", "The course of the search", text, chart)
+
+
+def _trials(results: Results, arm: str, trials: Sequence[Configuration]) -> Rows:
+    choose = max if results.maximise else min
+    rows: Rows = []
+    best = math.nan
+    for number, trial in enumerate(trials, start=1):
+        state = next((state for state in STATE_COLOURS if state != "finished" and trial.states.get(state)), "finished")
+        reached = [
+            choose(scores)
+            for run in trial.runs
+            if (scores := [epoch[run.objective] for epoch in run.epochs if math.isfinite(epoch[run.objective])])
+        ]
+        score = trial.mean("objective")
+        if state == "finished" and math.isfinite(score):
+            best = score if math.isnan(best) else choose(best, score)
+        elif state != "finished":
+            score = sum(reached) / len(reached) if reached else math.nan
+        rows.append({"arm": arm, "trial": number, "state": state, "score": score, "best": best, "configuration": trial.label})
+    return rows
+
+
+def _scale_of_states(rows: Rows) -> Any:
+    shown = [state for state in STATE_COLOURS if any(row["state"] == state for row in rows)]
+    return alt.Scale(domain=shown, range=[STATE_COLOURS[state] for state in shown])
 
 
 # -- cost ----------------------------------------------------------------------------------------------------------------

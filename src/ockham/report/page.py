@@ -26,7 +26,7 @@ from ockham.report.analysis import Configuration, Effect, Results, analyse, behi
 from ockham.report.arms import arms_of
 from ockham.report.arms_sections import arm_sections
 from ockham.report.drawing import Figure
-from ockham.report.figures import draw_figures
+from ockham.report.figures import draw_figures, search_history
 from ockham.report.reading import RecordedRun, RecordedRuns, evidence, searched
 from ockham.report.sections import (
     NOTHING,
@@ -109,7 +109,10 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
         )
         sections.append(Section("pictures", "Weights and hardest images", text=text, pictures=pictures))
     for figure in draw_figures(results):
-        sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure))
+        sections.append(_figure_section(figure))
+    if len(recorded.searches) == 1:  # of several the trials are no common order
+        tried = analyse(searched(recorded)) if recorded.comparisons else results
+        sections += [_figure_section(figure) for figure in search_history(tried, recorded.searches[0])]
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
     if recorded.comparisons:
         sections.append(_search_section(analyse(searched(recorded)), output))
@@ -121,6 +124,10 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
         text = "These folders could not be read and are in no table or figure above."
         sections.append(Section("problems", "Left out", text=text, table=Table(("folder", "what is wrong"), rows)))
     return sections
+
+
+def _figure_section(figure: Figure) -> Section:
+    return Section(figure.name, figure.title, text=figure.text, figure=figure)
 
 
 def _winner(results: Results, winner: Configuration) -> Section:
