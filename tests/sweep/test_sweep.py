@@ -104,6 +104,9 @@ def test_a_dry_run_prints_the_jobs_and_leaves_nothing(tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     assert "30 jobs (42 duplicates dropped)" in out or "30 jobs (0 duplicates dropped)" in out
     assert out.count("waiting") == 30
+    groups = [int(line.split()[2].rstrip(":")) for line in out.splitlines() if line.startswith("  group of ")]
+    assert groups
+    assert sum(groups) <= 30
     assert not (tmp_path / "sweep").exists()
 
 

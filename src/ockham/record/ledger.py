@@ -182,7 +182,7 @@ class Ledger:
 
     def _opened_events(self, *, again: bool) -> EventWriter:
         """`again`: the run had come to its end, whose figures are no longer the final ones; its curves are written anew."""
-        settings = hparam_settings(self.content)
+        settings = hparam_settings(self.content, self.spec.choices)
         if again:
             self.folder.remove_events()
         past_step = 0 if again else self.step

@@ -277,6 +277,13 @@ def effects(results: Results) -> list[Effect]:
     return [replace(effect, comparison=comparison) for effect, comparison in zip(uncorrected, family, strict=True)]
 
 
+def best_by_regularizer(results: Results) -> dict[str, Configuration]:
+    """The best configuration of each value of `reg`, by validation; empty where that is not swept."""
+    if "reg" not in results.swept:
+        return {}
+    return {reg: results.best(members) for (reg,), members in sorted(results.by("reg").items())}
+
+
 def verdict(comparison: Comparison, *, maximise: bool) -> str:
     """One sentence for a reader without statistics: the same answer wherever a comparison is shown."""
     if not comparison.is_finite:
@@ -298,7 +305,8 @@ def importance(results: Results) -> dict[str, float]:
     """The share of the variance of the objective that each swept setting explains by itself and in interactions.
 
     fANOVA (Hutter et al. 2014) as Optuna has it, over configurations, of many over MOST_FOR_IMPORTANCE evenly from the best to
-    the worst; a setting that some do not have counts as a choice. Empty with fewer than two settings or eight configurations.
+    the worst. A setting that some do not have stands there at the middle one of its values, so that what the option brings
+    counts for the option and not for its settings. Empty with fewer than two settings or eight configurations.
     """
     if len(results.swept) < 2 or len(results.finished) < 8:
         return {}
@@ -312,17 +320,23 @@ def importance(results: Results) -> dict[str, float]:
         warnings.simplefilter("ignore")  # of experimental parts
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study()
-        texts = {key: [configuration.values[key] for configuration in configurations] for key in results.swept}
-        space = {key: _distribution(values) for key, values in texts.items() if len(set(values)) > 1}
-        for configuration in configurations:
+        columns = {key: _with_middles([c.values[key] for c in configurations]) for key in results.swept}
+        space = {key: _distribution(texts) for key, texts in columns.items() if len(set(texts)) > 1}
+        for place, configuration in enumerate(configurations):
             params = {
-                key: configuration.values[key] if isinstance(kind, optuna.distributions.CategoricalDistribution) else
-                configuration.number(key) for key, kind in space.items()
+                key: columns[key][place] if isinstance(kind, optuna.distributions.CategoricalDistribution) else
+                number_of(columns[key][place]) for key, kind in space.items()
             }  # fmt: skip
             value = configuration.mean("objective")
             study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=value))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _with_middles(texts: Sequence[str]) -> list[str]:
+    """The values of a setting, the middle one of those that there are in place of absent ones."""
+    present = sorted({text for text in texts if text != ABSENT}, key=lambda text: (number_of(text), text))
+    return [text if text != ABSENT else present[len(present) // 2] for text in texts]
 
 
 def _distribution(texts: Sequence[str]):  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 from ockham.report.analysis import Configuration, Results, is_logarithmic
-from ockham.report.drawing import Figure, Rows, framed, inline_data
+from ockham.report.drawing import Figure, Rows, framed, inline_data, number_tip
 from ockham.report.sizes import swept_sizes
 
 #: Fewer values on an axis are a table rather than a map.
@@ -146,7 +146,8 @@ def _cells_chart(title: str, across: Axis, up: Axis, rows: Rows) -> Any:
     ]
     known = [row for row in rows if math.isfinite(row["value"])]
     unknown = [row for row in rows if not math.isfinite(row["value"])]
-    tooltip = [alt.Tooltip("x:Q", title=across.title), alt.Tooltip("y:Q", title=up.title), "value:Q", "n:Q", "configuration:N"]
+    tooltip = [number_tip("x", across.title, "~g"), number_tip("y", up.title, "~g"), number_tip("value", form=".4~g"),
+               "n:Q", "configuration:N"]  # fmt: skip
 
     def cells(of: Rows, color: Any) -> Any:
         chart = alt.Chart(inline_data(of), width=WIDTH, height=HEIGHT, title=title).mark_rect()

@@ -14,9 +14,12 @@ from ockham.report.drawing import (
     Figure,
     Rows,
     any_interval,
+    chosen_in_legend,
+    faded_unless,
     framed,
     inline_data,
     mean_and_interval,
+    number_tip,
 )  # fmt: skip
 
 #: Fewer sizes are a table rather than a curve.
@@ -40,6 +43,7 @@ def errors_by_size(results: Results) -> Iterator[Figure]:
                 rows += [{"size": size, "options": options} | row for row in _errors(configuration)]
         x = alt.X("size:Q", scale=scale, title=key)
         y = alt.Y("mean:Q", scale=alt.Scale(zero=False), title="error (1 - accuracy)")
+        chosen = chosen_in_legend("options")
         charts = []
         for at in ("after the last epoch", "at the selected epoch"):
             shown = [row for row in rows if row["at"] == at]
@@ -47,16 +51,21 @@ def errors_by_size(results: Results) -> Iterator[Figure]:
             base = base.encode(color=alt.Color("options:N", title=None, legend=alt.Legend(orient="bottom", symbolOpacity=1)))
             dash = alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom", symbolType="stroke"))
             line = base.mark_line(point=alt.OverlayMarkDef(size=14)).encode(
-                y=y, strokeDash=dash, tooltip=["options:N", "split:N", "size:Q", "mean:Q", "n:Q"]
+                y=y,
+                strokeDash=dash,
+                opacity=faded_unless(chosen),
+                tooltip=["options:N", "split:N", number_tip("size", key, "~g"), number_tip("mean", "mean error"), "n:Q"],
             )
-            band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.2, strokeWidth=0)
-            charts.append(band.encode(y=alt.Y("low:Q"), y2="high:Q") + line if any_interval(shown) else line)
+            band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(strokeWidth=0)
+            band = band.encode(y=alt.Y("low:Q"), y2="high:Q", opacity=faded_unless(chosen, opacity=0.2))
+            charts.append(band + line if any_interval(shown) else line)
         if not rows:
             continue
         text = (
             f"Error against {key}, solid on validation and dashed on training images, each with the noise of its labels. "
             "Bands are 95% intervals of the mean over seeds, from three on; of other settings the best at each size."
         )
+        charts[0] = charts[0].add_params(chosen)  # both share one legend
         chart = alt.hconcat(*charts).resolve_scale(y="shared")
         yield framed(f"size-{key.replace('.', '-')}", f"Error against {key}", text, chart)
 
@@ -71,5 +80,5 @@ def _errors(configuration: Configuration) -> Rows:
             if errors:
                 interval = t_interval(errors) if len(errors) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
                 row = {"at": at, "split": split, "n": len(errors)}
-                rows.append(row | mean_and_interval(sum(errors) / len(errors), interval))
+                rows.append(row | mean_and_interval(sum(errors) / len(errors), interval, is_share=True))
     return rows
