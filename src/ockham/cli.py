@@ -43,6 +43,7 @@ Ockham trains one classifier, or sweeps over any setting, and leaves a complete 
   $PROGRAM resume=outputs/runs/<run>        continue a run
   $PROGRAM report outputs/sweeps/<name>     the page of a sweep once more, comparisons, tables
   $PROGRAM evaluate outputs/runs/<run>      the test results of a run, or the classes of images
+  $PROGRAM export outputs/sweeps/<name> --to mlflow   into another tracker; or wandb
 
 Groups (choose with group=option; a list for reg):
 $GROUPS

@@ -7,6 +7,8 @@ import pytest
 
 from conftest import SMALL, compose, make_spec
 from ockham import schema
+from ockham.cli import _with_quoted_text
+from ockham.command.arguments import parse
 from ockham.core.target import parse_target
 from ockham.errors import UserError
 from ockham.execute import execute, execute_group
@@ -82,3 +84,9 @@ def test_a_longer_run_keeps_when_its_target_was_met(small_run: Callable[..., Run
 def test_what_cannot_be_meant_is_a_mistake(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         schema.check(schema.container(compose(*overrides)))
+
+
+def test_a_target_needs_no_quotes_beside_those_of_the_shell() -> None:
+    word = _with_quoted_text("target=val/acc>=0.95")
+    assert parse(word).value() == "val/acc>=0.95"
+    assert _with_quoted_text("target=null") == "target=null"

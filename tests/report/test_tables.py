@@ -9,6 +9,7 @@ import pytest
 
 from ockham.core.statistics import compare, t_interval
 from ockham.errors import UserError
+from ockham.report import command_line
 from ockham.report.analysis import analyse
 from ockham.report.page import PICTURES, write_report
 from ockham.report.reading import RecordedRun, RecordedRuns
@@ -137,3 +138,22 @@ def test_ctrl_c_leaves_a_page_that_stands_still(runs: list[RecordedRun]) -> None
     with pytest.raises(KeyboardInterrupt):
         watch(lambda: running, write, wait=interrupted)
     assert asked == [20, None]
+
+
+def test_the_command_prints_tables_and_refuses_two_things_at_once(
+    runs: list[RecordedRun], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command_line, "read", lambda folders: RecordedRuns(runs))
+    command_line.main([str(tmp_path), "--markdown", "rows=optimizer", "columns=reg"], program="ockham report")
+    assert capsys.readouterr().out.startswith("| optimizer | none | max_norm |\n")
+    command_line.main([str(tmp_path), "--json"], program="ockham report")
+    assert json.loads(capsys.readouterr().out)["objective"] == "val/acc"
+    for words, message in (
+        (["--json", "--latex", "rows=optimizer"], "--latex and --json ask for two things"),
+        (["--markdown", "rows=seed"], "is no setting that differs"),
+        (["--json", "--pictures", "svg"], "--json and --pictures ask for two things"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            command_line.main([str(tmp_path), *words], program="ockham report")
+        assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -71,7 +71,7 @@ def errors_by_learning_rate(results: Results) -> Iterator[Figure]:
     if any_interval(rows):
         band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.15, strokeWidth=0)
         chart = band.encode(y=alt.Y("low:Q", title="error on validation (1 - accuracy)"), y2="high:Q") + chart
-    rule = alt.Chart(inline_data(regions)).mark_rule(strokeWidth=3, opacity=0.6)
+    rule = alt.Chart(inline_data(regions)).mark_rule(strokeWidth=4, strokeCap="round", opacity=0.6)
     chart += rule.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", y="level:Q", color=color)
     listed = "; ".join(f"{row['options'] or 'all'} {_shown(row, errors_of=rows)}" for row in regions)
     text = (

@@ -47,7 +47,8 @@ def _table(found: Sequence[Race]) -> Section:
             cells += [each.configuration.label, f"{each.num_met} of {each.by_axis['steps'].n}"]
             cells += [_median(each.by_axis.get(axis)) for axis in axes]
             mean, low, high = each.by_axis["steps"].restricted_mean(race.until["steps"])
-            interval = f" [{_shown(max(low, 0))}, {_shown(min(high, race.until['steps']))}]" if math.isfinite(low) else ""
+            has_spread = high > low  # runs that are all alike are so by accident
+            interval = f" [{_shown(max(low, 0))}, {_shown(min(high, race.until['steps']))}]" if has_spread else ""
             cells += [f"{_shown(mean)}{interval}", _shown(race.until["steps"])]
             rows.append([Cell(cell) for cell in cells])
     goal = f"to {found[0].target}" if is_one else "to each target"
@@ -113,9 +114,9 @@ def _chart(race: Race, offered: Sequence[str]) -> Any:
     rows = [row for each in shown for axis in offered for row in _steps(each, axis, race.until[axis])]
     title = ", ".join([*filter(None, race.workload), str(race.target)])
     x_title = AXES["steps"] if len(offered) == 1 else "spent"
-    legend = alt.Legend(orient="bottom", columns=2, title=None)
+    legend = alt.Legend(orient="bottom", columns=2, title=None, symbolOpacity=1)
     base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT, title=title).encode(
-        x=alt.X("spent:Q", title=x_title, axis=alt.Axis(format="~s")),
+        x=alt.X("spent:Q", title=x_title, scale=alt.Scale(nice=False), axis=alt.Axis(format="~s")),
         color=alt.Color("configuration:N", sort=[each.configuration.label for each in shown], legend=legend),
     )
     if len(offered) > 1:
