@@ -277,7 +277,7 @@ def _parallel(results: Results) -> Iterator[Figure]:
             x=x,
             y=y,
             detail=alt.Detail("line:N"),
-            color=alt.Color("score:Q", title=results.objective, scale=scale, legend=alt.Legend(type="gradient")),
+            color=alt.Color("score:Q", title=results.objective, scale=scale),
             tooltip=[alt.Tooltip("label:N", title="configuration"), number_tip("score", results.objective)],
         )
     )

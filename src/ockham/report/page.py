@@ -169,6 +169,8 @@ def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, ma
 
 
 def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Section:
+    difference = f"{results.objective} against none"
+    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     rows, answer = [], []
     sign = 1 if results.maximise else -1
     for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
@@ -183,14 +185,13 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
         ]
         p_values = (comparison.p, comparison.sign_flip_p)
         cells += [*(shown_number(p, ".3g") for p in p_values), shown_number(comparison.probability_higher, ".2f")]
-        rows.append([*(Cell(text) for text in cells), Cell(judgement, long=True)])
+        cells.append(judgement)
+        rows.append([Cell(text, long=name in ("best setting", "verdict")) for name, text in zip(head, cells, strict=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
             answer.append(
                 f"{effect.regularizer}{place} is {judgement.partition(':')[0]} than none: {shown_difference(comparison)}."
             )
-    difference = f"{results.objective} against none"
-    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     text = (
         "Each regularizer at its best setting against none at its best, paired by seed. The verdict is by the paired t test, "
         "corrected for all rows (Holm); intervals and the sign-flip test beside it, which assumes no distribution, are of each "
