@@ -220,7 +220,8 @@ def sizes(epochs: int) -> None:
 
 def _milliseconds_a_step(group, rounds: int) -> float:  # type: ignore[no-untyped-def]
     """The median over rounds of ten steps, after two that are not counted."""
-    order = group.leaders[0].epoch_order(0)
+    leader = group.leaders[0]
+    (order,) = leader.stretches(0, leader.steps_per_epoch)
     factors = group._factors(len(order))
     group.updates.prepare(group._microbatches([order[:128]]))
     figures = []

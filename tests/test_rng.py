@@ -52,9 +52,9 @@ def test_streams_go_back_to_where_they_stood() -> None:
     x, streams = torch.empty(3), Streams(0)
     streams.begin(2)
     streams.stream("old").normal_like(x)
-    position = streams.position()
+    positions = streams.positions()
     drawn = [streams.stream(purpose).normal_like(x) for purpose in ("old", "new", "old")]
-    streams.go_to(position)
+    streams.move_to(2, positions)
     again = [streams.stream(purpose).normal_like(x) for purpose in ("old", "new", "old")]
     assert all(torch.equal(one, other) for one, other in zip(drawn, again, strict=True))
     assert not torch.equal(drawn[0], drawn[2])

@@ -59,6 +59,7 @@ Settings (change with group.key=value):
   reg.l2.strength=1e-3            a regularizer's settings stand under its name
   trainer.max_epochs=30           or trainer.max_steps
   hydra.run.dir=<folder>          where the run goes
+  target='val/acc>=0.95'          when a run first gets there; stop_at_target=true ends it there
   note="..."                      a remark, for tables and the page
 
 Sweeps (with -m; any setting may be a list a,b,c):
@@ -80,7 +81,7 @@ FAILED, MISTAKE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 def launch(main: Callable[[], Any]) -> NoReturn:
     """Run Hydra's main and leave with the exit code of what happened; a mistake is shown on one screen."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
-    arguments = [_with_quoted_note(word) for word in sys.argv[1:]]
+    arguments = [_with_quoted_text(word) for word in sys.argv[1:]]
     if {"-h", "--help"} & set(arguments):
         print(HELP.replace("$GROUPS", _groups()).replace("$PROGRAM", program()))
         sys.exit(0)
@@ -103,12 +104,12 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def _with_quoted_note(word: str) -> str:
-    """note=<text> with the text in quotes: it is for people, and what it says is never Hydra's syntax."""
+def _with_quoted_text(word: str) -> str:
+    """note=<text> and target=<text> with the text in quotes: what a person, or a target, says is never Hydra's syntax."""
     key, _, text = word.partition("=")
-    if key != "note" or text in ("", "null") or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+    if key not in ("note", "target") or text in ("", "null") or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
         return word
-    return f"note={QuotedString(text, Quote.single).with_quotes()}"
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

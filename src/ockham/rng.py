@@ -1,7 +1,8 @@
 """All randomness: a generator is a pure function of (seed, purpose, epoch).
 
-Nothing random is stored in a checkpoint. A run that stops at the end of any epoch continues with the numbers it would
-have drawn, and two runs with one seed see the same initialization, split, order and masks whatever else differs.
+Of randomness a checkpoint holds nothing at the end of an epoch, since the next one begins with the numbers it would have drawn,
+and within an epoch how far the streams have come. Two runs with one seed see the same initialization, split, order and masks
+whatever else differs.
 """
 
 import hashlib
@@ -66,15 +67,13 @@ class Noise:
         for generator in self._generators.values():
             generator.manual_seed(derive(self.seed, self.purpose, epoch))
 
-    def position(self) -> dict[torch.device, Tensor]:
-        """Where the generators stand, to return there with `go_to`."""
-        return {device: generator.get_state() for device, generator in self._generators.items()}
+    def position(self) -> dict[str, Tensor]:
+        """How far it has come in the current epoch, by the device that it was drawn on."""
+        return {str(device): generator.get_state() for device, generator in self._generators.items()}
 
-    def go_to(self, position: Mapping[torch.device, Tensor]) -> None:
-        """Draw on from that position of the current epoch; where it has none, from the start of the epoch."""
-        self.begin(self._epoch)
+    def move_to(self, position: Mapping[str, Tensor]) -> None:
         for device, state in position.items():
-            self._generators[device].set_state(state)
+            self.on(torch.device(device)).set_state(state)
 
     def on(self, device: torch.device) -> torch.Generator:
         """The generator of the current epoch on `device`."""
@@ -119,14 +118,15 @@ class Streams:
         for stream in self._streams.values():
             stream.begin(epoch)
 
-    def position(self) -> dict[str, dict[torch.device, Tensor]]:
-        """Where all streams stand, to return there with `go_to` and draw the same numbers again."""
+    def positions(self) -> dict[str, dict[str, Tensor]]:
+        """How far the streams have come in the current epoch, by purpose; see `move_to`."""
         return {purpose: stream.position() for purpose, stream in self._streams.items()}
 
-    def go_to(self, position: Mapping[str, Mapping[torch.device, Tensor]]) -> None:
-        """Put all streams to where they stood; one that was not there yet had drawn nothing in this epoch."""
-        for purpose, stream in self._streams.items():
-            stream.go_to(position.get(purpose, {}))
+    def move_to(self, epoch: int, positions: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Stand in that epoch where `positions` were taken."""
+        self.begin(epoch)
+        for purpose, position in positions.items():
+            self.stream(purpose).move_to(position)
 
     def global_seed(self, purpose: str) -> AbstractContextManager[None]:
         """`global_seed` with this run's seed, the same on every rank."""

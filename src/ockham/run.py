@@ -1,6 +1,6 @@
 """What one run consists of, as objects: made by build.py, executed by lit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
-from ockham.core.selection import Criterion, best_epoch, cost, maximised
+from ockham.core.selection import Criterion, best_position, cost, maximised
+from ockham.core.target import Target
 from ockham.data import Augment, InputSpec, Normalize, Split, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
@@ -40,12 +41,17 @@ class Settings:
     accelerator: str
     devices: int
     precision: str
-    #: Training images that train/* is measured on after an epoch.
+    #: Training images that train/* is measured on.
     probe_samples: int | None = None
+    #: Steps from one evaluation to the next; an epoch's where it is None. The last step is followed by one in any case.
+    evaluate_every: int | None = None
     #: Whether the selected weights are evaluated on the test set too.
     test: bool = True
     #: Names of `core.measures`.
     measure: tuple[str, ...] = ()
+    target: Target | None = None
+    #: Whether the run ends at the first evaluation that meets the target.
+    stop_at_target: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Run:
     streams: Streams
 
     def probe(self, splits: Splits) -> Split:
-        """The sample of the training set that train/* is measured on after an epoch."""
+        """The sample of the training set that train/* is measured on."""
         return splits.train.probe(self.settings.probe_samples or max(PROBE_SAMPLES, len(splits.val)))
 
     def judged(self, splits: Splits) -> dict[str, Split]:
@@ -108,14 +114,38 @@ class Run:
         """What a schedule is stretched over."""
         return self.total_steps // self.trainings
 
-    def epoch_order(self, epoch: int) -> Tensor:
-        """The training samples in the order in which an epoch takes them; fewer where max_steps ends it."""
-        whole = order(len(self.splits.train), seed=self.settings.seed, epoch=epoch, shuffle=self.settings.shuffle)
-        return whole[: self.epoch_samples(epoch)]
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 1, that the step with this number, from 1, belongs to."""
+        return -(-step // self.steps_per_epoch)
 
-    def epoch_samples(self, epoch: int) -> int:
-        remaining = self.total_steps - epoch * self.steps_per_epoch
-        return min(len(self.splits.train), remaining * self.step_size)
+    def stretches(self, begin: int, end: int) -> Iterator[Tensor]:
+        """The training samples (n,) that the steps after `begin` finished ones take, up to `end`, epoch by epoch."""
+        samples, steps = len(self.splits.train), self.steps_per_epoch
+        while begin < end:
+            epoch, first = divmod(begin, steps)
+            last = min(end - epoch * steps, steps)
+            whole = order(samples, seed=self.settings.seed, epoch=epoch, shuffle=self.settings.shuffle)
+            yield whole[first * self.step_size : last * self.step_size]
+            begin = epoch * steps + last
+
+    def samples_after(self, step: int) -> int:
+        """What so many finished steps have worked on."""
+        epochs, steps = divmod(step, self.steps_per_epoch)
+        return epochs * len(self.splits.train) + steps * self.step_size
+
+    @property
+    def interval(self) -> int:
+        """Steps from one evaluation to the next."""
+        return self.settings.evaluate_every or self.steps_per_epoch
+
+    @property
+    def num_evaluations(self) -> int:
+        """Of a run that goes to its last step, which one follows."""
+        return -(-self.total_steps // self.interval)
+
+    def next_evaluation(self, step: int) -> int:
+        """The step that is followed by the first evaluation after `step` finished ones."""
+        return min((step // self.interval + 1) * self.interval, self.total_steps)
 
     @property
     def repeats(self) -> int:
@@ -144,40 +174,40 @@ class Run:
         return maximised(self.settings.objective)
 
     def costs(self, history: Sequence[Criterion]) -> list[float]:
-        """The objective of every epoch as a number to be minimised."""
+        """The objective of every evaluation as a number to be minimised."""
         return [cost(criterion, maximise=self.maximise)[0] for criterion in history]
 
     def criterion(self, scalars: Mapping[str, float]) -> Criterion:
-        """What an epoch is judged by."""
+        """What an evaluation is judged by."""
         return Criterion(scalars[self.settings.objective], scalars["val/loss"])
 
     def is_better(self, criterion: Criterion, than: Criterion) -> bool:
-        """Whether an epoch is selected rather than an earlier one."""
+        """Whether an evaluation is selected rather than an earlier one."""
         return cost(criterion, maximise=self.maximise) < cost(than, maximise=self.maximise)
 
-    def best_epoch(self, history: Sequence[Criterion]) -> int:
-        """The number, from 1, of the epoch that is selected among those of the last epoch's training; 0 before any."""
-        begin = self._first_epoch(len(history) - 1)
-        return begin + best_epoch(history[begin:], maximise=self.maximise) + 1 if history else 0
+    def best_row(self, history: Sequence[Criterion]) -> int:
+        """The number, from 1, of the evaluation that is selected among those of the last one's training; 0 before any."""
+        begin = self._first_of_training(len(history) - 1)
+        return begin + best_position(history[begin:], maximise=self.maximise) + 1 if history else 0
 
-    def is_first_of_training(self, epoch: int) -> bool:
-        """Of epochs counted from 1."""
-        return self._first_epoch(epoch - 1) == epoch - 1
+    def is_first_of_training(self, row: int) -> bool:
+        """Of evaluations counted from 1."""
+        return self._first_of_training(row - 1) == row - 1
 
-    def _first_epoch(self, epoch: int) -> int:
-        """The index of the first epoch in the training of the epoch with an index."""
-        length = self.num_epochs // self.trainings
-        return epoch // length * length
+    def _first_of_training(self, index: int) -> int:
+        """The index of the first evaluation in the training of the evaluation with an index."""
+        length = self.num_evaluations // self.trainings
+        return index // length * length
 
     def stops(self, history: Sequence[Criterion]) -> bool:
-        """Whether a regularizer ends the run after these epochs."""
+        """Whether a regularizer ends the run after these evaluations."""
         stopping = [regularizer for regularizer in self.regularizers if has_hook(regularizer, "stop")]
-        costs = self.costs(history) if stopping else []  # of thousands of epochs they take their time
+        costs = self.costs(history) if stopping else []  # of thousands they take their time
         return any(regularizer.stop(costs) for regularizer in stopping)
 
     def seen_by_schedule(self, history: Sequence[Criterion]) -> list[float]:
-        """The costs of the epochs of the training that goes on, where the schedule depends on them."""
-        return self.costs(history[self._first_epoch(len(history)) :]) if self.schedule.depends_on_results else []
+        """The costs of the evaluations in the training that goes on, where the schedule depends on them."""
+        return self.costs(history[self._first_of_training(len(history)) :]) if self.schedule.depends_on_results else []
 
     @property
     def input(self) -> InputSpec:

@@ -10,7 +10,7 @@ from torch import nn
 from ockham.core.metrics import evaluate, evaluation_batch, logits_of, scores
 from ockham.core.objective import cross_entropy, squared_error
 from ockham.core.parameters import named_parameters, weight_norm, weights, zero_fraction
-from ockham.core.selection import Criterion, best_epoch, improvements
+from ockham.core.selection import Criterion, best_position, improvements
 
 
 def test_cross_entropy_is_torchs_mean_and_parts_add_up() -> None:
@@ -79,8 +79,8 @@ def test_weights_are_matrices_and_kernels() -> None:
 
 def test_best_epoch_breaks_ties_by_loss_and_then_takes_the_earlier() -> None:
     history = [Criterion(0.9, 0.4), Criterion(0.95, 0.3), Criterion(0.95, 0.2), Criterion(0.95, 0.2), Criterion(math.nan, 0.1)]
-    assert best_epoch(history, maximise=True) == 2
-    assert best_epoch([Criterion(0.4, 0.4), Criterion(0.3, 0.3), Criterion(0.35, 0.35)], maximise=False) == 1
+    assert best_position(history, maximise=True) == 2
+    assert best_position([Criterion(0.4, 0.4), Criterion(0.3, 0.3), Criterion(0.35, 0.35)], maximise=False) == 1
 
 
 def test_improvements_compare_with_the_best_so_far() -> None:

@@ -236,10 +236,12 @@ def test_l1_leaves_exact_zeros_and_its_subgradient_none(small_run: RunSmall) -> 
 def test_two_devices_train_as_one(small_run: RunSmall, reg: str) -> None:
     """161 images in steps of 96: of the last, 65, one device has 33 in two parts, the other 32 in one."""
     parts = ["data.train_samples=161", "trainer.accumulate_grad_batches=3"]
-    settings = [f"reg=[{reg}]", *parts, "trainer.max_epochs=2", DOUBLE]
+    measured = ["trainer.evaluate_every=3", "measure=[gradient_norm,update_norm]"]  # also within the second epoch
+    settings = [f"reg=[{reg}]", *parts, *measured, "trainer.max_epochs=2", DOUBLE]
     one = small_run(*settings, name="one")
     two = small_run(*settings, "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=2", name="two")
     assert_same_weights(one, two, relative=1e-9)
+    assert [row["step"] for row in one.epochs()] == [3, 4]
     for row, other_row in zip(one.epochs(), two.epochs(), strict=True):
         assert row == pytest.approx(other_row, rel=1e-9)
     assert two.status()["state"] == "finished"

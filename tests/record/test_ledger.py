@@ -153,15 +153,15 @@ def test_a_damaged_checkpoint_of_a_group_is_named_and_the_state_before_it_taken(
         for name in ("whole", "broken")
     }
     execute_group(specs["whole"], tmp_path / "whole-group")
-    train_epoch = group.Group._train_epoch
+    train_interval = group.Group._train_interval
 
     def crash_in_the_fourth(self: Any) -> None:
-        if self.epoch == 3:
+        if self.step == 21:
             raise MemoryError("crashed for the test")
-        train_epoch(self)
+        train_interval(self)
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(group.Group, "_train_epoch", crash_in_the_fourth)
+        crashing.setattr(group.Group, "_train_interval", crash_in_the_fourth)
         with pytest.raises(MemoryError):
             execute_group(specs["broken"], tmp_path / "group")
     assert [spec.folder.state for spec in specs["broken"]] == ["failed"] * 2

@@ -232,15 +232,15 @@ def test_a_continued_group_measures_what_an_uninterrupted_one_does(tmp_path: Pat
     monkeypatch.setattr(group, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     whole, broken = specs_of(tmp_path / "whole"), specs_of(tmp_path / "broken")
     execute_group(whole, tmp_path / "whole-group")
-    train_epoch = group.Group._train_epoch
+    train_interval = group.Group._train_interval
 
     def crash_in_the_fourth(self: Any) -> None:
-        if self.epoch == 3:
+        if self.step == 21:
             raise MemoryError("crashed for the test")
-        train_epoch(self)
+        train_interval(self)
 
     with monkeypatch.context() as crashing:
-        crashing.setattr(group.Group, "_train_epoch", crash_in_the_fourth)
+        crashing.setattr(group.Group, "_train_interval", crash_in_the_fourth)
         with pytest.raises(MemoryError):
             execute_group(broken, tmp_path / "group")
     execute_group(broken, tmp_path / "group")

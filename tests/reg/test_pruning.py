@@ -128,7 +128,7 @@ def test_with_a_plateau_each_training_sees_its_own_results() -> None:
     run = build.run(compose(*SMALL, *PRUNED, "schedule=plateau"))
     history = [run.criterion({"val/acc": acc, "val/loss": 1.0}) for acc in (0.5, 0.9, 0.3, 0.2, 0.1)]
     assert [run.seen_by_schedule(history[:epochs]) for epochs in range(6)] == [[], [-0.5], [], [-0.3], [], [-0.1]]
-    assert [run.best_epoch(history[:epochs]) for epochs in range(6)] == [0, 1, 2, 3, 3, 5]
+    assert [run.best_row(history[:epochs]) for epochs in range(6)] == [0, 1, 2, 3, 3, 5]
     assert [run.is_first_of_training(epoch) for epoch in range(1, 7)] == [True, False] * 3
 
 

@@ -30,7 +30,7 @@ from conftest import ROOT, SMALL
 from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
-from ockham.report.analysis import analyse, behind_best, effects, importance, pareto
+from ockham.report.analysis import MOST_FOR_IMPORTANCE, analyse, behind_best, effects, importance, pareto
 from ockham.report.drawing import Figure, mean_and_interval
 from ockham.report.export import export_epochs
 from ockham.report.figures import draw_figures, search_history
@@ -186,7 +186,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
 
 
 def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) -> None:
-    write_report(read([swept / "0"]), "one", tmp_path, pictures=True)
+    write_report(read([swept / "0"]), "one", tmp_path, pictures=["png"])
     titles = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert titles == ["## The answer", "## Learning curves", "## Configurations"]
 
@@ -363,6 +363,15 @@ def test_compare_names_what_there_is(swept: Path, side: str, message: str) -> No
     assert message in result.stderr
 
 
+def test_compare_refuses_the_best_of_more_settings(swept: Path) -> None:
+    sides = ("optimizer=adam,reg=none", "optimizer=adam,reg=l1")  # with one strength, and with two
+    refused, compared = script(swept, "--compare", *sides), script(swept, "--compare", *sides, "--unequal")
+    assert refused.returncode == 2
+    assert "is the best of 1 configurations, optimizer=adam,reg=l1 of 2" in refused.stderr
+    assert compared.returncode == 0, compared.stderr
+    assert "over 3 shared seeds" in compared.stdout
+
+
 def test_effects_take_the_best_setting_and_correct_for_their_number() -> None:
     accuracies = {
         "none": [0.90, 0.91, 0.92],
@@ -507,6 +516,16 @@ def test_incomplete_configurations_stand_behind_complete_ones() -> None:
     assert winner.values["reg"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("rows", "axis"), [([(1, 7), (2, 14)], "epoch"), ([(1, 4), (2, 8)], "epoch"), ([(1, 4), (1, 7)], "step")]
+)
+def test_curves_are_over_steps_where_runs_are_evaluated_at_steps(rows: list[tuple[int, int]], axis: str) -> None:
+    epochs = [{**dict.fromkeys(EPOCH_SCALARS, 0.5), "epoch": epoch, "step": step} for epoch, step in rows]
+    points = rows_of(figure("curves", [replace(run({"reg": "l2"}, 0.9), epochs=epochs)]))
+    assert [point[axis] for point in points if point["split"] == "val"] == [row[axis == "step"] for row in rows]
+    assert all(("epoch" in point, "step" in point) == (axis == "epoch", axis == "step") for point in points)
+
+
 def test_the_course_of_a_search_has_each_trial_and_the_best_so_far(tmp_path: Path) -> None:
     accuracies = [0.5, 0.7, 0.6, 0.9, 0.8]
     runs = []
@@ -553,6 +572,21 @@ def test_the_setting_that_decides_is_important() -> None:
     ]
     shares = importance(analyse(runs))
     assert sum(shares.values()) == pytest.approx(1)
+    assert shares["optimizer"] > 0.9
+
+
+def test_the_importance_of_many_configurations_is_that_of_some_from_the_best_to_the_worst() -> None:
+    runs = [
+        run({"optimizer": o, "reg.l2.strength": str(s)}, 0.5 + 0.1 * index + s * 1e-5)
+        for index, o in enumerate(("sgd", "adam", "rmsprop"))
+        for s in range(100)
+    ]
+    results = analyse(runs)
+    chosen = [results.configurations[index * 300 // MOST_FOR_IMPORTANCE] for index in range(MOST_FOR_IMPORTANCE)]
+    assert chosen[0].values == {"optimizer": "rmsprop", "reg.l2.strength": "99"}
+    assert {configuration.values["optimizer"] for configuration in chosen} == {"sgd", "adam", "rmsprop"}
+    shares = importance(results)
+    assert shares == importance(replace(results, configurations=tuple(chosen)))
     assert shares["optimizer"] > 0.9
 
 
@@ -704,9 +738,9 @@ def test_tensorboard_is_given_no_more_runs_than_it_shows() -> None:
 
 
 def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:
-    writer = EventWriter(tmp_path, {}, past_step=0, num_epochs=1203)
+    writer = EventWriter(tmp_path, {}, past_step=0, num_rows=1203)
     for epoch in range(1, 1204):
-        writer.epoch(epoch, epoch * 10, {"val/acc": epoch / 1203})
+        writer.row(epoch, epoch * 10, {"val/acc": epoch / 1203})
     writer.close()
     points = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload().Scalars("val/acc")
     assert len(points) <= MOST_POINTS

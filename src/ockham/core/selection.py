@@ -1,4 +1,4 @@
-"""Which epoch's weights a run is judged by, from its history on the validation split. Plain Python, no tensors."""
+"""Which weights a run is judged by, from its history on the validation split. Plain Python, no tensors."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Criterion(NamedTuple):
-    """What an epoch is selected by: the objective on the validation split, and the loss that breaks ties (lower is better)."""
+    """What an evaluation is selected by: the objective on the validation split, and the loss that breaks ties."""
 
     objective: float
     val_loss: float
@@ -24,9 +24,9 @@ def cost(criterion: Criterion, *, maximise: bool) -> tuple[float, float]:
     return tuple(math.inf if math.isnan(value) else value for value in values)  # type: ignore[return-value]
 
 
-def best_epoch(history: Sequence[Criterion], *, maximise: bool) -> int:
-    """Index of the best epoch: the best objective, then the lower validation loss, then the earlier epoch."""
-    return min(range(len(history)), key=lambda epoch: cost(history[epoch], maximise=maximise))
+def best_position(history: Sequence[Criterion], *, maximise: bool) -> int:
+    """Index of the best evaluation: the best objective, then the lower validation loss, then the earlier one."""
+    return min(range(len(history)), key=lambda position: cost(history[position], maximise=maximise))
 
 
 def improvements(values: Sequence[float], *, min_delta: float) -> list[bool]:

@@ -30,7 +30,7 @@ from ockham.fused.updates import Updates, order, pays_to_compile, pays_to_shrink
 from ockham.record.checkpoint import load_generation, save_generation
 from ockham.record.cost import synchronize
 from ockham.record.folder import gaps
-from ockham.record.ledger import EpochResult, Ledger, close_epoch
+from ockham.record.ledger import IntervalResult, Ledger, close_interval
 from ockham.record.measure import Measurements, weight_scalars
 from ockham.record.progress import GroupProgress
 from ockham.reg.base import has_hook
@@ -80,7 +80,7 @@ def train_group(members: Sequence[Member], checkpoint: Path) -> None:
     """Train all members to their ends; a group that was killed continues from `checkpoint`.
 
     Members agree in the sizes of their data, in model, batch size, copies of a batch, epochs and precision. One that diverges,
-    stops or is pruned ends at its epoch and changes nothing for the others.
+    stops or is pruned ends at an evaluation and changes nothing for the others.
     """
     run = members[0].run
     keep_freed_memory()
@@ -101,7 +101,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[torch.dtype]:
 
 
 class Group:
-    """The stacked state of the members that still train, and the loop over epochs and steps."""
+    """The stacked state of the members that still train, and the loop over intervals and steps."""
 
     def __init__(self, members: Sequence[Member], checkpoint: Path, dtype: torch.dtype) -> None:
         first = members[0].run
@@ -110,7 +110,9 @@ class Group:
         self.dtype = dtype
         self.checkpoint = checkpoint
         self.all_members = list(members)
-        self.epoch, self.step = 0, 0
+        self.step = 0
+        #: How far the noise of each member has come, where the state to continue from lies within an epoch.
+        self.positions: list[Mapping[str, Mapping[str, Tensor]]] | None = None
         self.last_written = time.monotonic()
         self.pace, self.last_line = Pace(), -math.inf
         for member in members:
@@ -126,6 +128,7 @@ class Group:
     def _take(self, members: list[Member]) -> None:
         """Make these the members that train, with all that follows from who they are."""
         self.members = members
+        self.is_prepared = False
         runs = [member.run for member in members]
         assert len({run.repeats for run in runs}) == 1, "batches of members are of one size"
         self.stack = Stack([run.model for run in runs], [run.regularizers for run in runs])
@@ -151,26 +154,46 @@ class Group:
 
     def train(self) -> None:
         run = self.all_members[0].run
-        while self.epoch < run.num_epochs and any(not member.ledger.has_ended for member in self.members):
-            self._train_epoch()
-            self._end_epoch()
+        while self.step < run.total_steps and any(not member.ledger.has_ended for member in self.members):
+            self._train_interval()
+            self._end_interval()
 
-    def _train_epoch(self) -> None:
-        orders = [leader.epoch_order(self.epoch).to(self.device) for leader in self.leaders]
+    def _train_interval(self) -> None:
+        run, begin = self.all_members[0].run, self.step
+        end = run.next_evaluation(begin)
+        sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
+        self.interval_seconds = 0.0
+        for orders in zip(*(leader.stretches(begin, end) for leader in self.leaders), strict=True):
+            sums += self._train_stretch([order.to(self.device) for order in orders])
+        self.interval_samples = run.samples_after(end) - run.samples_after(begin)
+        self.objectives = (sums / self.interval_samples).tolist()
+
+    def _train_stretch(self, orders: Sequence[Tensor]) -> Tensor:
+        """Train on the samples of each cohort, those of steps within an epoch; returns their summed objectives (members,)."""
         step_size = self.all_members[0].run.step_size
-        self._prepare(self._microbatches([order[:step_size] for order in orders]))
+        self._begin_stretch()
         began = time.monotonic()
-        for member in self.members:
-            member.run.streams.begin(self.epoch)
         sums = torch.zeros(len(self.members), dtype=torch.float64, device=self.device)
         factors = self._factors(len(orders[0]))
         for index, begin in enumerate(range(0, len(orders[0]), step_size)):
             batches = [order[begin : begin + step_size] for order in orders]
             sums += self._step(batches, factors[index]) * len(batches[0])
-        self.objectives = (sums / len(orders[0])).tolist()
         self.lrs = self.base_lrs * factors[-1]
         synchronize(self.device)
-        self.epoch_seconds = time.monotonic() - began
+        self.interval_seconds += time.monotonic() - began
+        return sums
+
+    def _begin_stretch(self) -> None:
+        """Prepare steps where that has to be done, and place the noise where an epoch begins, or training continues in one."""
+        run = self.all_members[0].run
+        epoch, step = divmod(self.step, run.steps_per_epoch)
+        if not self.is_prepared:
+            samples = torch.arange(min(run.step_size, len(run.splits.train)), device=self.device)
+            self._prepare(self._microbatches([samples] * len(self.leaders)))  # which may draw
+        if step == 0 or self.positions is not None:
+            for row, member in enumerate(self.members):
+                member.run.streams.move_to(epoch, {} if self.positions is None else self.positions[row])
+        self.positions = None
 
     def _prepare(self, microbatches: Sequence[Batch]) -> None:
         try:
@@ -179,9 +202,10 @@ class Group:
             log.warning("warning: a group could not be compiled and runs slower: %s", error)
             self.compiles = False
             self._keep(list(range(len(self.members))))
+        self.is_prepared = True
 
     def _factors(self, samples: int) -> np.ndarray:
-        """What the schedules multiply learning rates with at each step of the coming epoch, (steps, members)."""
+        """What the schedules multiply learning rates with at each step on so many samples, (steps, members)."""
         runs = [member.run for member in self.members]
         steps = steps_per_epoch(samples, runs[0].step_size)
         costs = [member.run.seen_by_schedule(member.ledger.history) for member in self.members]
@@ -224,23 +248,24 @@ class Group:
             ys.append(y)
         return Batch(torch.stack(xs), torch.stack(ys), self.cohort_of)
 
-    # -- after an epoch --------------------------------------------------------------------------------------------------
+    # -- after an interval -----------------------------------------------------------------------------------------------
 
-    def _end_epoch(self) -> None:
+    def _end_interval(self) -> None:
         with self._averages():
             measured = self._measure()
-        self.epoch += 1
         rows = [row for row, member in enumerate(self.members) if not member.ledger.has_ended]
-        seconds = self.epoch_seconds / len(self.all_members)
-        worked = [self._samples * self.members[row].run.passes for row in rows]
-        results = [EpochResult(self.step, samples, measured[row], seconds) for row, samples in zip(rows, worked, strict=True)]
+        run, seconds = self.all_members[0].run, self.interval_seconds / len(self.all_members)
+        samples = run.samples_after(self.step) * run.repeats
+        worked = [samples * self.members[row].run.passes for row in rows]
+        results = [IntervalResult(self.step, of_row, measured[row], seconds) for row, of_row in zip(rows, worked, strict=True)]
         ledgers = [self.members[row].ledger for row in rows]
-        verdicts = close_epoch(ledgers, results, [MemberState(self, row) for row in rows])
+        verdicts = close_interval(ledgers, results, [MemberState(self, row) for row in rows])
         done = [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "done"]
         for begin in range(0, len(done), ROWS_EVALUATED_AT_ONCE):
             self._finish(done[begin : begin + ROWS_EVALUATED_AT_ONCE])
-        self._log_epoch()
-        self._shrink()
+        self._log_interval()
+        if not self._is_within_epoch:  # there all streams begin anew, whoever draws from them for others of its seed
+            self._shrink()
         goes_on = any(not member.ledger.has_ended for member in self.members)
         if goes_on and time.monotonic() - self.last_written > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
@@ -253,17 +278,21 @@ class Group:
                 averages.enter_context(holding(named_parameters(member.run.model), self.updates.averaged_weights(row)))
             yield
 
-    def _log_epoch(self) -> None:
+    @property
+    def _is_within_epoch(self) -> bool:
+        return self.step % self.all_members[0].run.steps_per_epoch != 0
+
+    def _log_interval(self) -> None:
         """Say how far the group is: a line, and a file for the process that sweeps; not more often than somebody looks."""
-        now = time.monotonic()
-        self.pace.saw(self.epoch, now)
+        now, epoch = time.monotonic(), self.all_members[0].run.epoch_of(self.step)
+        self.pace.saw(epoch, now)
         ledgers = [member.ledger for member in self.all_members]
         if now - self.last_line < SECONDS_BETWEEN_LINES and not all(ledger.has_ended for ledger in ledgers):
             return
         self.last_line = now
-        progress = GroupProgress.of(ledgers, self.epoch)
+        progress = GroupProgress.of(ledgers, epoch)
         progress.write(self.checkpoint.parent)
-        line = f"epoch {self.epoch}/{progress.num_epochs}, {progress.training} of {len(ledgers)} runs go on"
+        line = f"epoch {epoch}/{progress.num_epochs}, {progress.training} of {len(ledgers)} runs go on"
         if progress.best is not None:
             line += f", best {self.settings.objective} {progress.best:.4f} (#{progress.best_run})"
         left = self.pace.seconds_left(progress.num_epochs, now)
@@ -329,12 +358,6 @@ class Group:
                 of_row = {name: of_rows[position] for name, of_rows in logits.items()}
                 self.members[row].ledger.finish(logits_by_split=of_row)
 
-    @property
-    def _samples(self) -> int:
-        """What a member has worked on in one pass a step until the end of the last epoch."""
-        run = self.all_members[0].run
-        return ((self.epoch - 1) * len(run.splits.train) + run.epoch_samples(self.epoch - 1)) * run.repeats
-
     # -- leaving, and continuing -----------------------------------------------------------------------------------------
 
     def _shrink(self) -> None:
@@ -353,8 +376,8 @@ class Group:
 
     def _save(self) -> None:
         content = {
-            "epoch": self.epoch,
             "step": self.step,
+            "streams": [member.run.streams.positions() for member in self.members] if self._is_within_epoch else None,
             "ledgers": [member.ledger.snapshot() for member in self.all_members],
             "members": [self.all_members.index(member) for member in self.members],
             "stack": self.stack.state,
@@ -369,7 +392,7 @@ class Group:
         content = load_generation(self.checkpoint, warn=lambda message: log.warning("warning: %s", message))
         if content is None:
             return
-        self.epoch, self.step = content["epoch"], content["step"]
+        self.step, self.positions = content["step"], content.get("streams")
         for member, snapshot in zip(self.all_members, content["ledgers"], strict=True):
             member.ledger.restore(snapshot)
         kept = [self.all_members[index] for index in content["members"]]

@@ -28,7 +28,7 @@ MODELS = ("ockham.models.MLP", "ockham.models.Linear")
 PRECISIONS = ("32-true", "64-true")
 
 #: What members of a group have in common.
-COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "test", "logger", "cv", "trust")
+COMMON = ("data", "augment", "model", "trainer", "objective", "loss", "measure", "test", "logger", "cv", "trust")
 
 #: Regularizers of Ockham under which copies of a batch go through the model side by side (`Regularizer.repeats`).
 REPEATS = {"ockham.reg.RDrop": 2}
@@ -43,6 +43,8 @@ PROCESS_BYTES = 800 * 2**20
 
 #: Numbers that a member holds for each parameter: itself, its gradient, two moments, and the best so far.
 NUMBERS_A_PARAMETER = 5
+#: These measures keep weights that others are compared with.
+MEASURES_WITH_WEIGHTS = ("update_norm", "weight_distance")
 #: And where it has a hook: an average; the place and the gradient of a second pass.
 NUMBERS_OF_HOOKS = {"after_step": 1, "perturb": 2}
 #: And for each unit and sample of what it works on at a time, as measured on full batches: the product, what the activation
@@ -216,6 +218,7 @@ def member_bytes(content: Content) -> int:
     # With what it is rewound to, and that in the best weights.
     each = NUMBERS_A_PARAMETER + 2 * ("magnitude_pruning" in content["reg"])
     each += sum(number for hook, number in NUMBERS_OF_HOOKS.items() if _with_hook(content, hook))
+    each += sum(name in content["measure"] for name in MEASURES_WITH_WEIGHTS)
     numbers = each * parameters + 2 * inputs + activations
     # Each product with a Jacobian is a further pass, whose numbers are kept to be differentiated, down to the inputs.
     projections = content["reg"].get("jacobian", {}).get("projections", 0)

@@ -1,4 +1,4 @@
-"""The batches of an epoch, handed to Lightning in chunks.
+"""The batches of an interval, from one evaluation to the next, handed to Lightning in chunks.
 
 Lightning's work per batch costs more than a small model's optimizer step, so that what Lightning takes for a batch is a
 chunk: the sample indices of many optimizer steps, which the module walks.
@@ -15,14 +15,16 @@ STEPS_PER_CHUNK = 32
 
 
 class Chunks:
-    """An iterable over the chunks of the epoch that comes next; each is a tensor (samples of up to 32 steps,)."""
+    """An iterable over the chunks of the interval that comes next: tensors (samples of up to 32 steps,), each of one epoch."""
 
-    def __init__(self, run: Run, *, finished_epochs: int) -> None:
+    def __init__(self, run: Run, *, finished_steps: int) -> None:
         self.run = run
-        self.epoch = finished_epochs
+        self.finished_steps = finished_steps
 
-    def _chunks(self) -> tuple[Tensor, ...]:
-        return self.run.epoch_order(self.epoch).split(STEPS_PER_CHUNK * self.run.step_size)
+    def _chunks(self) -> list[Tensor]:
+        run = self.run
+        stretches = run.stretches(self.finished_steps, run.next_evaluation(self.finished_steps))
+        return [chunk for stretch in stretches for chunk in stretch.split(STEPS_PER_CHUNK * run.step_size)]
 
     def __len__(self) -> int:
         return len(self._chunks())
@@ -32,13 +34,14 @@ class Chunks:
 
 
 class ChunkModule(pl.LightningDataModule):
-    """Hands the chunks to the Trainer; Lightning asks for them anew before every epoch."""
+    """Hands the chunks to the Trainer; Lightning asks for them anew before every interval, its epoch."""
 
-    def __init__(self, run: Run, *, finished_epochs: int) -> None:
+    def __init__(self, run: Run, *, finished_intervals: int) -> None:
         super().__init__()
         self.run = run
-        self.finished_epochs = finished_epochs
+        self.finished_intervals = finished_intervals
 
     def train_dataloader(self) -> Chunks:
         assert self.trainer is not None
-        return Chunks(self.run, finished_epochs=self.finished_epochs + self.trainer.current_epoch)
+        intervals = self.finished_intervals + self.trainer.current_epoch
+        return Chunks(self.run, finished_steps=intervals * self.run.interval)

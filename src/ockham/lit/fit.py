@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ockham.lit.chunks import ChunkModule
-from ockham.lit.epoch_end import EpochEnd
+from ockham.lit.interval_end import IntervalEnd
 from ockham.lit.module import Classifier
 from ockham.lit.progress import Progress
 from ockham.record.checkpoint import Checkpoint
@@ -29,8 +29,8 @@ def fit(run: Run, ledger: Ledger, checkpoint: Checkpoint | None, *, callbacks: S
     # for a GPU through the driver's library, which takes a fifth of a millisecond where there is none.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     module = Classifier(run, checkpoint)
-    trainer = _trainer(run, module, [EpochEnd(ledger), Progress(), *callbacks])
-    chunks = ChunkModule(run, finished_epochs=module.finished_epochs)
+    trainer = _trainer(run, module, [IntervalEnd(ledger), Progress(), *callbacks])
+    chunks = ChunkModule(run, finished_intervals=len(module.history))
     with warnings.catch_warnings():
         # Lightning 2.6 walks our chunks with a part of torch that torch 2.14 calls old.
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
@@ -51,7 +51,7 @@ def _trainer(run: Run, module: Classifier, callbacks: list[pl.Callback]) -> pl.T
         accelerator=settings.accelerator,
         devices=settings.devices,
         precision=settings.precision,  # type: ignore[arg-type]
-        max_epochs=run.num_epochs - module.finished_epochs,
+        max_epochs=run.num_evaluations - len(module.history),  # of Lightning, which are our intervals
         callbacks=callbacks,
         # Exact repetition is promised; on CPU all operations in use are deterministic as they are.
         deterministic=cuda,

@@ -1,4 +1,4 @@
-"""The Lightning module: one optimizer step, readable, and what is measured after an epoch."""
+"""The Lightning module: one optimizer step, readable, and what is measured after an interval."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ from ockham.run import Run
 
 
 class Classifier(pl.LightningModule):
-    """Trains `run.model`, from the checkpoint's epoch on where one is given.
+    """Trains `run.model`, from the checkpoint's step on where one is given. What Lightning calls an epoch is an interval.
 
     Per step: augment, regularize the batch, forward, loss and penalties, backward, optimizer step, projection.
     """
@@ -56,7 +56,6 @@ class Classifier(pl.LightningModule):
         self.run = run
         self.checkpoint = checkpoint
         self.model = run.model
-        self.finished_epochs = checkpoint.epoch if checkpoint else 0
         self.finished_steps = checkpoint.step if checkpoint else 0
         self.worked_samples = checkpoint.samples if checkpoint else 0
         self.history = [run.criterion(row.scalars) for row in checkpoint.rows] if checkpoint else []
@@ -84,6 +83,8 @@ class Classifier(pl.LightningModule):
             assert self.checkpoint.optimizer is not None, "best.ckpt is not continued from"
             self.model.load_state_dict(self.checkpoint.model)
             self.optimizer.load_state_dict(self.checkpoint.optimizer)
+            if self.checkpoint.streams is not None:
+                self.run.streams.move_to(self.finished_epochs, self.checkpoint.streams)
             for name, value in self.averages_by_name.items():
                 value.copy_(self.checkpoint.averages[name])
             with holding(self.parameters_by_name, self.parameter_averages()):
@@ -97,10 +98,14 @@ class Classifier(pl.LightningModule):
         probe = self.run.probe(splits)
         self.probe_inputs = self.train_inputs if len(probe) == len(splits.train) else Inputs(probe, normalize)
 
+    @property
+    def finished_epochs(self) -> int:
+        """Whole ones."""
+        return self.finished_steps // self.run.steps_per_epoch
+
     def on_train_epoch_start(self) -> None:
-        self.run.streams.begin(self.finished_epochs)
         self.objective_sum.zero_()
-        self.epoch_samples = 0
+        self.interval_samples = 0
         self.costs = self.run.seen_by_schedule(self.history)
 
     def training_step(self, chunk: Tensor, chunk_index: int) -> None:
@@ -109,6 +114,8 @@ class Classifier(pl.LightningModule):
 
     def step(self, batch: Tensor) -> None:
         """One optimizer step on the training samples with the indices `batch` (n,)."""
+        if self.finished_steps % self.run.steps_per_epoch == 0:
+            self.run.streams.begin(self.finished_epochs)
         self.begin_step()
         lrs = self.set_learning_rates()
         if isinstance(self.optimizer, LBFGS):
@@ -123,7 +130,7 @@ class Classifier(pl.LightningModule):
             prox_and_project(self.run.regularizers, self.parameters_by_name, self.responses)
             average(self.run.regularizers, self.parameters_by_name, self.averages_by_name, step=self.finished_steps + 1)
         self.objective_sum += objective.detach() * len(batch)
-        self.epoch_samples += len(batch)
+        self.interval_samples += len(batch)
         self.finished_steps += 1
 
     def begin_step(self) -> None:
@@ -173,9 +180,9 @@ class Classifier(pl.LightningModule):
         Both passes draw the same noise, and buffers are left by the first; returns the objective of that one.
         """
         regularizers, parameters, streams = self.run.regularizers, self.parameters_by_name, self.run.streams
-        start = streams.position()
+        start = streams.positions()
         objective = self.forward_backward(batch, with_parameter_penalties=False)
-        streams.go_to(start)
+        streams.move_to(self.finished_epochs, start)
         buffers = list(self.model.named_buffers())
         with holding([*parameters, *buffers], {**perturbed(regularizers, parameters), **dict(buffers)}):
             self.forward_backward(batch, with_parameter_penalties=False)
@@ -226,9 +233,9 @@ class Classifier(pl.LightningModule):
             loss = loss + penalty
         return loss
 
-    def finish_epoch(self) -> dict[str, float]:
-        """Measure the weights that are judged after the epoch, on every rank alike; returns the scalars of metrics.csv."""
-        mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.epoch_samples, reduce_op="mean")
+    def finish_interval(self) -> dict[str, float]:
+        """Measure the weights that are judged after the interval, on every rank alike; returns the scalars of metrics.csv."""
+        mean_objective = self.trainer.strategy.reduce(self.objective_sum / self.interval_samples, reduce_op="mean")
         scalars: dict[str, float] = {}
         self.judged = self.averages_and_their_statistics()
         with holding([*self.parameters_by_name, *self.model.named_buffers()], self.judged):
@@ -253,7 +260,6 @@ class Classifier(pl.LightningModule):
             )
         # Ranks differ in the statistics of batch norm; all must decide alike.
         scalars = self.trainer.strategy.broadcast(scalars)
-        self.finished_epochs += 1
         self.history.append(self.run.criterion(scalars))
         assert tuple(scalars) == (*EPOCH_SCALARS, *self.measurements.columns)
         self.scalars = scalars

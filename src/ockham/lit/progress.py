@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LOSSES = 0.5
 
 
 class Progress(pl.Callback):
-    """A bar with loss, accuracy and time left on a terminal; otherwise a line for an epoch, at most one in two seconds."""
+    """A bar with loss, accuracy and time left on a terminal; otherwise a line for an evaluation, at most one in two seconds."""
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
@@ -35,10 +35,11 @@ class Progress(pl.Callback):
     ) -> None:
         if self.bar is None:
             return
-        self.bar.set_description(f"epoch {module.finished_epochs + 1}/{self.num_epochs}", refresh=False)
+        epoch = module.run.epoch_of(module.finished_steps)
+        self.bar.set_description(f"epoch {epoch}/{self.num_epochs}", refresh=False)
         if time.monotonic() - self.last_loss > SECONDS_BETWEEN_LOSSES:  # reading it makes a GPU wait
             self.last_loss = time.monotonic()
-            self.postfix["loss"] = f"{float(module.objective_sum) / module.epoch_samples:.4f}"
+            self.postfix["loss"] = f"{float(module.objective_sum) / module.interval_samples:.4f}"
             self.bar.set_postfix(self.postfix, refresh=False)
         self.bar.update(module.finished_steps - self.bar.n)
 
@@ -47,15 +48,16 @@ class Progress(pl.Callback):
             return
         scalars = module.scalars
         self.postfix |= {"val loss": f"{scalars['val/loss']:.4f}", "val acc": f"{scalars['val/acc']:.4f}"}
-        last = module.finished_epochs == module.run.num_epochs
+        run, step = module.run, module.finished_steps
+        last = step == run.total_steps
+        epoch = f"epoch {run.epoch_of(step)}/{run.num_epochs}"
         if self.bar is not None:
             self.bar.set_postfix(self.postfix)
         elif last or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             log.info(
-                "epoch %d/%d  objective %.4f  train loss %.4f acc %.4f  val loss %.4f acc %.4f  lr %.3g",
-                module.finished_epochs,
-                module.run.num_epochs,
+                "%s  objective %.4f  train loss %.4f acc %.4f  val loss %.4f acc %.4f  lr %.3g",
+                epoch if run.settings.evaluate_every is None else f"{epoch} step {step}/{run.total_steps}",
                 scalars["train/objective"],
                 scalars["train/loss"],
                 scalars["train/acc"],

@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain containers with a checksum, so that reading one runs no code and damage is noticed.
 
-last.ckpt holds everything that training continues from, at the end of an epoch; nothing random is in it (see rng.py).
+last.ckpt holds everything that training continues from after an evaluation; of randomness only how far noise has come within an
+epoch (see rng.py).
 best.ckpt holds the weights that the run is judged by, and what is needed to use them without the data set.
 """
 
@@ -25,7 +26,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Row:
-    """An epoch of a run: optimizer steps and samples until its end, and what was measured then."""
+    """An evaluation, as a rule at the end of an epoch: optimizer steps and samples of the run so far, and what was measured."""
 
     step: int
     samples: int
@@ -33,7 +34,7 @@ class Row:
 
 
 def rows_to_content(rows: Sequence[Row]) -> dict[str, Any]:
-    """`rows` (epochs, 2 + scalars) in float64, which holds every number as it is, and `columns`, the names of the scalars."""
+    """`rows` (evaluations, 2 + scalars) in float64, which holds every number as it is, and the names of the `columns`."""
     columns = list(rows[0].scalars) if rows else list(EPOCH_SCALARS)
     numbers = [[row.step, row.samples, *row.scalars.values()] for row in rows]
     return {"columns": columns, "rows": torch.tensor(numbers, dtype=torch.float64).reshape(len(rows), 2 + len(columns))}
@@ -49,10 +50,11 @@ def rows_from_content(content: Mapping[str, Any]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `epoch` epochs, of which `rows` tell.
+    """The state of a run in its epoch `epoch`, from 1, after the evaluations of which `rows` tell.
 
-    `best` are the weights of the best epoch so far where they are not `model`, which are those that are trained, and `averages`
-    what a regularizer keeps of the parameters, by their names. best.ckpt has neither of them nor `optimizer`.
+    `best` are the weights of the best of them where they are not `model`, which are those that are trained, and `averages` what
+    a regularizer keeps of the parameters, by their names. best.ckpt has neither of them nor `optimizer`. `streams` say how far
+    noise has come within the epoch; None where that or the run has ended.
     """
 
     epoch: int
@@ -62,6 +64,7 @@ class Checkpoint:
     optimizer: dict[str, Any] | None
     input: InputSpec
     averages: dict[str, Tensor] = field(default_factory=dict)
+    streams: Mapping[str, Mapping[str, Tensor]] | None = None
 
     @property
     def step(self) -> int:
@@ -81,6 +84,7 @@ class Checkpoint:
             "optimizer": self.optimizer,
             "input": {key: list(value) for key, value in asdict(self.input).items()},
             "averages": self.averages,
+            "streams": self.streams,
         }
 
     @classmethod
@@ -93,6 +97,7 @@ class Checkpoint:
             optimizer=content["optimizer"],
             input=InputSpec(**{key: tuple(value) for key, value in content["input"].items()}),
             averages=content.get("averages", {}),  # which checkpoints had not before there were any
+            streams=content.get("streams"),
         )
 
     def save(self, path: Path) -> None:
@@ -102,7 +107,7 @@ class Checkpoint:
     def load(cls, path: Path) -> "Checkpoint":
         """Raises UserError where the file is absent, damaged, or no checkpoint of this format."""
         if not path.exists():
-            raise UserError(f"{path} does not exist: the run has not reached the end of an epoch")
+            raise UserError(f"{path} does not exist: the run has not been evaluated so far")
         return cls.of(_read(path))
 
 

@@ -68,13 +68,13 @@ class EventWriter:
     One file, since TensorBoard reads files in the order of their names, which within a second is not that of writing.
     """
 
-    def __init__(self, folder: Path, hparams: Hparams, *, past_step: int, num_epochs: int = 1) -> None:
+    def __init__(self, folder: Path, hparams: Hparams, *, past_step: int, num_rows: int = 1) -> None:
         """`hparams` as the HParams tab shows them; what earlier attempts wrote after `past_step` is void.
 
-        Of `num_epochs` epochs only so many are written that a curve has no more than MOST_POINTS, the last among them.
+        Of `num_rows` evaluations only so many are written that a curve has no more than MOST_POINTS, the last among them.
         """
-        self._every = -(-num_epochs // MOST_POINTS)
-        self._num_epochs = num_epochs
+        self._every = -(-num_rows // MOST_POINTS)
+        self._num_rows = num_rows
         self._folder = folder
         self._hparams = dict(hparams)
         self._past_step = past_step
@@ -98,9 +98,9 @@ class EventWriter:
         start, _ = _session_summaries(self._hparams)
         writer.file_writer.add_summary(start)
 
-    def epoch(self, number: int, step: int, scalars: Mapping[str, float]) -> None:
-        """The scalars of an epoch, from 1."""
-        if number % self._every == 0 or number == self._num_epochs:
+    def row(self, number: int, step: int, scalars: Mapping[str, float]) -> None:
+        """The scalars of an evaluation, from 1."""
+        if number % self._every == 0 or number == self._num_rows:
             self.scalars(step, scalars)
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ockham.core.measures import measured_finally
 from ockham.core.metrics import calibration, logits_of, scores
 from ockham.data import InputSpec, Split
-from ockham.record.folder import FINAL_METRICS, gaps
+from ockham.record.checkpoint import Row
+from ockham.record.folder import FINAL_METRICS, TARGET_METRICS, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import Run
 
@@ -26,19 +27,10 @@ class FinalEvaluation:
     model: nn.Module
     logits_by_split: Mapping[str, Tensor]
 
-    def metrics(
-        self,
-        *,
-        best_epoch: int,
-        last_epoch: int,
-        steps: int,
-        samples: int,
-        flops_per_sample: int,
-        selected: Mapping[str, float],
-    ) -> dict[str, float]:
-        """What metrics.json holds; `samples` are all that training worked on, `selected` the scalars of the selected epoch."""
+    def metrics(self, selected: Row, last: Row, *, flops_per_sample: int, at_target: Row | None = None) -> dict[str, float]:
+        """What metrics.json holds of a run with these rows; `at_target` is the one that first met its target, where one did."""
         run = self.run
-        values: dict[str, float] = dict(selected)
+        values: dict[str, float] = dict(selected.scalars)
         labels = {name: split.labels for name, split in run.splits.to(run.device).named().items()}
         for name, logits in self.logits_by_split.items():
             values[f"{name}/loss"], values[f"{name}/acc"] = scores(logits, labels[name], loss=run.settings.loss)
@@ -47,15 +39,19 @@ class FinalEvaluation:
         values |= gaps(values)
         values |= {
             "objective": values[run.settings.objective],
-            "best_epoch": best_epoch,
-            "last_epoch": last_epoch,
+            "best_epoch": run.epoch_of(selected.step),
+            "best_step": selected.step,
+            "last_epoch": run.epoch_of(last.step),
             **weight_scalars(run.regularizers, self.model, run.splits.to(run.device).train, run.normalize),
             "parameters": run.num_parameters,
-            "steps": steps,
-            "samples": samples,
-            "flops": flops_per_sample * samples,
+            "steps": last.step,
+            "samples": last.samples,
+            "flops": flops_per_sample * last.samples,
         }
-        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure))
+        if at_target is not None:
+            until = (at_target.step, at_target.samples, flops_per_sample * at_target.samples)
+            values |= dict(zip(TARGET_METRICS, until, strict=True))
+        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure), *TARGET_METRICS)
         return {key: values[key] for key in keys if key in values}
 
     def pictures(self) -> dict[str, "Figure"]:

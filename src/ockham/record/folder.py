@@ -3,7 +3,7 @@
 .hydra/{config,overrides,hydra}.yaml   what was asked for
 train.log
 status.json        where the run stands
-metrics.csv        one row an epoch
+metrics.csv        one row an evaluation: as a rule an epoch
 metrics.json       the final figures, at the selected weights
 cost.json          what the clock decides
 events.out.tfevents.*
@@ -33,7 +33,7 @@ State = Literal["running", "finished", "failed", "diverged", "pruned"]
 #: States of a run that is not continued.
 FINAL = ("finished", "diverged", "pruned")
 
-#: Scalars of one epoch, measured with its final weights: the columns of metrics.csv after `epoch` and `step`, and the
+#: Scalars of one evaluation, as a rule at the end of an epoch: the columns of metrics.csv after `epoch` and `step`, and the
 #: TensorBoard tags. train/* is measured on a fixed sample of the training split, train/objective is what was minimised. What
 #: `measure` asks for follows them (core/measures.py).
 EPOCH_SCALARS = (
@@ -54,6 +54,7 @@ EPOCH_SCALARS = (
 FINAL_METRICS = (
     "objective",
     "best_epoch",
+    "best_step",
     "last_epoch",
     "train/loss",
     "train/acc",
@@ -75,8 +76,14 @@ FINAL_METRICS = (
 #: Those that a run which leaves the test set untouched does not have.
 OF_TEST = ("test/loss", "test/acc")
 
+#: What was spent until the target was first met: after all others in metrics.json, of a run that met one.
+TARGET_METRICS = ("target/steps", "target/samples", "target/flops")
+
 #: The keys of cost.json.
 COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes", "shared")
+
+#: The train seconds until the target was first met, after all others in cost.json.
+TARGET_SECONDS = "target_seconds"
 
 #: The worker of a sweep that was killed takes a moment to end too.
 SECONDS_FOR_THE_LOCK = 10.0
@@ -98,7 +105,7 @@ HIGHEST_LOSS = 2.0**24
 
 
 def divergence(scalars: Mapping[str, float]) -> str | None:
-    """Which scalar of an epoch tells that the run diverged; None where it did not.
+    """Which scalar of an evaluation tells that the run diverged; None where it did not.
 
     What is minimised in training has no bound but to be finite: a penalty of any strength may be in it.
     """
@@ -225,11 +232,11 @@ class RunFolder:
         write_json(self.path / "metrics.json", metrics)
 
     def write_cost(self, cost: Mapping[str, float]) -> None:
-        assert tuple(cost) == COSTS, f"cost.json has other keys: {tuple(cost)}"
+        assert tuple(cost)[: len(COSTS)] == COSTS, f"cost.json has other keys: {tuple(cost)}"
         write_json(self.path / "cost.json", cost)
 
     def append_epoch(self, epoch: int, step: int, scalars: Mapping[str, float]) -> None:
-        """Add the row of an epoch to metrics.csv; what a crash takes of it is written again from the checkpoint."""
+        """Add a row to metrics.csv, with its epoch, from 1; what a crash takes of it is written again from the checkpoint."""
         assert tuple(scalars)[: len(EPOCH_SCALARS)] == EPOCH_SCALARS, f"metrics.csv has other columns: {tuple(scalars)}"
         with (self.path / "metrics.csv").open("ab") as rows:
             head = b"" if rows.tell() else _csv_line(["epoch", "step", *scalars])
@@ -244,7 +251,7 @@ class RunFolder:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(whole))]
 
     def write_epochs(self, rows: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
-        """Make metrics.csv hold these epochs (number, step, scalars), whatever stands there; no file without epochs."""
+        """Make metrics.csv hold these rows (epoch, step, scalars), whatever stands there; no file without rows."""
         file = self.path / "metrics.csv"
         if not rows:
             file.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
 """The life of one run in its folder, whoever trains it.
 
 A run is opened before anything of it is built, so that whatever goes wrong stands in its status. An engine (Lightning, or a
-fused group) trains an epoch, measures it, and hands both to `close_epoch`, which writes them down and answers whether the
-run goes on. Best weights, checkpoints, cost and the final figures are kept here alone.
+fused group) trains until the next evaluation, measures it, and hands both to `close_interval`, which writes them down and
+answers whether the run goes on. Best weights, checkpoints, cost and the final figures are kept here alone.
+
+An interval is the steps from one evaluation to the next: an epoch, where trainer.evaluate_every does not say another number.
 """
 
 import json
@@ -31,7 +33,7 @@ from ockham.record.checkpoint import (
 )
 from ockham.record.cost import flops_per_sample, peak_memory_bytes, reset_peak_memory
 from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter, hparam_settings
-from ockham.record.folder import RunFolder, divergence
+from ockham.record.folder import TARGET_SECONDS, RunFolder, divergence
 from ockham.record.hydra_files import write_hydra_files
 from ockham.record.resume import check_resumable
 from ockham.reg.base import has_hook
@@ -42,14 +44,14 @@ log = logging.getLogger("ockham")
 #: Of train.log, as in conf/hydra/job_logging.
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-#: Runs continue bit for bit from any checkpoint, so that short epochs need not write one each.
+#: Runs continue bit for bit from any checkpoint, so that short intervals need not write one each.
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
 #: Floating-point operations of a sample in training, by what decides them.
 _flops_by_model: dict[str, int] = {}
 
 Verdict = Literal["continue", "done", "diverged", "pruned"]
-"""After an epoch: train another one; come to the end and be judged; or end without being judged."""
+"""After an interval: train another one; come to the end and be judged; or end without being judged."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
-class EpochResult:
-    """What an engine says of an epoch: steps of the run so far and samples that it has worked on, its scalars and seconds.
+class IntervalResult:
+    """What an engine says of an interval: steps of the run so far and samples that it has worked on, its scalars and seconds.
 
     `seconds` are those of training; of runs that share a process, their share.
     """
@@ -87,7 +89,7 @@ class TrainingState(Protocol):
         """The model's state_dict, with the weights that are trained."""
 
     def averaged_weights(self) -> Mapping[str, Tensor]:
-        """What the epoch was measured with in place of entries of the state_dict; empty where that are the trained weights."""
+        """What was measured with in place of entries of the state_dict; empty where that are the trained weights."""
 
     def averages(self) -> Mapping[str, Tensor]:
         """What a regularizer keeps of each parameter, by its name; empty where none does."""
@@ -120,10 +122,14 @@ class Ledger:
         self.writes = writes
         self.rows: list[Row] = []
         self.history: list[Criterion] = []
-        self.best_epoch = 0
+        #: The selected row, from 1.
+        self.best_row = 0
         self.best: dict[str, Tensor] = {}
         self.verdict: Verdict = "continue"
         self.train_seconds = self.past_wall_seconds = 0.0
+        #: The row that first meets the run's target, and the train seconds until then; None before there is one.
+        self.at_target: Row | None = None
+        self.target_seconds: float | None = None
         self.opened = self.last_checkpoint = time.monotonic()
         self.events: EventWriter | None = None
 
@@ -150,13 +156,15 @@ class Ledger:
         past = self.folder.cost()
         self.train_seconds = float(past.get("train_seconds", 0.0))
         self.past_wall_seconds = float(past.get("wall_seconds", 0.0))
+        self.target_seconds = past.get(TARGET_SECONDS)
         return checkpoint
 
     def start(self, run: Run) -> None:
         """Take up the record where the state ends: what was written after it is written again."""
         self.run = run
         self.history = [run.criterion(row.scalars) for row in self.rows]
-        self.best_epoch = run.best_epoch(self.history)
+        self.best_row = run.best_row(self.history)
+        self.at_target = next((row for row in self.rows if self._meets_target(row)), None)
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -166,8 +174,8 @@ class Ledger:
         for warning in self.spec.warnings:
             self.log("warning: %s", warning)
         if self.rows:
-            self.log("continuing after epoch %d, step %d", len(self.rows), self.step)
-        self.folder.write_epochs([(epoch, row.step, row.scalars) for epoch, row in enumerate(self.rows, start=1)])
+            self.log("continuing after epoch %d, step %d", self.epoch, self.step)
+        self.folder.write_epochs([(run.epoch_of(row.step), row.step, row.scalars) for row in self.rows])
         self.folder.update_status(device=run.device_name)
         if self.spec.config.logger.tensorboard:
             self.events = self._opened_events(again=was_finished)
@@ -178,9 +186,9 @@ class Ledger:
         if again:
             self.folder.remove_events()
         past_step = 0 if again else self.step
-        events = EventWriter(self.folder.path, settings, past_step=past_step, num_epochs=self.run.num_epochs)
-        for epoch, row in enumerate(self.rows if again else [], start=1):
-            events.epoch(epoch, row.step, row.scalars)
+        events = EventWriter(self.folder.path, settings, past_step=past_step, num_rows=self.run.num_evaluations)
+        for number, row in enumerate(self.rows if again else [], start=1):
+            events.row(number, row.step, row.scalars)
         return events
 
     # -- the record so far -----------------------------------------------------------------------------------------------
@@ -191,34 +199,50 @@ class Ledger:
         return self.rows[-1].step if self.rows else 0
 
     @property
+    def epoch(self) -> int:
+        """The epoch, from 1, of the last step."""
+        return self.run.epoch_of(self.step)
+
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether the epoch of the last step has not ended."""
+        return self.step % self.run.steps_per_epoch != 0
+
+    @property
     def has_ended(self) -> bool:
         return self.verdict != "continue"
 
     @property
     def is_complete(self) -> bool:
-        """Whether the epochs that there are make a whole run."""
-        return len(self.rows) >= self.run.num_epochs or self.run.stops(self.history)
+        """Whether the steps that there are make a whole run."""
+        has_reached = self.run.settings.stop_at_target and self.at_target is not None
+        return has_reached or self.step >= self.run.total_steps or self.run.stops(self.history)
 
-    # -- after an epoch --------------------------------------------------------------------------------------------------
+    def _meets_target(self, row: Row) -> bool:
+        target = self.run.settings.target
+        return target is not None and target.is_met(row.scalars)
 
-    def record(self, result: EpochResult, state: TrainingState) -> None:
-        """Write the epoch down, keep its weights where they are the best, and judge by them whether the run goes on."""
+    # -- after an interval -----------------------------------------------------------------------------------------------
+
+    def record(self, result: IntervalResult, state: TrainingState) -> None:
+        """Write the interval down, keep its weights where they are the best, and judge by them whether the run goes on."""
         samples = result.samples - (self.rows[-1].samples if self.rows else 0)
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
         self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
-        epoch = len(self.rows)
+        if self.at_target is None and self._meets_target(self.rows[-1]):
+            self.at_target, self.target_seconds = self.rows[-1], self.train_seconds
         if self.writes:
-            self.folder.append_epoch(epoch, result.step, result.scalars)
+            self.folder.append_epoch(self.epoch, result.step, result.scalars)
         if self.events is not None:
             throughput = {"samples_per_second": samples / max(result.seconds, 1e-9)}
-            self.events.epoch(epoch, result.step, {**result.scalars, **throughput})
+            self.events.row(len(self.rows), result.step, {**result.scalars, **throughput})
         if divergence(result.scalars) is not None:
             self.verdict = "diverged"
             return
-        is_first = self.run.is_first_of_training(epoch)
-        if is_first or self.run.is_better(self.history[-1], self.history[self.best_epoch - 1]):
-            self.best_epoch = epoch
+        is_first = self.run.is_first_of_training(len(self.rows))
+        if is_first or self.run.is_better(self.history[-1], self.history[self.best_row - 1]):
+            self.best_row = len(self.rows)
             self._keep({**state.weights(), **state.averaged_weights()})
         if self.is_complete:
             self.verdict = "done"
@@ -239,17 +263,23 @@ class Ledger:
         if self.verdict == "diverged":
             reason = divergence(self.rows[-1].scalars)
             self._write_cost()
-            self.folder.end("diverged", error=f"{reason} after epoch {len(self.rows)}", overrides=self.spec.overrides)
-            self.log("diverged: %s after epoch %d\n  everything until then is in %s", reason, len(self.rows), self.folder.path)
+            self.folder.end("diverged", error=f"{reason} after {self._place}", overrides=self.spec.overrides)
+            self.log("diverged: %s after %s\n  everything until then is in %s", reason, self._place, self.folder.path)
         elif self.verdict != "continue":
             self.save(state)
         if self.verdict == "pruned":
             self.folder.end("pruned")
-            self.log("pruned after epoch %d of its sweep: others are ahead", len(self.rows))
+            self.log("pruned after %s of its sweep: others are ahead", self._place)
         return self.verdict
 
+    @property
+    def _place(self) -> str:
+        return f"epoch {self.epoch}" if self.run.settings.evaluate_every is None else f"step {self.step}"
+
     def save_when_due(self, state: TrainingState) -> None:
-        """A checkpoint, where the last one is old enough."""
+        """A checkpoint, where the last one is old enough; of several devices, whose noise differs, at the end of an epoch."""
+        if self.is_within_epoch and self.run.settings.devices > 1:
+            return
         if time.monotonic() - self.last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
             self.save(state)
 
@@ -258,29 +288,36 @@ class Ledger:
         if self.events is not None:
             self.events.flush()
         self._write_cost()
-        epoch = len(self.rows)
-        best = self.best_epoch
+        best = self.best_row
         weights = {name: value.detach().clone() for name, value in state.weights().items()}
         input_spec = self.run.input
-        Checkpoint(best, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
-        is_last = best == epoch and not state.averaged_weights()
-        averages = {name: value.detach().clone() for name, value in state.averages().items()}
-        kept = None if is_last else self.best
-        last = Checkpoint(epoch, self.rows, weights, kept, state.optimizer_state(), input_spec, averages)
+        best_epoch = self.run.epoch_of(self.rows[best - 1].step)
+        Checkpoint(best_epoch, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
+        last = Checkpoint(
+            epoch=self.epoch,
+            rows=self.rows,
+            model=weights,
+            best=None if best == len(self.rows) and not state.averaged_weights() else self.best,
+            optimizer=state.optimizer_state(),
+            input=input_spec,
+            averages={name: value.detach().clone() for name, value in state.averages().items()},
+            streams=self.run.streams.positions() if self.is_within_epoch and not self.has_ended else None,
+        )
         save_generation(self.folder.last_checkpoint, last.content())
         self.last_checkpoint = time.monotonic()
 
     def _write_cost(self) -> None:
         wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
-        self.folder.write_cost(
-            {
-                "samples_per_second": self.rows[-1].samples / max(self.train_seconds, 1e-9),
-                "train_seconds": self.train_seconds,
-                "wall_seconds": wall_seconds,
-                "peak_memory_bytes": peak_memory_bytes(self.run.device),
-                "shared": self.shared,
-            }
-        )
+        cost = {
+            "samples_per_second": self.rows[-1].samples / max(self.train_seconds, 1e-9),
+            "train_seconds": self.train_seconds,
+            "wall_seconds": wall_seconds,
+            "peak_memory_bytes": peak_memory_bytes(self.run.device),
+            "shared": self.shared,
+        }
+        if self.target_seconds is not None:
+            cost[TARGET_SECONDS] = self.target_seconds
+        self.folder.write_cost(cost)
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
@@ -294,14 +331,8 @@ class Ledger:
             return
         evaluation = final.evaluate(self.run, self.best, logits_by_split)
         last = self.rows[-1]
-        metrics = evaluation.metrics(
-            best_epoch=self.best_epoch,
-            last_epoch=len(self.rows),
-            steps=last.step,
-            samples=last.samples,
-            flops_per_sample=self._flops_per_sample(),
-            selected=self.rows[self.best_epoch - 1].scalars,
-        )
+        selected = self.rows[self.best_row - 1]
+        metrics = evaluation.metrics(selected, last, flops_per_sample=self._flops_per_sample(), at_target=self.at_target)
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
             self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items() if key in metrics})
@@ -350,7 +381,7 @@ class Ledger:
         if self.events is not None:
             self.events.flush()
         wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
-        seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds}
+        seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds, TARGET_SECONDS: self.target_seconds}
         return {**rows_to_content(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -358,6 +389,7 @@ class Ledger:
         self.best = dict(snapshot["best"])
         self.verdict = snapshot["verdict"]
         self.train_seconds, self.past_wall_seconds = snapshot["train_seconds"], snapshot["wall_seconds"]
+        self.target_seconds = snapshot[TARGET_SECONDS]
 
     # -- the log ---------------------------------------------------------------------------------------------------------
 
@@ -374,10 +406,12 @@ class Ledger:
         log.warning("warning: %s", message)
 
 
-def close_epoch(ledgers: Sequence[Ledger], results: Sequence[EpochResult], states: Sequence[TrainingState]) -> list[Verdict]:
-    """Close an epoch of runs that train in lockstep, or of a single one; says of each how it goes on.
+def close_interval(
+    ledgers: Sequence[Ledger], results: Sequence[IntervalResult], states: Sequence[TrainingState]
+) -> list[Verdict]:
+    """Close an interval of runs that train in lockstep, or of a single one; says of each how it goes on.
 
-    Whether a run falls behind is asked once all have written the epoch, so that it does not depend on their order.
+    Whether a run falls behind is asked once all have written theirs, so that it does not depend on their order.
     """
     for ledger, result, state in zip(ledgers, results, states, strict=True):
         ledger.record(result, state)

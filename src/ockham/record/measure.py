@@ -53,11 +53,10 @@ class Measurements:
         `images` (N, C, H, W) with `labels` (N,) are the sample of the training split; val_logits (M, classes), val_labels (M,).
         """
         model, values = self.run.model, {}
-        objective = SmoothObjective(self.run, images, labels, prepare)
         if "sharpness" in self.columns:
-            values["sharpness"] = objective.sharpness(step)
+            values["sharpness"] = SmoothObjective(self.run, images, labels, prepare).sharpness(step)
         if "gradient_norm" in self.columns:
-            values["gradient_norm"] = float(objective.gradient().norm())
+            values["gradient_norm"] = float(SmoothObjective(self.run, images, labels, prepare).gradient().norm())
         if "update_norm" in self.columns:
             values["update_norm"] = _distance(model, self.before)
             self.begin()

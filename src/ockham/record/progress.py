@@ -20,7 +20,9 @@ FILE = "progress.json"
 
 @dataclass(frozen=True)
 class GroupProgress:
-    """Epochs that have ended, of how many; members that still train; the best objective so far, and the folder of its run."""
+    """The epoch, from 1, of the last evaluation, of how many; members that still train; the best objective so far, and the
+    folder of its run.
+    """
 
     epoch: int
     num_epochs: int
@@ -33,9 +35,9 @@ class GroupProgress:
         """Of the members with these records, after an epoch. A run that diverged has no objective."""
         run = ledgers[0].run
         objectives = {
-            ledger.folder.path.name: ledger.history[ledger.best_epoch - 1]
+            ledger.folder.path.name: ledger.history[ledger.best_row - 1]
             for ledger in ledgers
-            if ledger.best_epoch and ledger.verdict != "diverged"
+            if ledger.best_row and ledger.verdict != "diverged"
         }
         best = min(objectives, key=lambda name: cost(objectives[name], maximise=run.maximise), default=None)
         return cls(

@@ -167,11 +167,16 @@ def _differ(first: DictConfig, second: DictConfig, keys: Iterable[str]) -> bool:
 def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) -> None:
     """Raises UserError where what has been trained is not how a run of the new length would have begun."""
     rows = folder.epochs()
-    epochs, steps = len(rows), int(rows[-1]["step"]) if rows else 0
+    epochs, steps = (int(rows[-1][column]) if rows else 0 for column in ("epoch", "step"))
     if folder.state != "finished":
         check_resumable(folder)
     elif epochs < (before.trainer.max_epochs or math.inf) and steps < (before.trainer.max_steps or math.inf):
-        raise UserError(f"{folder.path} was ended by early stopping after epoch {epochs}: no length changes that")
+        raise UserError(f"{folder.path} was ended by early stopping or its target after epoch {epochs}: no length changes that")
+    elif before.trainer.evaluate_every is not None:
+        raise UserError(
+            f"{folder.path} was evaluated after its last step, which a longer run with trainer.evaluate_every may not be: "
+            "start a new run"
+        )
     if (folder.path.parent / "sweep.json").exists():
         raise UserError(f"{folder.path} is part of a sweep, whose runs are compared at one length: start a new run instead")
     if not rows:

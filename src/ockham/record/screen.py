@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from ockham.record.folder import RunFolder
+from ockham.core.measures import MEASURES, measured_finally
+from ockham.record.folder import TARGET_METRICS, RunFolder
 from ockham.schema import SWEEP_SETTINGS, container
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
     splits, settings = run.splits, run.settings
     batch = f"{settings.batch_size} samples" if settings.shuffle else "the whole training split"
     batch += f" x {settings.accumulate} accumulated" if settings.accumulate > 1 else ""
+    evaluated = "" if settings.evaluate_every is None else f", evaluated every {settings.evaluate_every} steps"
     data = f"{len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test; "
     data += f"{len(splits.classes)} classes, input {' x '.join(map(str, run.normalize.shape))}"
     if config.data.get("label_noise") is not None:
@@ -42,11 +44,12 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "optimizer": _choice(_name(choices, config, "optimizer"), config.optimizer),
         "schedule": _choice(_name(choices, config, "schedule"), config.schedule),
         "reg": "; ".join(_choice(name, config.reg[name]) for name in sorted(config.reg)) or "none",
-        "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each",
+        "length": f"{run.num_epochs} epochs of {run.steps_per_epoch} steps, {batch} each{evaluated}",
         "seed": f"{config.seed}, judged by {config.objective}",
         "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
+        "target": str(settings.target or "none") + (", where the run ends" if settings.stop_at_target else ""),
         "note": str(config.get("note") or "none"),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
@@ -73,6 +76,7 @@ def shown_path(path: Path) -> str:
 def result(folder: RunFolder) -> str:
     """The final table, where the run lies, and how to look at it."""
     metrics, cost = folder.metrics(), folder.cost()
+    measured = [f"{name} {metrics[name]:.4g}" for name in measured_finally(MEASURES) if name in metrics]
     lines = [f"  {'':<8}{'loss':>8}{'accuracy':>10}"]
     judged = [name for name in ("train", "val", "test") if f"{name}/loss" in metrics]
     lines += [f"  {name:<8}{metrics[f'{name}/loss']:>8.4f}{metrics[f'{name}/acc']:>10.4f}" for name in judged]
@@ -80,13 +84,22 @@ def result(folder: RunFolder) -> str:
         "",
         f"  weights of epoch {metrics['best_epoch']} of {metrics['last_epoch']}, {metrics['steps']} steps in "
         f"{cost['train_seconds']:.1f} s ({cost['samples_per_second']:,.0f} samples/s)",
+        *_target_line(metrics),
         f"  weight norm {metrics['weight_norm']:.3f}, penalty {metrics['penalty']:.4g}, exact zeros "
         f"{metrics['zero_fraction']:.1%} of the weights",
+        *([f"  {', '.join(measured)}"] if measured else []),
         "",
         f"  folder   {shown_path(folder.path)}",
         f"  look     tensorboard --logdir {shown_path(folder.path)}",
     ]
     return "\n".join(lines)
+
+
+def _target_line(metrics: Mapping[str, float]) -> list[str]:
+    if TARGET_METRICS[0] not in metrics:
+        return []
+    steps, samples, flops = (metrics[name] for name in TARGET_METRICS)
+    return [f"  target first met after {steps} steps, {samples:,} samples, {flops:.3g} floating-point operations"]
 
 
 def program() -> str:

@@ -10,6 +10,7 @@ import altair as alt
 from ockham.core.statistics import t_interval
 from ockham.report.analysis import (
     ABSENT,
+    MOST_FOR_IMPORTANCE,
     SPARSE,
     Configuration,
     Results,
@@ -34,6 +35,7 @@ from ockham.report.drawing import (
     number_tip,
 )  # fmt: skip
 from ockham.report.heatmaps import error_by_epoch, heat_maps
+from ockham.report.learning_rates import errors_by_learning_rate
 from ockham.report.sizes import errors_by_size
 
 #: Curves and lines of more configurations than this cannot be told apart.
@@ -55,7 +57,8 @@ EPOCHS_FOR_A_LOGARITHMIC_AXIS = 500
 def draw_figures(results: Results) -> list[Figure]:
     """The figures for which there are data, in the order of the page."""
     makers: list[Callable[[Results], Iterator[Figure]]] = [
-        _curves, errors_by_size, error_by_epoch, _matrix, heat_maps, _strengths, _sparsity, _parallel, _importance, _costs,
+        _curves, errors_by_size, error_by_epoch, _matrix, errors_by_learning_rate, heat_maps, _strengths, _sparsity,
+        _parallel, _importance, _costs,
     ]  # fmt: skip
     return [figure for make in makers for figure in make(results)]
 
@@ -67,6 +70,7 @@ def _curves(results: Results) -> Iterator[Figure]:
     shown = [configuration for configuration in results.finished[:MOST_CURVES] if configuration.finished[0].epochs]
     if not shown:
         return
+    axis = _axis(shown)
     order = [configuration.label for configuration in shown]
     is_long = max(configuration.num_epochs for configuration in shown) >= EPOCHS_FOR_A_LOGARITHMIC_AXIS
     epoch_scale = alt.Scale(type="log", nice=False) if is_long else alt.Undefined
@@ -78,10 +82,10 @@ def _curves(results: Results) -> Iterator[Figure]:
             row
             for configuration in shown
             for split in ("train", "val")
-            for row in _curve(configuration, split, quantity, is_long)
+            for row in _curve(configuration, split, quantity, axis, is_long)
         ]
         base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
-            x=alt.X("epoch:Q", scale=epoch_scale, axis=alt.Axis(tickMinStep=1)),
+            x=alt.X(f"{axis}:Q", scale=epoch_scale, axis=alt.Axis(tickMinStep=1)),
             color=alt.Color("configuration:N", sort=order, legend=legend),
         )
         scale = alt.Scale(type="log") if quantity == "loss" else alt.Scale(zero=False)
@@ -89,7 +93,7 @@ def _curves(results: Results) -> Iterator[Figure]:
             y=alt.Y("mean:Q", scale=scale, title=title),
             strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
             opacity=faded_unless(chosen),
-            tooltip=["configuration:N", "split:N", number_tip("epoch", form="d"), number_tip("mean", f"mean {title}")],
+            tooltip=["configuration:N", "split:N", number_tip(axis, form="d"), number_tip("mean", f"mean {title}")],
         )
         band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(strokeWidth=0)
         band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q", opacity=faded_unless(chosen, opacity=0.18))
@@ -102,8 +106,14 @@ def _curves(results: Results) -> Iterator[Figure]:
     yield framed("curves", "Learning curves", text, alt.hconcat(*charts))
 
 
-def _curve(configuration: Configuration, split: str, quantity: str, is_long: bool) -> Rows:
-    """Mean and interval after each epoch that every finished run has."""
+def _axis(configurations: Sequence[Configuration]) -> str:
+    """Epochs, or steps where some were not evaluated once an epoch."""
+    ends = [run.epochs[-1]["epoch"] == len(run.epochs) for c in configurations for run in c.finished if run.epochs]
+    return "epoch" if all(ends) else "step"
+
+
+def _curve(configuration: Configuration, split: str, quantity: str, axis: str, is_long: bool) -> Rows:
+    """Mean and interval after each evaluation that every finished run has."""
     rows: Rows = []
     for epochs in configuration.curves(MOST_EPOCHS, logarithmic=is_long):
         values = [epoch[f"{split}/{quantity}"] for epoch in epochs]
@@ -111,7 +121,7 @@ def _curve(configuration: Configuration, split: str, quantity: str, is_long: boo
         band = mean_and_interval(sum(values) / len(values), interval, is_share=quantity == "acc")
         if quantity == "loss" and band["low"] is not None and band["low"] <= 0:
             band["low"] = min(values)  # a logarithmic axis has no room below 0
-        rows.append({"configuration": configuration.label, "split": split, "epoch": int(epochs[0]["epoch"]), **band})
+        rows.append({"configuration": configuration.label, "split": split, axis: int(epochs[0][axis]), **band})
     return rows
 
 
@@ -323,8 +333,9 @@ def _importance(results: Results) -> Iterator[Figure]:
     )
     text = (
         f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
-        "2014) with Optuna's random forest. It tells what mattered within the values that were tried. A setting "
-        "that only some options have stands at its middle value elsewhere: what an option brings counts for the option."
+        "2014) with Optuna's random forest. It tells what mattered within the values that were tried. Of many configurations "
+        f"{MOST_FOR_IMPORTANCE} are taken, evenly from the best to the worst. A setting that only some options have stands at "
+        "its middle value elsewhere: what an option brings counts for the option."
     )
     yield framed("importance", "What mattered", text, chart)
 

@@ -1,4 +1,4 @@
-"""The report: one page that opens offline, the same as Markdown; where it is asked for, its figures as PNG."""
+"""The report: one page that opens offline, the same as Markdown; where it is asked for, its figures as files."""
 
 import json
 import math
@@ -39,10 +39,14 @@ from ockham.report.sections import (
     shown_number,
     shown_p_values,
 )
+from ockham.report.target_sections import target_sections
 
 PNG_SCALE = 2.0
+#: The formats of figures, and those that report.md shows, the first choice first.
+PICTURES = ("png", "svg", "pdf")
+IN_MARKDOWN = ("png", "svg")
 #: In a sweep folder the pictures of some of its runs, a folder each by the number of the run.
-PICTURES = "pictures"
+PICTURE_FOLDER = "pictures"
 #: So many configurations are named where a sentence lists them.
 MOST_NAMED = 5
 #: Where the policy of the page goes, before all that comes from folders: what the page carries may run, and nothing is fetched.
@@ -51,11 +55,18 @@ STYLES_AND_PICTURES = "style-src 'unsafe-inline'; img-src data:; base-uri 'none'
 
 
 def write_report(
-    recorded: RecordedRuns, name: str, output: Path, *, show_test: bool = False, pictures: bool = False
+    recorded: RecordedRuns,
+    name: str,
+    output: Path,
+    *,
+    show_test: bool = False,
+    pictures: Sequence[str] = (),
+    refresh: int | None = None,
 ) -> list[Path]:
     """Write report.html and report.md into `output`; returns the files. The title has the `name`.
 
-    The page draws its figures in the browser; with `pictures` they are PNGs in `report/` too, and report.md shows them.
+    The page draws its figures in the browser; they lie in `report/` too in the formats that `pictures` names, of PICTURES, and
+    report.md shows those that Markdown can. With `refresh` the page loads itself again after so many seconds.
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
     Raises UserError where there is nothing to report on.
     """
@@ -65,11 +76,11 @@ def write_report(
     sections = _sections(recorded, results, output, show_test=show_test)
     figures = [section.figure for section in sections if section.figure is not None]
     title, counts = f"Report on {name}", _counts(recorded, results)
-    written = {output / "report.html": _html(title, counts, sections, figures).encode()}
-    in_markdown = [section for section in sections if not section.pictures and (pictures or section.figure is None)]
-    written[output / "report.md"] = _markdown(title, counts, in_markdown).encode()
-    if pictures:
-        written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in figures}
+    written = {output / "report.html": _html(title, counts, sections, figures, refresh=refresh).encode()}
+    in_markdown = [section for section in sections if not section.pictures]
+    written[output / "report.md"] = _markdown(title, counts, in_markdown, pictures=pictures).encode()
+    for kind in pictures:
+        written |= {output / "report" / f"{figure.name}.{kind}": _picture(figure, kind) for figure in figures}
     for path, content in written.items():
         write_atomic(path, content)
     return list(written)
@@ -101,6 +112,7 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     regularizers = effects(results) if arms is None else []
     if regularizers:
         sections.append(_effects_section(results, regularizers))
+    sections += target_sections(results)
     pictures = _pictures(results)
     if pictures:
         text = (
@@ -211,7 +223,7 @@ def _pictures(results: Results) -> list[Picture]:
     for name, title in (("first_layer", "first layer"), ("confidently_wrong", "hardest images")):
         for reg, configuration in best_by_regularizer(results).items():
             run = configuration.finished[0].path
-            file = run.parent / PICTURES / run.name / f"{name}.png"
+            file = run.parent / PICTURE_FOLDER / run.name / f"{name}.png"
             if file.exists():
                 found.append(Picture(f"{reg}, {title} ({configuration.label})", b64encode(file.read_bytes()).decode()))
     return found
@@ -325,7 +337,7 @@ def _counts(recorded: RecordedRuns, results: Results) -> str:
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequence[Figure]) -> str:
+def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequence[Figure], *, refresh: int | None) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -336,6 +348,7 @@ def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequenc
         policy=POLICY,
         title=title,
         counts=counts,
+        refresh=refresh,
         sections=sections,
         figures=figures,
         figures_json=Markup(specifications),
@@ -361,8 +374,10 @@ def library() -> str:
     return cached(f"vega-of-vl-convert-{version('vl-convert-python')}.js", make).decode()
 
 
-def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:
+def _markdown(title: str, counts: str, sections: Sequence[Section], *, pictures: Sequence[str]) -> str:
     """The page as Markdown; whatever comes from folders is escaped, since Markdown lets HTML through."""
+    shown = next((kind for kind in IN_MARKDOWN if kind in pictures), None)
+    sections = [section for section in sections if shown or section.figure is None or section.table is not None]
     lines = [f"# {_text(title)}", "", _text(counts), ""]
     for section in sections:
         lines += [f"## {_text(section.title)}", "", *(f"{_text(line)}\n" for line in section.answer)]
@@ -371,8 +386,8 @@ def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:
             lines += [fence, " ".join(section.command.splitlines()), fence, ""]
         if section.text:
             lines += [_text(section.text), ""]
-        if section.figure is not None:
-            lines += [f"![{_text(section.title)}](report/{section.figure.name}.png)", ""]
+        if section.figure is not None and shown is not None:
+            lines += [f"![{_text(section.title)}](report/{section.figure.name}.{shown})", ""]
         if section.table is not None:
             lines += [_row(section.table.head), "|" + "---|" * len(section.table.head)]
             lines += [_row([cell.text for cell in row]) for row in section.table.rows] + [""]
@@ -388,7 +403,11 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_text(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _png(figure: Figure) -> bytes:
+def _picture(figure: Figure, kind: str) -> bytes:
     import vl_convert
 
-    return vl_convert.vegalite_to_png(figure.specification, scale=PNG_SCALE)
+    if kind == "png":
+        return vl_convert.vegalite_to_png(figure.specification, scale=PNG_SCALE)
+    if kind == "pdf":
+        return vl_convert.vegalite_to_pdf(figure.specification)
+    return vl_convert.vegalite_to_svg(figure.specification).encode()

@@ -26,6 +26,7 @@ def check_consistency(content: Content) -> None:
     _check_full_batch(content)
     _check_length(content)
     _check_measure(content)
+    _check_target(content)
     _check_optimizer(content)
     _check_model(content)
     _check_augment(content)
@@ -91,6 +92,15 @@ def most_steps(content: Content) -> int | None:
     if trainer["max_epochs"] is not None and steps is not None:
         limits.append(int(trainer["max_epochs"] * steps))
     return min(limits, default=None)
+
+
+def most_evaluations(content: Content) -> int | None:
+    """Evaluations of the run at most: what patience, pruning and reductions of the learning rate count; None as above."""
+    every, steps = content["trainer"]["evaluate_every"], most_steps(content)
+    if every is None:
+        epochs = content["trainer"]["max_epochs"]
+        return None if epochs is None else int(epochs)
+    return None if steps is None else ceil(steps / every)
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------------
@@ -179,6 +189,15 @@ def _check_measure(content: Content) -> None:
             raise UserError(f"measure=[{name}] is not known\n{hint}measure takes any of: {', '.join(MEASURES)}")
         if list(measures).count(name) > 1:
             raise UserError(f"measure=[{','.join(measures)}] names {name} twice: leave one out")
+
+
+def _check_target(content: Content) -> None:
+    if not content["stop_at_target"]:
+        return
+    if content["target"] is None:
+        raise UserError("stop_at_target=true has no target to stop at: set target='val/acc>=0.95' too")
+    if "magnitude_pruning" in content["reg"]:
+        raise UserError("stop_at_target=true may end the run before all is removed by reg=magnitude_pruning: leave it out")
 
 
 def _check_optimizer(content: Content) -> None:
@@ -481,6 +500,12 @@ def check_pruning(content: Content, *, epochs: int, steps: int | None) -> None:
             f"reg.magnitude_pruning.rounds={settings['rounds']} makes {trainings} trainings of equal length, which "
             f"trainer.max_epochs={epochs} cannot be divided into: set trainer.max_epochs to a multiple of {trainings}"
         )
+    evaluate_every = content["trainer"]["evaluate_every"]
+    if steps is not None and evaluate_every is not None and steps % evaluate_every:
+        raise UserError(
+            f"trainer.evaluate_every={evaluate_every} does not divide the {steps} steps of each training under "
+            f"reg=magnitude_pruning, which ends with an evaluation: set a divisor of {steps}"
+        )
     if steps is not None and settings["rewind_step"] >= steps:
         raise UserError(
             f"reg.magnitude_pruning.rewind_step={settings['rewind_step']} is not reached in the first training, which has "
@@ -489,10 +514,11 @@ def check_pruning(content: Content, *, epochs: int, steps: int | None) -> None:
 
 
 def _check_prune(content: Content) -> None:
-    prune, max_epochs = content.get("prune", {}), content["trainer"]["max_epochs"]
-    if max_epochs is not None and prune.get("min_epochs", 0) >= max_epochs:
+    prune, most = content.get("prune", {}), most_evaluations(content)
+    if most is not None and prune.get("min_epochs", 0) >= most:
+        unit = "epoch" if content["trainer"]["evaluate_every"] is None else "evaluation"
         raise UserError(
-            f"prune.min_epochs={prune['min_epochs']} ends no run before its last epoch, {max_epochs}: set prune.min_epochs "
+            f"prune.min_epochs={prune['min_epochs']} ends no run before its last {unit}, {most}: set prune.min_epochs "
             f"lower, or prune=none"
         )
 
@@ -573,13 +599,14 @@ def _noise_warnings(content: Content) -> Iterator[str]:
 
 
 def _patience_warnings(content: Content) -> Iterator[str]:
-    """The first epoch always is an improvement, and what follows the last one changes nothing."""
-    max_epochs, schedule = content["trainer"]["max_epochs"], content["schedule"]
+    """The first evaluation always is an improvement, and what follows the last one changes nothing."""
+    most, schedule = most_evaluations(content), content["schedule"]
+    unit = "epochs" if content["trainer"]["evaluate_every"] is None else "evaluations"
     patience = content["reg"].get("early_stopping", {}).get("patience", 0)
-    if max_epochs is not None and patience and patience + 1 >= max_epochs:
-        yield f"reg.early_stopping.patience={patience} cannot end a run of {max_epochs} epochs early"
-    if max_epochs is not None and class_name(content, "schedule") == "Plateau" and schedule["patience"] + 2 >= max_epochs:
-        yield f"schedule.patience={schedule['patience']} cannot lower the learning rate in a run of {max_epochs} epochs"
+    if most is not None and patience and patience + 1 >= most:
+        yield f"reg.early_stopping.patience={patience} cannot end a run of {most} {unit} early"
+    if most is not None and class_name(content, "schedule") == "Plateau" and schedule["patience"] + 2 >= most:
+        yield f"schedule.patience={schedule['patience']} cannot lower the learning rate in a run of {most} {unit}"
 
 
 def _size_warnings(content: Content) -> Iterator[str]:

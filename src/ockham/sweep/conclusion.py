@@ -76,14 +76,14 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
 def _draw_regularizers(recorded: "RecordedRuns", plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     """The pictures for the page of the best run of each regularizer, where there are several."""
     from ockham.report.analysis import analyse, best_by_regularizer
-    from ockham.report.page import PICTURES
+    from ockham.report.page import PICTURE_FOLDER
     from ockham.report.reading import evidence
 
     best = best_by_regularizer(analyse(evidence(recorded)))
     numbers = [int(configuration.finished[0].path.name) for configuration in best.values()]
     if len(numbers) > 1:
         contents = {job.number: job.content for job in plan.jobs if job.number in numbers}
-        _run(partial(_save_pictures, folder.path, contents, PICTURES), folder, settings.executor)
+        _run(partial(_save_pictures, folder.path, contents, PICTURE_FOLDER), folder, settings.executor)
 
 
 def _save_pictures(sweep: Path, contents: Mapping[int, schema.Content], pictures: str) -> JobReturn:

@@ -159,7 +159,7 @@ class Progress:
         """Read what the task has reached."""
         if len(task) == 1:
             epochs = self.folder.epochs(task[0])
-            standing.epoch = len(epochs)
+            standing.epoch = int(epochs[-1]["epoch"]) if epochs else 0
             for scores in epochs:
                 self._note(standing, scores[self.objective], task[0])
         else:

@@ -1,4 +1,4 @@
-"""What happens after an epoch that Lightning has trained."""
+"""What happens after an interval, which Lightning takes for an epoch."""
 
 import time
 
@@ -6,11 +6,11 @@ import pytorch_lightning as pl
 
 from ockham.lit.module import Classifier
 from ockham.record.cost import synchronize
-from ockham.record.ledger import EpochResult, Ledger, Verdict, close_epoch
+from ockham.record.ledger import IntervalResult, Ledger, Verdict, close_interval
 
 
-class EpochEnd(pl.Callback):
-    """Measures the epoch and closes it in the ledger of rank 0, whose verdict counts on all devices."""
+class IntervalEnd(pl.Callback):
+    """Measures the interval and closes it in the ledger of rank 0, whose verdict counts on all devices."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -22,11 +22,11 @@ class EpochEnd(pl.Callback):
         trainer.strategy.barrier()
         synchronize(module.device)
         seconds = time.monotonic() - self.started
-        scalars = module.finish_epoch()
+        scalars = module.finish_interval()
         verdict: Verdict = "continue"
         if trainer.is_global_zero:
-            result = EpochResult(module.finished_steps, module.worked_samples, scalars, seconds)
-            (verdict,) = close_epoch([self.ledger], [result], [module])
+            result = IntervalResult(module.finished_steps, module.worked_samples, scalars, seconds)
+            (verdict,) = close_interval([self.ledger], [result], [module])
         # Rank 0 judges alone: what the peers of a sweep have written changes from moment to moment.
         verdict = trainer.strategy.broadcast(verdict)
         trainer.should_stop = verdict != "continue"
