@@ -113,6 +113,8 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     if regularizers:
         sections.append(_effects_section(results, regularizers))
     sections += target_sections(results)
+    for figure in draw_figures(results):
+        sections.append(_figure_section(figure))
     pictures = _pictures(results)
     if pictures:
         text = (
@@ -120,8 +122,6 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
             "regularizer under its first seed."
         )
         sections.append(Section("pictures", "Weights and hardest images", text=text, pictures=pictures))
-    for figure in draw_figures(results):
-        sections.append(_figure_section(figure))
     if len(recorded.searches) == 1:  # of several the trials are no common order
         tried = analyse(searched(recorded)) if recorded.comparisons else results
         sections += [_figure_section(figure) for figure in search_history(tried, recorded.searches[0])]
