@@ -432,9 +432,7 @@ def test_there_is_one_answer_to_what_is_behind(tmp_path: Path) -> None:
 
 
 def test_single_runs_say_nothing_about_chance(tmp_path: Path) -> None:
-    write_report(
-        RecordedRuns([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path, pictures=False
-    )
+    write_report(RecordedRuns([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path)
     assert "cannot be said: it takes more seeds" in (tmp_path / "report.md").read_text()
 
 
