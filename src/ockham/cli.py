@@ -71,7 +71,7 @@ Sweeps (with -m; any setting may be a list a,b,c):
   fuse=off                        each run by itself; auto trains equal shapes together
   dry_run=true                    print the jobs and stop
 
-Look at runs:  tensorboard --logdir outputs
+Look at runs:  tensorboard --logdir outputs/runs, or of a sweep outputs/sweeps/<name>/tensorboard
 --config-dir <folder>           options of your own: <folder>/<group>/<option>.yaml
 --cfg job, --hydra-help         print the configuration and stop; the flags of Hydra
 """

@@ -37,7 +37,7 @@ def save_pictures(config: DictConfig, folder: RunFolder, target: Path) -> None:
     filters = pictures.first_filters(model, input_spec.shape)
     if filters is not None:
         filters.savefig(target / "first_layer.png", dpi=DOTS_PER_INCH)
-    wrong = pictures.confidently_wrong(logits, val, input_spec.classes, name="validation")
+    wrong = pictures.confidently_wrong(logits, val, input_spec.classes, number=16, name="validation")
     wrong.savefig(target / "confidently_wrong.png", dpi=DOTS_PER_INCH)
 
 

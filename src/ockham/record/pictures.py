@@ -41,7 +41,7 @@ def confidently_wrong(logits: Tensor, split: Split, classes: Sequence[str], *, n
     images, labels = split.batch(torch.tensor(chosen, dtype=torch.int64))
     is_signal = images.shape[2] == 1
     size = (2, 3) if is_signal else images.shape[2:]
-    sheet = _Sheet(size, columns=8, rows=math.ceil(number / 8), cell=(1.4, 1.72), text=0.37)
+    sheet = _Sheet(size, columns=8, rows=max(math.ceil(len(chosen) / 8), 1), cell=(1.4, 1.72), text=0.37)
     sheet.figure.suptitle(f"most confidently wrong {name} images: predicted (probability), true")
     for place, index in enumerate(chosen):
         guess, truth = classes[int(predicted[index])], classes[int(labels[place])]

@@ -278,10 +278,11 @@ def effects(results: Results) -> list[Effect]:
 
 
 def best_by_regularizer(results: Results) -> dict[str, Configuration]:
-    """The best configuration of each value of `reg`, by validation; empty where that is not swept."""
+    """The best configuration of each value of `reg`, by validation, `none` before the others; empty where that is not swept."""
     if "reg" not in results.swept:
         return {}
-    return {reg: results.best(members) for (reg,), members in sorted(results.by("reg").items())}
+    groups = sorted(results.by("reg").items(), key=lambda group: (group[0] != ("none",), group[0]))
+    return {reg: results.best(members) for (reg,), members in groups}
 
 
 def verdict(comparison: Comparison, *, maximise: bool) -> str:

@@ -184,7 +184,7 @@ def _budgets(arms: Arms) -> Section:
 
 def _expected(rows: Rows, order: Sequence[str], arms: Arms, chosen: Any) -> Any:
     base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
-        x=_trials(rows), color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None))
+        x=_trials(rows), color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None, symbolOpacity=1))
     )
     scale = alt.Scale(zero=False)
     line = base.mark_line().encode(
@@ -213,7 +213,7 @@ def _probabilities(rows: Rows, order: Sequence[str], arms: Arms, chosen: Any) ->
         .encode(
             x=_trials(rows),
             y=alt.Y("probability:Q", title="probability to be the best", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None)),
+            color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None, symbolOpacity=1)),
             opacity=faded_unless(chosen),
             tooltip=[alt.Tooltip("arm:N"), alt.Tooltip("trials:Q"), alt.Tooltip("probability:Q", format=".2f")],
         )

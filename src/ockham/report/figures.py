@@ -279,7 +279,8 @@ def _parallel(results: Results) -> Iterator[Figure]:
     ticks += [{"axis": results.objective, "place": place, "text": f"{v:.4f}"} for place, v in ((0, low), (1, high))]
     x = alt.X("axis:N", sort=keys, title=None, axis=alt.Axis(labelAngle=0, domain=False, ticks=False, grid=True))
     y = alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.04, 1.04]))
-    scale = alt.Scale(scheme="viridis", reverse=not results.maximise)
+    # Without the ends of the scheme, which are hardly seen on a dark and on a white page.
+    scale = alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=[0.15, 0.95]), reverse=not results.maximise)
     lines = (
         alt.Chart(inline_data(rows))
         .mark_line(strokeWidth=1.5, point=alt.OverlayMarkDef(size=18, opacity=1))
@@ -287,7 +288,7 @@ def _parallel(results: Results) -> Iterator[Figure]:
             x=x,
             y=y,
             detail=alt.Detail("line:N"),
-            color=alt.Color("score:Q", title=results.objective, scale=scale, legend=alt.Legend(type="gradient")),
+            color=alt.Color("score:Q", title=results.objective, scale=scale),
             tooltip=[alt.Tooltip("label:N", title="configuration"), number_tip("score", results.objective)],
         )
     )

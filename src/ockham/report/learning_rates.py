@@ -15,9 +15,12 @@ from ockham.report.drawing import (
     Figure,
     Rows,
     any_interval,
+    chosen_in_legend,
+    faded_unless,
     framed,
     inline_data,
     mean_and_interval,
+    number_tip,
 )  # fmt: skip
 
 KEY = "optimizer.lr"
@@ -56,7 +59,9 @@ def errors_by_learning_rate(results: Results) -> Iterator[Figure]:
             continue
         for rate, values in errors.items():
             interval = t_interval(values) if len(values) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
-            rows.append({"lr": rate, "options": options, "n": len(values), **mean_and_interval(means[rate], interval)})
+            rows.append(
+                {"lr": rate, "options": options, "n": len(values), **mean_and_interval(means[rate], interval, is_share=True)}
+            )
         low, high = good_rates(means)
         regions.append({"options": options, "from": low, "to": high, "level": min(means.values()) + POINT})
     if not rows:
@@ -67,11 +72,15 @@ def errors_by_learning_rate(results: Results) -> Iterator[Figure]:
     base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT)
     base = base.encode(x=alt.X("lr:Q", scale=scale, title=KEY, axis=alt.Axis(format="~g")), color=color)
     y = alt.Y("mean:Q", scale=alt.Scale(zero=False), title="error on validation (1 - accuracy)")
-    chart = base.mark_line(point=True).encode(y=y, tooltip=["options:N", "lr:Q", "mean:Q", "n:Q"])
+    chosen = chosen_in_legend("options")
+    tooltip = ["options:N", number_tip("lr", KEY, "~g"), number_tip("mean", "mean error"), "n:Q"]
+    chart = base.mark_line(point=True).encode(y=y, opacity=faded_unless(chosen), tooltip=tooltip).add_params(chosen)
     if any_interval(rows):
-        band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.15, strokeWidth=0)
-        chart = band.encode(y=alt.Y("low:Q", title="error on validation (1 - accuracy)"), y2="high:Q") + chart
-    rule = alt.Chart(inline_data(regions)).mark_rule(strokeWidth=4, strokeCap="round", opacity=0.6)
+        band = base.transform_filter("isValid(datum.low)").mark_area(strokeWidth=0)
+        low = alt.Y("low:Q", title="error on validation (1 - accuracy)")
+        chart = band.encode(y=low, y2="high:Q", opacity=faded_unless(chosen, opacity=0.15)) + chart
+    rule = alt.Chart(inline_data(regions)).mark_rule(strokeWidth=4, strokeCap="round")
+    rule = rule.encode(opacity=faded_unless(chosen, opacity=0.6))
     chart += rule.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", y="level:Q", color=color)
     listed = "; ".join(f"{row['options'] or 'all'} {_shown(row, errors_of=rows)}" for row in regions)
     text = (

@@ -113,6 +113,8 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     if regularizers:
         sections.append(_effects_section(results, regularizers))
     sections += target_sections(results)
+    for figure in draw_figures(results):
+        sections.append(_figure_section(figure))
     pictures = _pictures(results)
     if pictures:
         text = (
@@ -120,8 +122,6 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
             "regularizer under its first seed."
         )
         sections.append(Section("pictures", "Weights and hardest images", text=text, pictures=pictures))
-    for figure in draw_figures(results):
-        sections.append(_figure_section(figure))
     if len(recorded.searches) == 1:  # of several the trials are no common order
         tried = analyse(searched(recorded)) if recorded.comparisons else results
         sections += [_figure_section(figure) for figure in search_history(tried, recorded.searches[0])]
@@ -181,6 +181,8 @@ def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, ma
 
 
 def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Section:
+    difference = f"{results.objective} against none"
+    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     rows, answer = [], []
     sign = 1 if results.maximise else -1
     for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
@@ -195,14 +197,13 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
         ]
         p_values = (comparison.p, comparison.sign_flip_p)
         cells += [*(shown_number(p, ".3g") for p in p_values), shown_number(comparison.probability_higher, ".2f")]
-        rows.append([*(Cell(text) for text in cells), Cell(judgement, long=True)])
+        cells.append(judgement)
+        rows.append([Cell(text, long=name in ("best setting", "verdict")) for name, text in zip(head, cells, strict=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
             answer.append(
                 f"{effect.regularizer}{place} is {judgement.partition(':')[0]} than none: {shown_difference(comparison)}."
             )
-    difference = f"{results.objective} against none"
-    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     text = (
         "Each regularizer at its best setting against none at its best, paired by seed. The verdict is by the paired t test, "
         "corrected for all rows (Holm); intervals and the sign-flip test beside it, which assumes no distribution, are of each "

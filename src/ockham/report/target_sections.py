@@ -8,7 +8,7 @@ import altair as alt
 
 from ockham.core.survival import MOST_RATIO, Survival, profile
 from ockham.report.analysis import Results
-from ockham.report.drawing import FEWEST_FOR_BANDS, HEIGHT, WIDTH, Figure, Rows, any_interval, framed, inline_data
+from ockham.report.drawing import FEWEST_FOR_BANDS, HEIGHT, WIDTH, Figure, Rows, any_interval, framed, inline_data, number_tip
 from ockham.report.sections import NOTHING, Cell, Section, Table
 from ockham.report.targets import AXES, Profile, Race, TimesToTarget, profiles, races
 
@@ -124,7 +124,7 @@ def _chart(race: Race, offered: Sequence[str]) -> Any:
     y_scale = alt.Scale(domain=[0, 1])
     line = base.mark_line(interpolate="step-after").encode(
         y=alt.Y("share:Q", title="share of runs that met it", scale=y_scale, axis=alt.Axis(format="%")),
-        tooltip=["configuration:N", "spent:Q", "share:Q"],
+        tooltip=["configuration:N", number_tip("spent", form=".4~s"), number_tip("share", "share that met it", ".1%")],
     )
     if not any_interval(rows):
         return line
@@ -158,7 +158,7 @@ def _profiles(of_solvers: Sequence[Profile]) -> Section:
         x=alt.X("ratio:Q", title="steps to the target over those of the quickest", scale=alt.Scale(domain=[1, MOST_RATIO])),
         y=alt.Y("share:Q", title="share of workloads", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
         color=alt.Color("solver:N", sort=[one.solver for one in of_solvers], legend=legend),
-        tooltip=["solver:N", "ratio:Q", "share:Q"],
+        tooltip=["solver:N", number_tip("ratio", form=".2f"), number_tip("share", "share of workloads", ".1%")],
     )
     text = (
         f"On which share of the {count} workloads (data sets and models) a solver meets the target within so many times the "

@@ -80,7 +80,8 @@ def _draw_regularizers(recorded: "RecordedRuns", plan: Plan, folder: SweepFolder
     from ockham.report.reading import evidence
 
     best = best_by_regularizer(analyse(evidence(recorded)))
-    numbers = [int(configuration.finished[0].path.name) for configuration in best.values()]
+    folders = [RunFolder(configuration.finished[0].path) for configuration in best.values()]
+    numbers = [int(run.path.name) for run in folders if run.best_checkpoint.exists()]
     if len(numbers) > 1:
         contents = {job.number: job.content for job in plan.jobs if job.number in numbers}
         _run(partial(_save_pictures, folder.path, contents, PICTURE_FOLDER), folder, settings.executor)

@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from ockham.core.pace import duration
 from ockham.fused.partition import passes_of, repeats_of
-from ockham.identity import digest
+from ockham.identity import computed, digest
 from ockham.record.folder import RunFolder
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion
@@ -99,4 +99,4 @@ def _numbers(table: Path, column: str) -> dict[str, float]:
 
 def _trained(content: Mapping[str, Any]) -> str:
     """Equal for runs of which an operation takes about as long."""
-    return digest({key: content[key] for key in ("data", "model")})
+    return digest({path: value for path, value in computed(content).items() if path.startswith(("data.", "model."))})
