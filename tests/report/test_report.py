@@ -573,6 +573,16 @@ def test_the_setting_that_decides_is_important() -> None:
     assert shares["optimizer"] > 0.9
 
 
+def test_the_importance_of_many_choices_is_not_asked_for() -> None:
+    runs = [
+        run({"reg": reg, "optimizer.lr": str(lr), "model.hidden": f"[{width},{width}]"}, 0.9 - width / 100 - lr / 1000)
+        for reg in ("none", "l2")
+        for lr in (1, 2)
+        for width in range(1, 15)
+    ]
+    assert importance(analyse(runs)).keys() == {"reg", "optimizer.lr"}
+
+
 def test_the_importance_of_many_configurations_is_that_of_some_from_the_best_to_the_worst() -> None:
     runs = [
         run({"optimizer": o, "reg.l2.strength": str(s)}, 0.5 + 0.1 * index + s * 1e-5)

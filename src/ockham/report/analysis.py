@@ -18,6 +18,8 @@ ABSENT = ""
 
 #: The importance of settings is that among so many configurations at most: with 576 it took two minutes, with 64 six seconds.
 MOST_FOR_IMPORTANCE = 64
+#: Of values that are no numbers: the forest looks at each of them in each of its nodes, and of 28 widths takes minutes.
+MOST_CHOICES = 12
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,8 @@ def importance(results: Results) -> dict[str, float]:
 
     fANOVA (Hutter et al. 2014) as Optuna has it, over configurations, of many over MOST_FOR_IMPORTANCE evenly from the best to
     the worst. A setting that some do not have stands there at the middle one of its values, so that what the option brings
-    counts for the option and not for its settings. Empty with fewer than two settings or eight configurations.
+    counts for the option and not for its settings. Settings with more than MOST_CHOICES values that are no numbers are left
+    out. Empty with fewer than two settings or eight configurations.
     """
     if len(results.swept) < 2 or len(results.finished) < 8:
         return {}
@@ -322,7 +325,10 @@ def importance(results: Results) -> dict[str, float]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study()
         columns = {key: _with_middles([c.values[key] for c in configurations]) for key in results.swept}
-        space = {key: _distribution(texts) for key, texts in columns.items() if len(set(texts)) > 1}
+        kinds = {key: _distribution(texts) for key, texts in columns.items() if len(set(texts)) > 1}
+        space = {key: kind for key, kind in kinds.items() if len(getattr(kind, "choices", ())) <= MOST_CHOICES}
+        if len(space) < 2:
+            return {}
         for place, configuration in enumerate(configurations):
             params = {
                 key: columns[key][place] if isinstance(kind, optuna.distributions.CategoricalDistribution) else
