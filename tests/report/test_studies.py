@@ -10,6 +10,7 @@ from scipy import stats
 
 from ockham.core.statistics import t_interval
 from ockham.report.analysis import analyse, number_of
+from ockham.report.curves import learning_curves, measured_curves
 from ockham.report.drawing import Figure
 from ockham.report.heatmaps import Axis, error_by_epoch, heat_maps
 from ockham.report.learning_rates import errors_by_learning_rate, good_rates
@@ -165,3 +166,40 @@ def test_trials_of_a_search_over_several_settings_make_no_curve() -> None:
     values = zip(("1e-3", "1e-2", "1e-1"), ("0.9", "0.5", "0.1"), strict=True)
     runs = [run({"optimizer": "sgd", "reg": "none", "optimizer.lr": lr, "optimizer.momentum": m}, 0.9) for lr, m in values]
     assert list(errors_by_learning_rate(analyse(runs))) == []
+
+
+def measured(lr: str, seed: int, *, optimizer: str = "gd", count: int = 3) -> RecordedRun:
+    """A run that was evaluated every ten steps, of which 35 are an epoch, with its sharpness."""
+    epochs = [
+        {"epoch": float(i // 4 + 1), "step": 10.0 * i + 10, "sharpness": 10.0 * i + seed + 1}
+        | dict.fromkeys(("val/acc", "val/loss", "train/acc", "train/loss"), 0.5)
+        for i in range(count)
+    ]
+    values = {"optimizer": optimizer, "schedule": "constant", "optimizer.lr": lr}
+    return replace(run(values, 0.5, seed=seed), epochs=epochs)
+
+
+def test_what_is_measured_has_curves_and_sharpness_the_edge_of_stability() -> None:
+    runs = [measured(lr, seed) for lr in ("0.1", "0.05") for seed in range(3)] + [measured("0.1", 0, optimizer="adam")]
+    (figure,) = measured_curves(analyse(runs))
+    rows = {(row["configuration"], row["step"]): row for row in rows_with(figure, "step")}
+    row = rows["gd, lr 0.1", 20]
+    low, high = stats.t.interval(0.95, 2, loc=12, scale=stats.sem([11, 12, 13]))
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((12, low, high))
+    edges = {row["configuration"]: row["mean"] for row in rows_with(figure, "mean") if "step" not in row}
+    assert edges == {"gd, lr 0.1": 20, "gd, lr 0.05": 40}, "of gradient descent alone"
+    assert len(_picture(figure, "png")) > 1000
+
+
+def test_the_axis_of_long_curves_is_logarithmic() -> None:
+    for count, expected in ((299, None), (300, "log")):
+        (figure,) = learning_curves(analyse([measured("0.1", seed, count=count) for seed in range(3)]))
+        scales = [x["scale"]["type"] for x in encodings(figure.specification, "x") if "scale" in x]
+        assert set(scales) == ({expected} if expected else set())
+
+
+def encodings(chart: Any, channel: str) -> list[dict[str, Any]]:
+    """A channel of all layers of a chart."""
+    inner = [part for key in ("hconcat", "concat", "layer") for part in chart.get(key, [])]
+    outer = [chart["encoding"][channel]] if channel in chart.get("encoding", {}) else []
+    return [*outer, *(encoding for part in inner for encoding in encodings(part, channel))]

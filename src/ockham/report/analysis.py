@@ -16,10 +16,8 @@ from ockham.report.reading import RecordedRun
 SPARSE = ("l1", "group_lasso", "elastic_net")
 ABSENT = ""
 
-#: The importance of settings is that among so many configurations at most: with 576 it took two minutes, with 64 six seconds.
-MOST_FOR_IMPORTANCE = 64
-#: Of values that are no numbers: the forest looks at each of them in each of its nodes, and of 28 widths takes minutes.
-MOST_CHOICES = 12
+#: fANOVA takes twice the time for each further choice of a setting whose values are no numbers.
+MOST_CHOICES = 6
 
 
 @dataclass(frozen=True)
@@ -307,15 +305,12 @@ def verdict(comparison: Comparison, *, maximise: bool) -> str:
 def importance(results: Results) -> dict[str, float]:
     """The share of the variance of the objective that each swept setting explains by itself and in interactions.
 
-    fANOVA (Hutter et al. 2014) as Optuna has it, over configurations, of many over MOST_FOR_IMPORTANCE evenly from the best to
-    the worst. A setting that some do not have stands there at the middle one of its values, so that what the option brings
-    counts for the option and not for its settings. Settings with more than MOST_CHOICES values that are no numbers are left
-    out. Empty with fewer than two settings or eight configurations.
+    fANOVA (Hutter et al. 2014) as Optuna has it, over configurations. A setting that some do not have stands there at the
+    middle one of its values, so that what the option brings counts for the option and not for its settings. Empty with fewer
+    than two settings or eight configurations.
     """
     if len(results.swept) < 2 or len(results.finished) < 8:
         return {}
-    count = min(len(results.finished), MOST_FOR_IMPORTANCE)
-    configurations = [results.finished[index * len(results.finished) // count] for index in range(count)]
     import warnings
 
     import optuna
@@ -324,18 +319,15 @@ def importance(results: Results) -> dict[str, float]:
         warnings.simplefilter("ignore")  # of experimental parts
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study()
-        columns = {key: _with_middles([c.values[key] for c in configurations]) for key in results.swept}
-        kinds = {key: _distribution(texts) for key, texts in columns.items() if len(set(texts)) > 1}
-        space = {key: kind for key, kind in kinds.items() if len(getattr(kind, "choices", ())) <= MOST_CHOICES}
-        if len(space) < 2:
-            return {}
-        for place, configuration in enumerate(configurations):
-            params = {
-                key: columns[key][place] if isinstance(kind, optuna.distributions.CategoricalDistribution) else
-                number_of(columns[key][place]) for key, kind in space.items()
-            }  # fmt: skip
-            value = configuration.mean("objective")
-            study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=value))
+        objectives = [configuration.mean("objective") for configuration in results.finished]
+        columns = {
+            key: _with_middles([configuration.values[key] for configuration in results.finished]) for key in results.swept
+        }
+        parameters = {key: _parameter(texts, objectives) for key, texts in columns.items() if len(set(texts)) > 1}
+        space = {key: distribution for key, (distribution, _) in parameters.items()}
+        for index, objective in enumerate(objectives):
+            params = {key: values[index] for key, (_, values) in parameters.items()}
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=objective))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
@@ -346,16 +338,24 @@ def _with_middles(texts: Sequence[str]) -> list[str]:
     return [text if text != ABSENT else present[len(present) // 2] for text in texts]
 
 
-def _distribution(texts: Sequence[str]):  # type: ignore[no-untyped-def]
-    """Numbers on their scale where all are numbers, otherwise a choice."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
+def _parameter(texts: Sequence[str], objectives: Sequence[float]):  # type: ignore[no-untyped-def]
+    """A setting to Optuna, and its values: numbers on their scale where all are numbers, otherwise a choice.
 
-    try:
-        numbers = [float(text) for text in texts]
-    except ValueError:
-        return CategoricalDistribution(sorted(set(texts)))
-    low, high = min(numbers), max(numbers)
-    return FloatDistribution(low, high, log=is_logarithmic(numbers))
+    Of more than MOST_CHOICES their places in the order of their mean objectives, by which a tree finds its best division of
+    them (Breiman et al. 1984, Classification and Regression Trees, section 4.2).
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    numbers = [number_of(text) for text in texts]
+    if all(map(math.isfinite, numbers)):
+        return FloatDistribution(min(numbers), max(numbers), log=is_logarithmic(numbers)), numbers
+    of_choice: dict[str, list[float]] = {}
+    for text, objective in zip(texts, objectives, strict=True):
+        of_choice.setdefault(text, []).append(objective)
+    if len(of_choice) <= MOST_CHOICES:
+        return CategoricalDistribution(sorted(of_choice)), list(texts)
+    order = sorted(of_choice, key=lambda text: (statistics.fmean(of_choice[text]), text))
+    return IntDistribution(0, len(order) - 1), [order.index(text) for text in texts]
 
 
 def is_logarithmic(values: Sequence[float]) -> bool:

@@ -10,7 +10,6 @@ import altair as alt
 from ockham.core.statistics import t_interval
 from ockham.report.analysis import (
     ABSENT,
-    MOST_FOR_IMPORTANCE,
     SPARSE,
     Configuration,
     Results,
@@ -20,8 +19,8 @@ from ockham.report.analysis import (
     number_of,
     pareto,
 )
+from ockham.report.curves import learning_curves, measured_curves
 from ockham.report.drawing import (
-    FEWEST_FOR_BANDS,
     HEIGHT,
     WIDTH,
     Figure,
@@ -38,10 +37,8 @@ from ockham.report.heatmaps import error_by_epoch, heat_maps
 from ockham.report.learning_rates import errors_by_learning_rate
 from ockham.report.sizes import errors_by_size
 
-#: Curves and lines of more configurations than this cannot be told apart.
-MOST_CURVES, MOST_LINES = 6, 300
-#: A curve needs no more points than this.
-MOST_EPOCHS = 200
+#: Lines of more configurations than this cannot be told apart.
+MOST_LINES = 300
 #: How a trial may have ended -> its colour.
 STATE_COLOURS = {
     "finished": "#4c72b0",
@@ -50,79 +47,15 @@ STATE_COLOURS = {
     "failed": "#8172b3",
     "running": "#aaa",
 }
-#: What happens in so many epochs happens in orders of magnitude.
-EPOCHS_FOR_A_LOGARITHMIC_AXIS = 500
 
 
 def draw_figures(results: Results) -> list[Figure]:
     """The figures for which there are data, in the order of the page."""
     makers: list[Callable[[Results], Iterator[Figure]]] = [
-        _curves, errors_by_size, error_by_epoch, _matrix, errors_by_learning_rate, heat_maps, _strengths, _sparsity,
-        _parallel, _importance, _costs,
+        learning_curves, measured_curves, errors_by_size, error_by_epoch, _matrix, errors_by_learning_rate, heat_maps,
+        _strengths, _sparsity, _parallel, _importance, _costs,
     ]  # fmt: skip
     return [figure for make in makers for figure in make(results)]
-
-
-# -- learning curves -----------------------------------------------------------------------------------------------------
-
-
-def _curves(results: Results) -> Iterator[Figure]:
-    shown = [configuration for configuration in results.finished[:MOST_CURVES] if configuration.finished[0].epochs]
-    if not shown:
-        return
-    axis = _axis(shown)
-    order = [configuration.label for configuration in shown]
-    is_long = max(configuration.num_epochs for configuration in shown) >= EPOCHS_FOR_A_LOGARITHMIC_AXIS
-    epoch_scale = alt.Scale(type="log", nice=False) if is_long else alt.Undefined
-    legend = alt.Legend(orient="bottom", columns=2, symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3)
-    chosen = chosen_in_legend("configuration")
-    charts = []
-    for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
-        rows = [
-            row
-            for configuration in shown
-            for split in ("train", "val")
-            for row in _curve(configuration, split, quantity, axis, is_long)
-        ]
-        base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
-            x=alt.X(f"{axis}:Q", scale=epoch_scale, axis=alt.Axis(tickMinStep=1)),
-            color=alt.Color("configuration:N", sort=order, legend=legend),
-        )
-        scale = alt.Scale(type="log") if quantity == "loss" else alt.Scale(zero=False)
-        line = base.mark_line().encode(
-            y=alt.Y("mean:Q", scale=scale, title=title),
-            strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
-            opacity=faded_unless(chosen),
-            tooltip=["configuration:N", "split:N", number_tip(axis, form="d"), number_tip("mean", f"mean {title}")],
-        )
-        band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(strokeWidth=0)
-        band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q", opacity=faded_unless(chosen, opacity=0.18))
-        charts.append(band + line if any_interval(rows) else line)
-    text = (
-        f"The {len(shown)} best configurations. Lines are means over seeds, solid on validation and dashed on training images; "
-        "bands are 95% intervals of the mean on validation, from three seeds on."
-    )
-    charts[0] = charts[0].add_params(chosen)  # both share one legend
-    yield framed("curves", "Learning curves", text, alt.hconcat(*charts))
-
-
-def _axis(configurations: Sequence[Configuration]) -> str:
-    """Epochs, or steps where some were not evaluated once an epoch."""
-    ends = [run.epochs[-1]["epoch"] == len(run.epochs) for c in configurations for run in c.finished if run.epochs]
-    return "epoch" if all(ends) else "step"
-
-
-def _curve(configuration: Configuration, split: str, quantity: str, axis: str, is_long: bool) -> Rows:
-    """Mean and interval after each evaluation that every finished run has."""
-    rows: Rows = []
-    for epochs in configuration.curves(MOST_EPOCHS, logarithmic=is_long):
-        values = [epoch[f"{split}/{quantity}"] for epoch in epochs]
-        interval = t_interval(values) if len(values) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
-        band = mean_and_interval(sum(values) / len(values), interval, is_share=quantity == "acc")
-        if quantity == "loss" and band["low"] is not None and band["low"] <= 0:
-            band["low"] = min(values)  # a logarithmic axis has no room below 0
-        rows.append({"configuration": configuration.label, "split": split, axis: int(epochs[0][axis]), **band})
-    return rows
 
 
 # -- optimizer x regularizer ---------------------------------------------------------------------------------------------
@@ -334,9 +267,8 @@ def _importance(results: Results) -> Iterator[Figure]:
     )
     text = (
         f"How much of the variance of {results.objective} among configurations each setting explains: fANOVA (Hutter et al. "
-        "2014) with Optuna's random forest. It tells what mattered within the values that were tried. Of many configurations "
-        f"{MOST_FOR_IMPORTANCE} are taken, evenly from the best to the worst. A setting that only some options have stands at "
-        "its middle value elsewhere: what an option brings counts for the option."
+        "2014) with Optuna's random forest. It tells what mattered within the values that were tried. A setting that only some "
+        "options have stands at its middle value elsewhere: what an option brings counts for the option."
     )
     yield framed("importance", "What mattered", text, chart)
 

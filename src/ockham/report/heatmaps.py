@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 
 from ockham.report.analysis import Configuration, Results, is_logarithmic
+from ockham.report.curves import time_axis
 from ockham.report.drawing import Figure, Rows, framed, inline_data, number_tip
 from ockham.report.sizes import swept_sizes
 
@@ -113,21 +114,21 @@ def _results(results: Results, cells: Mapping[tuple[float, ...], Configuration])
 def error_by_epoch(results: Results) -> Iterator[Figure]:
     """The error on validation over a size and the epochs."""
     for key in swept_sizes(results):
-        charts = []
+        charts, time = [], time_axis(results.finished)
         for options, by_size in sorted(results.best_by_numbers(key).items()):
             rows: Rows = []
             for (size,), configuration in by_size.items():
                 for epochs in configuration.curves(MOST_EPOCHS, logarithmic=True):
                     errors = [1 - epoch["val/acc"] for epoch in epochs]
-                    row = {"x": epochs[0]["epoch"], "y": size, "value": sum(errors) / len(errors), "n": len(errors)}
+                    row = {"x": epochs[0][time], "y": size, "value": sum(errors) / len(errors), "n": len(errors)}
                     rows.append(row | {"configuration": configuration.label})
             if _is_grid([(row["x"], row["y"]) for row in rows]):
-                across, up = _axis("epoch", [row["x"] for row in rows]), _axis(key, [row["y"] for row in rows])
+                across, up = _axis(time, [row["x"] for row in rows]), _axis(key, [row["y"] for row in rows])
                 charts.append(_cells_chart(options, across, up, rows))
         if not charts:
             continue
         text = (
-            f"Colour is the error on validation (1 - accuracy), mean over seeds, after each epoch for each {key}: along the "
+            f"Colour is the error on validation (1 - accuracy), mean over seeds, after each {time} for each {key}: along the "
             "right edge what a size leads to, from left to right what training longer does. The ring is the lowest."
         )
         name = f"epochs-{key.replace('.', '-')}"
