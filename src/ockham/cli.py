@@ -53,10 +53,8 @@ Settings (change with group.key=value):
   objective=val/acc               what selects the epoch, or val/loss
   data.root=<folder>              where the data set lies, or goes
   data.batch_size=128             samples per step, or full
-  data.train_samples=1000         train on a stratified subset
   model.hidden=[256,256]          and the other keys of conf/model/*.yaml
   optimizer.lr=0.01               and the other keys of conf/optimizer/*.yaml
-  schedule.warmup_steps=100       with any schedule
   reg.l2.strength=1e-3            a regularizer's settings stand under its name
   trainer.max_epochs=30           or trainer.max_steps
   hydra.run.dir=<folder>          where the run goes
@@ -66,9 +64,9 @@ Settings (change with group.key=value):
 Sweeps (with -m; any setting may be a list a,b,c):
   seeds=5  cv=5                   each configuration under every seed, on every fold
   search=tpe search.trials=64     instead of a grid; random, qmc, tpe, gp or cmaes
+  compare=optimizer confirm=10    each tuned with the same budget, then compared under new seeds
   prune=asha                      end runs that fall behind; asha or median
   sweep=<name>                    outputs/sweeps/<name>; the same command again continues it
-  fuse=off                        each run by itself; auto trains equal shapes together
   dry_run=true                    print the jobs and stop
 
 Look at runs:  tensorboard --logdir outputs/runs, or of a sweep outputs/sweeps/<name>/tensorboard
