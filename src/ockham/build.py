@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ockham.core import mup
 from ockham.core.clipping import Clipping
+from ockham.core.target import parse_target
 from ockham.data import (
     Augment,
     DataSet,
@@ -283,6 +284,8 @@ def settings_of(config: DictConfig, *, num_samples: int) -> Settings:
         evaluate_every=trainer.evaluate_every,
         test=config.test,
         measure=tuple(config.measure),
+        target=None if config.target is None else parse_target(config.target),
+        stop_at_target=config.stop_at_target,
     )
 
 

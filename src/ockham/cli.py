@@ -43,6 +43,7 @@ Ockham trains one classifier, or sweeps over any setting, and leaves a complete 
   $PROGRAM resume=outputs/runs/<run>        continue a run
   $PROGRAM report outputs/sweeps/<name>     the page of a sweep once more, comparisons, tables
   $PROGRAM evaluate outputs/runs/<run>      the test results of a run, or the classes of images
+  $PROGRAM export outputs/sweeps/<name> --to mlflow   into another tracker; or wandb
 
 Groups (choose with group=option; a list for reg):
 $GROUPS
@@ -52,24 +53,23 @@ Settings (change with group.key=value):
   objective=val/acc               what selects the epoch, or val/loss
   data.root=<folder>              where the data set lies, or goes
   data.batch_size=128             samples per step, or full
-  data.train_samples=1000         train on a stratified subset
   model.hidden=[256,256]          and the other keys of conf/model/*.yaml
   optimizer.lr=0.01               and the other keys of conf/optimizer/*.yaml
-  schedule.warmup_steps=100       with any schedule
   reg.l2.strength=1e-3            a regularizer's settings stand under its name
   trainer.max_epochs=30           or trainer.max_steps
   hydra.run.dir=<folder>          where the run goes
+  target='val/acc>=0.95'          when a run first gets there; stop_at_target=true ends it there
   note="..."                      a remark, for tables and the page
 
 Sweeps (with -m; any setting may be a list a,b,c):
   seeds=5  cv=5                   each configuration under every seed, on every fold
   search=tpe search.trials=64     instead of a grid; random, qmc, tpe, gp or cmaes
+  compare=optimizer confirm=10    each tuned with the same budget, then compared under new seeds
   prune=asha                      end runs that fall behind; asha or median
   sweep=<name>                    outputs/sweeps/<name>; the same command again continues it
-  fuse=off                        each run by itself; auto trains equal shapes together
   dry_run=true                    print the jobs and stop
 
-Look at runs:  tensorboard --logdir outputs
+Look at runs:  tensorboard --logdir outputs/runs, or of a sweep outputs/sweeps/<name>/tensorboard
 --config-dir <folder>           options of your own: <folder>/<group>/<option>.yaml
 --cfg job, --hydra-help         print the configuration and stop; the flags of Hydra
 """
@@ -80,7 +80,7 @@ FAILED, MISTAKE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 def launch(main: Callable[[], Any]) -> NoReturn:
     """Run Hydra's main and leave with the exit code of what happened; a mistake is shown on one screen."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
-    arguments = [_with_quoted_note(word) for word in sys.argv[1:]]
+    arguments = [_with_quoted_text(word) for word in sys.argv[1:]]
     if {"-h", "--help"} & set(arguments):
         print(HELP.replace("$GROUPS", _groups()).replace("$PROGRAM", program()))
         sys.exit(0)
@@ -103,12 +103,12 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def _with_quoted_note(word: str) -> str:
-    """note=<text> with the text in quotes: it is for people, and what it says is never Hydra's syntax."""
+def _with_quoted_text(word: str) -> str:
+    """note=<text> and target=<text> with the text in quotes: what a person, or a target, says is never Hydra's syntax."""
     key, _, text = word.partition("=")
-    if key != "note" or text in ("", "null") or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
+    if key not in ("note", "target") or text in ("", "null") or (len(text) > 1 and text[0] == text[-1] and text[0] in "'\""):
         return word
-    return f"note={QuotedString(text, Quote.single).with_quotes()}"
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}"
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from ockham.core.clipping import Clipping
 from ockham.core.selection import Criterion, best_position, cost, maximised
+from ockham.core.target import Target
 from ockham.data import Augment, InputSpec, Normalize, Split, Splits
 from ockham.data.batches import order, steps_per_epoch
 from ockham.reg import Regularizer
@@ -48,6 +49,9 @@ class Settings:
     test: bool = True
     #: Names of `core.measures`.
     measure: tuple[str, ...] = ()
+    target: Target | None = None
+    #: Whether the run ends at the first evaluation that meets the target.
+    stop_at_target: bool = False
 
 
 @dataclass(frozen=True)

@@ -31,5 +31,9 @@ def main() -> None:
         from ockham import evaluate
 
         evaluate.main(arguments, program=f"{program()} evaluate")
+    elif command == "export":
+        from ockham.report import trackers
+
+        trackers.main(arguments, program=f"{program()} export")
     else:
         cli.launch(train)

@@ -80,6 +80,7 @@ def test_hparams_are_read_back_by_tensorboard(small_run: RunSmall) -> None:
     events = EventAccumulator(str(folder.path)).Reload()
     plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     started = plugin_data_pb2.HParamsPluginData.FromString(plugin).session_start_info.hparams
+    assert (started["optimizer"].string_value, started["reg"].string_value) == ("adam", "l2"), "the options' names"
     assert started["optimizer.lr"].number_value == 1e-3
     assert started["reg.l2.strength"].number_value == 1e-4
     assert started["model.hidden"].string_value == "[16]"

@@ -1,5 +1,6 @@
 """Reports are read back from sweeps that really ran; what they calculate is compared with the same by hand."""
 
+import base64
 import csv
 import json
 import math
@@ -30,9 +31,9 @@ from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
 from ockham.report.analysis import analyse, behind_best, effects, importance, pareto
-from ockham.report.drawing import Figure
+from ockham.report.drawing import Figure, mean_and_interval
 from ockham.report.export import export_epochs
-from ockham.report.figures import draw_figures
+from ockham.report.figures import draw_figures, search_history
 from ockham.report.means import means
 from ockham.report.page import comparison_lines, library, write_report
 from ockham.report.reading import RecordedRun, RecordedRuns, read
@@ -111,15 +112,30 @@ def test_a_sweep_ends_with_its_report(swept: Path) -> None:
     assert f"optimizer={best['optimizer']}" in text.split("```")[1], "the command repeats the winner"
     assert "![" not in text, "pictures that are not there are not linked"
     assert not (swept / "report").exists()
-    for address in ("src=", "http-equiv", "@import"):
-        assert address not in page.split("<script>")[0], "nothing is fetched"
+    before_scripts = page.split("<script>")[0]
+    assert before_scripts.count("http-equiv") == before_scripts.count('http-equiv="Content-Security-Policy"') == 1
+    assert before_scripts.count("src=") == before_scripts.count('src="data:image/png;base64,'), "nothing is fetched"
+    assert "@import" not in before_scripts
 
 
 def test_the_best_run_is_drawn(swept: Path) -> None:
-    images = EventAccumulator(str(swept / "best")).Reload().Tags()["images"]
+    images = EventAccumulator(str(swept / "tensorboard" / "best")).Reload().Tags()["images"]
     assert sorted(images) == ["model/first_layer", "test/confidently_wrong", "test/confusion"]
     others = [EventAccumulator(str(folder)).Reload().Tags()["images"] for folder in swept.iterdir() if folder.name.isdigit()]
     assert others == [[]] * 24
+
+
+def test_weights_and_hardest_images_of_each_regularizer_stand_side_by_side(swept: Path) -> None:
+    best = {}
+    for row in table(swept, "summary.csv"):  # the best first
+        best.setdefault(row["reg"], row["jobs"].split()[0])
+    files = {reg: sorted((swept / "pictures" / job).iterdir()) for reg, job in best.items()}
+    page = (swept / "report.html").read_text()
+    for reg, of_reg in files.items():
+        assert [file.name for file in of_reg] == ["confidently_wrong.png", "first_layer.png"]
+        for file in of_reg:
+            assert f'src="data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" alt="{reg}, ' in page
+    assert len(list((swept / "pictures").iterdir())) == 3
 
 
 def test_the_library_of_the_page_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +186,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
 
 
 def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) -> None:
-    write_report(read([swept / "0"]), "one", tmp_path, pictures=True)
+    write_report(read([swept / "0"]), "one", tmp_path, pictures=["png"])
     titles = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("## ")]
     assert titles == ["## The answer", "## Learning curves", "## Configurations"]
 
@@ -263,6 +279,24 @@ def test_the_page_works_in_a_browser(swept: Path) -> None:
         for index in range(figures_drawn.count()):
             figures_drawn.nth(index).locator("svg path").first.wait_for(state="attached")
         assert figures_drawn.count() >= 6
+        names = page.locator(".figure[role=graphics-document]").evaluate_all("all => all.map(one => one.ariaLabel)")
+        assert names[0].startswith("Learning curves. The 6 best configurations.")
+        assert "Vega visualization" not in names
+
+        opacities = page.locator("#figure-curves .mark-line path").evaluate_all
+        assert len(set(opacities("all => all.map(path => path.getAttribute('opacity'))"))) == 1
+        page.locator("#figure-curves .role-legend-label text").first.click()
+        assert len(set(opacities("all => all.map(path => path.getAttribute('opacity'))"))) == 2, "the others have faded"
+
+        page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://localhost:9/a.png'}))")
+        script = "Object.assign(document.createElement('script'), {textContent: 'window.injected = true'})"
+        page.evaluate(f"document.body.append({script})")
+        page.wait_for_function("() => performance.getEntriesByType('paint').length > 0")
+        assert page.evaluate("window.injected") is None
+        blocked = [error for error in errors if "Content Security Policy" in error and "has been blocked" in error]
+        assert len(blocked) == 2, errors
+        assert set(errors) - set(blocked) <= {"http://localhost:9/a.png"}, "which the browser names, and does not send"
+        errors.clear()
 
         def column(name: str) -> list[str]:
             heads = page.locator("#configurations-table th").all_text_contents()
@@ -270,14 +304,36 @@ def test_the_page_works_in_a_browser(swept: Path) -> None:
             return cells.all_text_contents()
 
         assert column("val/acc") == sorted(column("val/acc"), reverse=True)
-        page.locator("#configurations-table th", has_text="val/loss").click()
+        page.locator("#configurations-table th button", has_text="val/loss").press("Enter")
         losses = [float(text) for text in column("val/loss")]
         assert losses == sorted(losses)
         page.locator("#configurations-table th", has_text="val/loss").click()
         assert [float(text) for text in column("val/loss")] == losses[::-1]
+        folders = page.locator("#configurations-table tbody tr td:last-child")
+        page.locator("#configurations-table th", has_text="folders").click()
+        numbers = [int(text.split()[0].rpartition("/")[2]) for text in folders.all_text_contents()]
+        assert numbers == sorted(numbers)
+        seeds = folders.first.locator("a").evaluate_all("all => all.map(link => link.getAttribute('href'))")
+        assert seeds == ["0", "1", "2"], "each seed has a link"
         page.locator("input[data-filter=configurations-table]").fill("sgd dropout")
         assert column("optimizer") == ["sgd"]
         assert column("reg") == ["dropout"]
+
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.wait_for_function("document.querySelector('#figure-curves svg').getBoundingClientRect().right <= 390")
+        ends = "all => all.map(one => one.getBoundingClientRect().right)"
+        assert max(page.locator("td, th, svg, p, img").evaluate_all(ends)) <= 390, "nothing is off the screen of a phone"
+        page.emulate_media(color_scheme="dark")
+        text = "document.querySelector('#figure-curves .role-axis-label text')"
+        colours = page.evaluate(
+            f"[document.body, {text}].map(one => getComputedStyle(one))"
+            ".map((style, place) => place ? style.fill : style.backgroundColor)"
+        )
+        assert colours == ["rgb(22, 24, 28)", "rgb(228, 230, 234)"]
+        page.emulate_media(media="print")
+        assert page.locator(".wide").evaluate_all("all => all.map(box => getComputedStyle(box).overflowX)").count(
+            "visible"
+        ) == (page.locator(".wide").count()), "nothing of a table is hidden on paper"
         browser.close()
     assert errors == []
 
@@ -376,9 +432,7 @@ def test_there_is_one_answer_to_what_is_behind(tmp_path: Path) -> None:
 
 
 def test_single_runs_say_nothing_about_chance(tmp_path: Path) -> None:
-    write_report(
-        RecordedRuns([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path, pictures=False
-    )
+    write_report(RecordedRuns([run({"optimizer": o, "reg": "none"}, 0.9) for o in ("adam", "sgd", "gd")]), "x", tmp_path)
     assert "cannot be said: it takes more seeds" in (tmp_path / "report.md").read_text()
 
 
@@ -470,6 +524,44 @@ def test_curves_are_over_steps_where_runs_are_evaluated_at_steps(rows: list[tupl
     assert all(("epoch" in point, "step" in point) == (axis == "epoch", axis == "step") for point in points)
 
 
+def test_the_course_of_a_search_has_each_trial_and_the_best_so_far(tmp_path: Path) -> None:
+    accuracies = [0.5, 0.7, 0.6, 0.9, 0.8]
+    runs = []
+    for number, accuracy in enumerate(accuracies):
+        one = run({"reg": "none", "optimizer.lr": str(number)}, accuracy, state="pruned" if number == 3 else "finished")
+        epochs = [{**dict.fromkeys(("step", *EPOCH_SCALARS), 0.5), "epoch": 1.0, "val/acc": accuracy - 0.1}]
+        runs.append(replace(one, path=tmp_path / str(number), epochs=epochs))
+    (course,) = search_history(analyse(runs[::-1]), tmp_path)
+    rows = rows_of(course)
+    assert [row["score"] for row in rows] == pytest.approx([0.5, 0.7, 0.6, 0.8, 0.8]), "of the pruned one what it had reached"
+    assert [row["best"] for row in rows] == [0.5, 0.7, 0.7, 0.7, 0.8]
+    assert [row["state"] for row in rows] == [*["finished"] * 3, "pruned", "finished"]
+    write_report(RecordedRuns(runs, searches=[tmp_path]), "search", tmp_path)
+    text = (tmp_path / "report.md").read_text().partition("## Failed, diverged and pruned")[2]
+    (line,) = [line for line in text.splitlines() if "| pruned |" in line]
+    assert "| 0.8000 val/acc | 1 | others of the sweep were ahead |" in line
+    assert "The course of the search" in (tmp_path / "report.html").read_text()
+
+
+def test_a_setting_of_one_option_takes_nothing_of_what_the_option_brings() -> None:
+    runs = [run({"reg": "none", "optimizer.lr": str(lr)}, 0.5 + 0.001 * lr) for lr in range(1, 7)]
+    runs += [
+        run({"reg": "l1", "reg.l1.strength": strength, "optimizer.lr": str(lr)}, 0.9 + 0.001 * lr)
+        for lr in range(1, 7)
+        for strength in ("1", "2", "3")
+    ]
+    shares = importance(analyse(runs))
+    assert shares["reg"] > 0.9
+    assert shares["reg.l1.strength"] < 0.05
+
+
+def test_intervals_of_accuracies_are_drawn_up_to_1() -> None:
+    interval = t_interval([0.9, 0.99, 1.0])
+    assert interval[1] > 1
+    assert mean_and_interval(0.96, interval, is_share=True) == {"mean": 0.96, "low": interval[0], "high": 1.0}
+    assert mean_and_interval(0.96, interval)["high"] == interval[1]
+
+
 def test_the_setting_that_decides_is_important() -> None:
     runs = [
         run({"optimizer": o, "reg.l2.strength": str(s)}, 0.5 + 0.1 * index + (s % 3) * 1e-4)
@@ -508,7 +600,8 @@ def test_the_strength_figure_holds_errors_of_both_splits(swept: Path) -> None:
     assert plotted.keys() == expected.keys()
     for key, values in expected.items():
         assert plotted[key]["mean"] == pytest.approx(sum(values) / 3)
-        assert (plotted[key]["low"], plotted[key]["high"]) == pytest.approx(t_interval(values))
+        low, high = t_interval(values)
+        assert (plotted[key]["low"], plotted[key]["high"]) == pytest.approx((max(low, 0), min(high, 1)))
 
 
 def test_export_has_a_row_an_epoch(swept: Path, tmp_path: Path) -> None:
@@ -548,7 +641,7 @@ def test_what_was_measured_has_columns_and_its_mean(tmp_path: Path) -> None:
     rows = table(tmp_path, "epochs.csv")
     assert [row["sharpness"] for row in rows] == ["20.0", "21.0", ""]
     assert "val/ece" not in rows[0]
-    assert means(analyse(runs))["l2"][-1]["sharpness"] == 20.5
+    assert {mean.label: mean for mean in means(analyse(runs))}["l2"].epochs[-1]["sharpness"] == 20.5
     write_report(RecordedRuns(runs), "measured", tmp_path)
     text = (tmp_path / "report.md").read_text()
     head = next(line for line in text.splitlines() if "| bootstrap |" in line)
@@ -579,10 +672,10 @@ def test_the_hparams_tab_is_complete_for_a_mixed_sweep(swept: Path) -> None:
     types = {info.name: api_pb2.DataType.Name(info.type) for info in experiment.hparam_infos}
     assert types["optimizer.lr"] == types["reg.l1.strength"] == types["reg.dropout.rate"] == "DATA_TYPE_FLOAT64"
     assert types["optimizer.betas"] == types["model.hidden"] == "DATA_TYPE_STRING"
+    assert [info.name for info in experiment.hparam_infos[:3]] == ["optimizer", "reg", "seed"], "what was swept is shown first"
     first = {info.name for info in experiment.hparam_infos if info.differs}
-    assert {info.name for info in experiment.hparam_infos[: len(first)]} == first, "what varies is shown first"
-    assert {"optimizer.lr", "reg.l1.strength", "reg.dropout.rate", "seed"} <= first
-    assert not first & {"data.shape", "model.hidden", "objective"}
+    assert first == {"optimizer", "reg", "seed"}
+    groups = [group for group in groups if not group.sessions[0].name.startswith("tensorboard/")]
     assert len(groups) == 24
     assert {metric.name.tag for metric in experiment.metric_infos} == {"selected/val/acc", "selected/val/loss", "objective"}
     for group in groups:
@@ -598,12 +691,16 @@ def test_the_hparams_tab_is_complete_for_a_mixed_sweep(swept: Path) -> None:
                 value.WhichOneof("kind")
                 == {"DATA_TYPE_FLOAT64": "number_value", "DATA_TYPE_STRING": "string_value"}[types[name]]
             )
+        assert first <= set(group.hparams), "no blank in what is shown, for which parallel coordinates drop a run"
+    assert {(group.hparams["optimizer"].string_value, group.hparams["reg"].string_value) for group in groups} == {
+        (row["optimizer"], row["reg"]) for row in table(swept, "results.csv")
+    }
     assert any("reg.l1.strength" in group.hparams for group in groups)
     assert any("reg.l1.strength" not in group.hparams for group in groups)
 
 
 def test_configurations_have_a_mean_run_with_its_band(swept: Path) -> None:
-    events = EventAccumulator(str(swept / "mean" / "adam_dropout")).Reload()
+    events = EventAccumulator(str(swept / "tensorboard" / "mean" / "adam_dropout")).Reload()
     members = [
         RunFolder(swept / row["folder"]).epochs()
         for row in table(swept, "results.csv")
@@ -616,7 +713,23 @@ def test_configurations_have_a_mean_run_with_its_band(swept: Path) -> None:
         assert mean.step == members[0][position]["step"]
         assert mean.value == pytest.approx(sum(values) / 3, rel=1e-6)
         assert (low.value, high.value) == pytest.approx(t_interval(values), rel=1e-6)
-    assert len(list((swept / "mean").iterdir())) == 2 * 4
+    assert len(list((swept / "tensorboard" / "mean").iterdir())) == 2 * 4
+
+
+def test_the_folder_for_tensorboard_has_a_run_a_configuration(swept: Path) -> None:
+    _, groups = hparams(swept / "tensorboard")
+    summary = {float(row["objective"]) for row in table(swept, "summary.csv")}
+    shown = {value.value for group in groups for value in group.sessions[0].metric_values if value.name.tag == "objective"}
+    assert len(groups) == 8
+    assert sorted(shown) == pytest.approx(sorted(summary), rel=1e-6)
+    assert not any("seed" in group.hparams for group in groups)
+
+
+def test_tensorboard_is_given_no_more_runs_than_it_shows() -> None:
+    epoch = dict.fromkeys(("epoch", "step", *EPOCH_SCALARS), 0.5)
+    runs = [replace(run({"optimizer.lr": str(number)}, number / 100), epochs=[epoch]) for number in range(80)]
+    shown = means(analyse(runs))
+    assert [mean.label for mean in shown] == [f"lr {number}" for number in range(79, 40, -1)], "the best 39, and the pictures"
 
 
 def test_long_runs_write_a_bounded_number_of_points(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from ockham.core.statistics import t_interval
 from ockham.report.analysis import analyse, number_of
 from ockham.report.curves import learning_curves, measured_curves
 from ockham.report.drawing import Figure
 from ockham.report.heatmaps import Axis, error_by_epoch, heat_maps
-from ockham.report.page import _png
+from ockham.report.learning_rates import errors_by_learning_rate, good_rates
+from ockham.report.page import _picture
 from ockham.report.reading import RecordedRun
 from ockham.report.sizes import errors_by_size
 from recorded import run
@@ -76,11 +78,11 @@ def test_a_heat_map_has_the_best_of_each_cell_and_grey_ones_without_a_result() -
     assert [values[decay, 0.1] for decay in (1e-4, 1e-3, 1e-2)] == [None] * 3
     assert figure.table[0] == ["optimizer.lr", "best reg.l2.strength"]
     assert figure.table[1][0] == "0.001"
-    assert figure.table[1][1] == "1e-4: 0.5000 \u00b1 0.0000 (n = 2)"
+    assert figure.table[1][1] == "1e-4: 0.5000 [0.5000, 0.5000] (n = 2)"
     assert figure.table[3] == ["0.1", ""]
     (ring,) = [rows[0] for rows in figure.specification["datasets"].values() if len(rows) == 1]
     assert (ring["left"], ring["bottom"]) == (1e-4, 1e-2)
-    assert len(_png(figure)) > 1000
+    assert len(_picture(figure, "png")) > 1000
 
 
 def test_the_trials_of_a_random_search_are_no_map() -> None:
@@ -107,9 +109,9 @@ def test_errors_against_a_size_are_those_of_the_last_and_of_the_selected_epoch()
     assert (last["mean"], last["low"], last["high"]) == pytest.approx((0.618, low, high))
     assert rows["after the last epoch", "train", 8]["mean"] == pytest.approx(0.309)
     assert figure.table[0] == ["model.hidden", "val", "train"]
-    assert figure.table[2][:2] == ["8", f"0.6180 \u00b1 {(high - low) / 2:.4f} (n = 3)"]
+    assert figure.table[2][:2] == ["8", f"0.6180 [{low:.4f}, {high:.4f}] (n = 3)"]
     assert rows["at the selected epoch", "val", 8]["mean"] == pytest.approx(0.218)
-    assert len(_png(figure)) > 1000
+    assert len(_picture(figure, "png")) > 1000
 
 
 def test_sizes_that_are_no_numbers_or_not_one_to_one_have_no_figure() -> None:
@@ -138,6 +140,40 @@ def test_epochs_on_a_logarithmic_axis_are_the_first_the_last_and_few() -> None:
     assert max(ratios) == pytest.approx(1000 ** (1 / 30), rel=0.1)
 
 
+# -- learning rates ----------------------------------------------------------------------------------------------------------
+
+
+def test_good_learning_rates_are_those_around_the_best_within_a_point() -> None:
+    errors = {1e-4: 0.10, 1e-3: 0.059, 1e-2: 0.05, 1e-1: 0.06, 1.0: 0.9, 10.0: 0.055}
+    assert good_rates(errors) == (1e-3, 1e-1), "10 is within a point too, beyond one that is not"
+    assert good_rates({0.1: 0.2, 0.2: 0.1, 0.3: 0.3}) == (0.2, 0.2)
+
+
+def test_the_curve_over_learning_rates_is_the_best_of_other_settings() -> None:
+    runs = [
+        run({"optimizer": optimizer, "reg": "none", "optimizer.lr": lr, "model.width": width}, score + 0.001 * seed, seed=seed)
+        for optimizer in ("adam", "sgd")
+        for lr, score in (("1e-3", 0.95), ("1e-2", 0.948), ("1e-1", 0.3))
+        for width, seed in (("8", 0), ("8", 1), ("8", 2), ("4", 0))
+    ]
+    (figure,) = errors_by_learning_rate(analyse(runs))
+    rows = [row for rows in figure.specification["datasets"].values() for row in rows if "mean" in row]
+    assert len(rows) == 6
+    assert {(row["lr"], row["n"]) for row in rows} == {(1e-3, 3), (1e-2, 3), (1e-1, 3)}
+    (best,) = [row for row in rows if (row["options"], row["lr"]) == ("adam", 1e-3)]
+    assert best["mean"] == pytest.approx(0.049)
+    assert (best["low"], best["high"]) == pytest.approx(t_interval([0.05, 0.049, 0.048]))
+    assert "adam 0.001 to 0.01, a factor of 10 (up to the end)" in figure.text
+    two = [one for one in runs if one.values["optimizer.lr"] != "1e-1"]
+    assert list(errors_by_learning_rate(analyse(two))) == []
+
+
+def test_trials_of_a_search_over_several_settings_make_no_curve() -> None:
+    values = zip(("1e-3", "1e-2", "1e-1"), ("0.9", "0.5", "0.1"), strict=True)
+    runs = [run({"optimizer": "sgd", "reg": "none", "optimizer.lr": lr, "optimizer.momentum": m}, 0.9) for lr, m in values]
+    assert list(errors_by_learning_rate(analyse(runs))) == []
+
+
 def measured(lr: str, seed: int, *, optimizer: str = "gd", count: int = 3) -> RecordedRun:
     """A run that was evaluated every ten steps, of which 35 are an epoch, with its sharpness."""
     epochs = [
@@ -158,7 +194,7 @@ def test_what_is_measured_has_curves_and_sharpness_the_edge_of_stability() -> No
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((12, low, high))
     edges = {row["configuration"]: row["mean"] for row in rows_with(figure, "mean") if "step" not in row}
     assert edges == {"gd, lr 0.1": 20, "gd, lr 0.05": 40}, "of gradient descent alone"
-    assert len(_png(figure)) > 1000
+    assert len(_picture(figure, "png")) > 1000
 
 
 def test_the_axis_of_long_curves_is_logarithmic() -> None:

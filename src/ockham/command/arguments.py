@@ -20,7 +20,7 @@ from ockham.schema import SWEEP_SETTINGS
 OTHER_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")
 
 #: Settings that a sweep has one value of.
-ONE_VALUE = (*SWEEP_SETTINGS, "cv", "objective", "resume", "trust", "note")
+ONE_VALUE = (*SWEEP_SETTINGS, "cv", "objective", "resume", "trust", "note", "target", "stop_at_target")
 
 #: Settings that only Ockham's own launcher knows.
 OF_LAUNCHER = ("executor", "fuse", "retries", "on_failure", "max_failures")

@@ -37,24 +37,26 @@ HPARAM_METRICS = {
 #: The same of a run that stands alone. Among the runs of a sweep nobody should choose by the test set.
 TEST_METRICS = {"test/acc": "test/acc", "test/loss": "test/loss"}
 
+#: Groups of conf/ whose option is shown beside the settings; of `reg` all that are merged.
+GROUPS = ("data", "augment", "model", "optimizer", "schedule")
+
 #: Curves have no more points than this: a sweep of many long runs stays small.
 MOST_POINTS = 500
 
 Hparams = Mapping[str, str | float | bool]
 
 
-def hparam_settings(content: Content) -> dict[str, str | float | bool]:
+def hparam_settings(content: Content, choices: Mapping[str, str]) -> dict[str, str | float | bool]:
     """The settings as the HParams tab takes them: numbers and flags as they are, lists as text, absent ones not at all.
 
-    A setting has one type in all runs, so that the tab can sort and filter by it.
+    The option of each group (of `choices`) stands for its class, and all regularizers together are one setting, `none` where
+    there is none: so that every run has them. A setting has one type in all runs, so that the tab can sort and filter by it.
     """
-    hparams: dict[str, str | float | bool] = {}
+    names = {group: option for group, option in choices.items() if group in GROUPS}
+    names["reg"] = "+".join(sorted(content.get("reg") or {})) or "none"
+    hparams: dict[str, str | float | bool] = dict(names)
     for path, value in computed(content).items():
-        if value is None:
-            continue
-        if path.endswith("._target_"):  # `optimizer: Adam` says it
-            hparams[path.removesuffix("._target_")] = str(value).rpartition(".")[2]
-        else:
+        if value is not None and not path.endswith("._target_"):
             keeps_its_type = isinstance(value, (int, float)) and path != "data.batch_size"  # which may be `full`
             hparams[path] = value if keeps_its_type else str(value)
     return hparams
@@ -130,23 +132,24 @@ def _session_summaries(hparams: Hparams) -> tuple[Any, Any]:
     return start, end
 
 
-def write_experiment(folder: Path, contents: Sequence[Content]) -> None:
-    """Tell the HParams tab of a sweep which settings its runs have, all together, and which results.
+def write_experiment(folder: Path, hparams_of_runs: Sequence[Hparams], *, swept: Sequence[str]) -> None:
+    """Tell the HParams tab of the runs below a folder which settings they have, all together, and which results.
 
-    TensorBoard takes the first such record that it finds, so that there is one, in the sweep folder, and none in the runs.
-    It shows first what `differs`.
+    TensorBoard takes the first such record that it finds, so that there is one, in the folder itself, and none in the runs.
+    It shows first what `differs`, in the order of the alphabet: swept settings and the seed. One that some runs do not have is
+    left to be ticked, since the parallel coordinates drop every run with a blank in what they show.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    hparams_of_jobs = [hparam_settings(content) for content in contents]
     infos = []
-    for key in dict.fromkeys(key for settings in hparams_of_jobs for key in settings):
-        values = {settings.get(key) for settings in hparams_of_jobs}
+    known = dict.fromkeys(key for hparams in hparams_of_runs for key in hparams)
+    for key in known:
+        values = {hparams.get(key) for hparams in hparams_of_runs}
         is_text = any(isinstance(value, str) for value in values)
         kind = api_pb2.DATA_TYPE_STRING if is_text else api_pb2.DATA_TYPE_FLOAT64
-        infos.append(api_pb2.HParamInfo(name=key, type=kind, differs=len(values) > 1))
+        infos.append(api_pb2.HParamInfo(name=key, type=kind, differs=key in swept and None not in values))
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in HPARAM_METRICS.values()]
     experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
     content = HParamsPluginData(experiment=experiment, version=metadata.PLUGIN_DATA_VERSION).SerializeToString()
@@ -155,16 +158,25 @@ def write_experiment(folder: Path, contents: Sequence[Content]) -> None:
     _replace(folder, lambda writer: writer.file_writer.add_summary(Summary(value=[value])))
 
 
-def write_mean(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
-    """An aggregated run: epochs with `step`, scalars, and `band/...` with the ends of their intervals."""
+def write_mean(folder: Path, epochs: Sequence[Mapping[str, float]], hparams: Hparams, metrics: Mapping[str, float]) -> None:
+    """An aggregated run: epochs with `step`, scalars, and `band/...` with the ends of their intervals; for the HParams tab its
+    settings and final metrics.
+
+    Mean and band are one chart in the tab "Custom Scalars", the first there.
+    """
     bands = {name: ["Margin", [name, f"band/{name}/low", f"band/{name}/high"]] for name in ("val/acc", "val/loss")}
 
     def write(writer: "SummaryWriter") -> None:
-        writer.add_custom_scalars({**LAYOUT, "mean and 95% interval over seeds": bands})
+        writer.add_custom_scalars({"mean and 95% interval over seeds": bands, **LAYOUT})
+        start, end = _session_summaries(hparams)
+        writer.file_writer.add_summary(start)
         for epoch in epochs:
             for tag, value in epoch.items():
                 if tag != "step":
                     writer.add_scalar(tag, value, int(epoch["step"]))
+        for name, tag in HPARAM_METRICS.items():
+            writer.add_scalar(tag, metrics[name], int(epochs[-1]["step"]))
+        writer.file_writer.add_summary(end)
 
     _replace(folder, write)
 

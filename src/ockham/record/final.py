@@ -11,7 +11,7 @@ from ockham.core.measures import measured_finally
 from ockham.core.metrics import calibration, logits_of, scores
 from ockham.data import InputSpec, Split
 from ockham.record.checkpoint import Row
-from ockham.record.folder import FINAL_METRICS, gaps
+from ockham.record.folder import FINAL_METRICS, TARGET_METRICS, gaps
 from ockham.record.measure import weight_scalars
 from ockham.run import Run
 
@@ -27,8 +27,8 @@ class FinalEvaluation:
     model: nn.Module
     logits_by_split: Mapping[str, Tensor]
 
-    def metrics(self, selected: Row, last: Row, *, flops_per_sample: int) -> dict[str, float]:
-        """What metrics.json holds of a run with these rows."""
+    def metrics(self, selected: Row, last: Row, *, flops_per_sample: int, at_target: Row | None = None) -> dict[str, float]:
+        """What metrics.json holds of a run with these rows; `at_target` is the one that first met its target, where one did."""
         run = self.run
         values: dict[str, float] = dict(selected.scalars)
         labels = {name: split.labels for name, split in run.splits.to(run.device).named().items()}
@@ -48,7 +48,10 @@ class FinalEvaluation:
             "samples": last.samples,
             "flops": flops_per_sample * last.samples,
         }
-        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure))
+        if at_target is not None:
+            until = (at_target.step, at_target.samples, flops_per_sample * at_target.samples)
+            values |= dict(zip(TARGET_METRICS, until, strict=True))
+        keys = (*FINAL_METRICS, *measured_finally(run.settings.measure), *TARGET_METRICS)
         return {key: values[key] for key in keys if key in values}
 
     def pictures(self) -> dict[str, "Figure"]:

@@ -76,8 +76,14 @@ FINAL_METRICS = (
 #: Those that a run which leaves the test set untouched does not have.
 OF_TEST = ("test/loss", "test/acc")
 
+#: What was spent until the target was first met: after all others in metrics.json, of a run that met one.
+TARGET_METRICS = ("target/steps", "target/samples", "target/flops")
+
 #: The keys of cost.json.
 COSTS = ("samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes", "shared")
+
+#: The train seconds until the target was first met, after all others in cost.json.
+TARGET_SECONDS = "target_seconds"
 
 #: The worker of a sweep that was killed takes a moment to end too.
 SECONDS_FOR_THE_LOCK = 10.0
@@ -226,7 +232,7 @@ class RunFolder:
         write_json(self.path / "metrics.json", metrics)
 
     def write_cost(self, cost: Mapping[str, float]) -> None:
-        assert tuple(cost) == COSTS, f"cost.json has other keys: {tuple(cost)}"
+        assert tuple(cost)[: len(COSTS)] == COSTS, f"cost.json has other keys: {tuple(cost)}"
         write_json(self.path / "cost.json", cost)
 
     def append_epoch(self, epoch: int, step: int, scalars: Mapping[str, float]) -> None:

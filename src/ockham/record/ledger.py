@@ -33,7 +33,7 @@ from ockham.record.checkpoint import (
 )
 from ockham.record.cost import flops_per_sample, peak_memory_bytes, reset_peak_memory
 from ockham.record.events import HPARAM_METRICS, TEST_METRICS, EventWriter, hparam_settings
-from ockham.record.folder import RunFolder, divergence
+from ockham.record.folder import TARGET_SECONDS, RunFolder, divergence
 from ockham.record.hydra_files import write_hydra_files
 from ockham.record.resume import check_resumable
 from ockham.reg.base import has_hook
@@ -127,6 +127,9 @@ class Ledger:
         self.best: dict[str, Tensor] = {}
         self.verdict: Verdict = "continue"
         self.train_seconds = self.past_wall_seconds = 0.0
+        #: The row that first meets the run's target, and the train seconds until then; None before there is one.
+        self.at_target: Row | None = None
+        self.target_seconds: float | None = None
         self.opened = self.last_checkpoint = time.monotonic()
         self.events: EventWriter | None = None
 
@@ -153,6 +156,7 @@ class Ledger:
         past = self.folder.cost()
         self.train_seconds = float(past.get("train_seconds", 0.0))
         self.past_wall_seconds = float(past.get("wall_seconds", 0.0))
+        self.target_seconds = past.get(TARGET_SECONDS)
         return checkpoint
 
     def start(self, run: Run) -> None:
@@ -160,6 +164,7 @@ class Ledger:
         self.run = run
         self.history = [run.criterion(row.scalars) for row in self.rows]
         self.best_row = run.best_row(self.history)
+        self.at_target = next((row for row in self.rows if self._meets_target(row)), None)
         reset_peak_memory(run.device)
         if not self.writes:
             return
@@ -177,7 +182,7 @@ class Ledger:
 
     def _opened_events(self, *, again: bool) -> EventWriter:
         """`again`: the run had come to its end, whose figures are no longer the final ones; its curves are written anew."""
-        settings = hparam_settings(self.content)
+        settings = hparam_settings(self.content, self.spec.choices)
         if again:
             self.folder.remove_events()
         past_step = 0 if again else self.step
@@ -210,7 +215,12 @@ class Ledger:
     @property
     def is_complete(self) -> bool:
         """Whether the steps that there are make a whole run."""
-        return self.step >= self.run.total_steps or self.run.stops(self.history)
+        has_reached = self.run.settings.stop_at_target and self.at_target is not None
+        return has_reached or self.step >= self.run.total_steps or self.run.stops(self.history)
+
+    def _meets_target(self, row: Row) -> bool:
+        target = self.run.settings.target
+        return target is not None and target.is_met(row.scalars)
 
     # -- after an interval -----------------------------------------------------------------------------------------------
 
@@ -220,6 +230,8 @@ class Ledger:
         self.rows.append(Row(result.step, result.samples, dict(result.scalars)))
         self.history.append(self.run.criterion(result.scalars))
         self.train_seconds += result.seconds
+        if self.at_target is None and self._meets_target(self.rows[-1]):
+            self.at_target, self.target_seconds = self.rows[-1], self.train_seconds
         if self.writes:
             self.folder.append_epoch(self.epoch, result.step, result.scalars)
         if self.events is not None:
@@ -296,15 +308,16 @@ class Ledger:
 
     def _write_cost(self) -> None:
         wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
-        self.folder.write_cost(
-            {
-                "samples_per_second": self.rows[-1].samples / max(self.train_seconds, 1e-9),
-                "train_seconds": self.train_seconds,
-                "wall_seconds": wall_seconds,
-                "peak_memory_bytes": peak_memory_bytes(self.run.device),
-                "shared": self.shared,
-            }
-        )
+        cost = {
+            "samples_per_second": self.rows[-1].samples / max(self.train_seconds, 1e-9),
+            "train_seconds": self.train_seconds,
+            "wall_seconds": wall_seconds,
+            "peak_memory_bytes": peak_memory_bytes(self.run.device),
+            "shared": self.shared,
+        }
+        if self.target_seconds is not None:
+            cost[TARGET_SECONDS] = self.target_seconds
+        self.folder.write_cost(cost)
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
@@ -318,7 +331,8 @@ class Ledger:
             return
         evaluation = final.evaluate(self.run, self.best, logits_by_split)
         last = self.rows[-1]
-        metrics = evaluation.metrics(self.rows[self.best_row - 1], last, flops_per_sample=self._flops_per_sample())
+        selected = self.rows[self.best_row - 1]
+        metrics = evaluation.metrics(selected, last, flops_per_sample=self._flops_per_sample(), at_target=self.at_target)
         if self.events is not None:
             tags = HPARAM_METRICS | (TEST_METRICS if pictures else {})  # in a sweep, test results invite choosing by them
             self.events.scalars(last.step, {tag: metrics[key] for key, tag in tags.items() if key in metrics})
@@ -367,7 +381,7 @@ class Ledger:
         if self.events is not None:
             self.events.flush()
         wall_seconds = self.past_wall_seconds + (time.monotonic() - self.opened) / self.shared
-        seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds}
+        seconds = {"train_seconds": self.train_seconds, "wall_seconds": wall_seconds, TARGET_SECONDS: self.target_seconds}
         return {**rows_to_content(self.rows), "best": self.best, "verdict": self.verdict, **seconds}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -375,6 +389,7 @@ class Ledger:
         self.best = dict(snapshot["best"])
         self.verdict = snapshot["verdict"]
         self.train_seconds, self.past_wall_seconds = snapshot["train_seconds"], snapshot["wall_seconds"]
+        self.target_seconds = snapshot[TARGET_SECONDS]
 
     # -- the log ---------------------------------------------------------------------------------------------------------
 

@@ -33,16 +33,16 @@ def confusion(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Figu
     return figure
 
 
-def confidently_wrong(logits: Tensor, test: Split, classes: Sequence[str], *, number: int = 24) -> Figure:
-    """The wrongly classified images with the highest predicted probability, for logits (N, C) of the test split."""
+def confidently_wrong(logits: Tensor, split: Split, classes: Sequence[str], *, number: int = 24, name: str = "test") -> Figure:
+    """The wrongly classified images with the highest predicted probability, for logits (N, C) of a split with this name."""
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    wrong = (predicted != test.labels).nonzero().squeeze(1)
+    wrong = (predicted != split.labels).nonzero().squeeze(1)
     chosen = wrong[confidence[wrong].argsort(descending=True, stable=True)[:number]].tolist()
-    images, labels = test.batch(torch.tensor(chosen, dtype=torch.int64))
+    images, labels = split.batch(torch.tensor(chosen, dtype=torch.int64))
     is_signal = images.shape[2] == 1
     size = (2, 3) if is_signal else images.shape[2:]
-    sheet = _Sheet(size, columns=8, rows=math.ceil(number / 8), cell=(1.4, 1.72), text=0.37)
-    sheet.figure.suptitle("most confidently wrong test images: predicted (probability), true")
+    sheet = _Sheet(size, columns=8, rows=max(math.ceil(len(chosen) / 8), 1), cell=(1.4, 1.72), text=0.37)
+    sheet.figure.suptitle(f"most confidently wrong {name} images: predicted (probability), true")
     for place, index in enumerate(chosen):
         guess, truth = classes[int(predicted[index])], classes[int(labels[place])]
         text = f"{guess} ({confidence[index]:.2f})\n{truth}"

@@ -171,7 +171,7 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
     if folder.state != "finished":
         check_resumable(folder)
     elif epochs < (before.trainer.max_epochs or math.inf) and steps < (before.trainer.max_steps or math.inf):
-        raise UserError(f"{folder.path} was ended by early stopping after epoch {epochs}: no length changes that")
+        raise UserError(f"{folder.path} was ended by early stopping or its target after epoch {epochs}: no length changes that")
     elif before.trainer.evaluate_every is not None:
         raise UserError(
             f"{folder.path} was evaluated after its last step, which a longer run with trainer.evaluate_every may not be: "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from ockham.core.measures import MEASURES, measured_finally
-from ockham.record.folder import RunFolder
+from ockham.record.folder import TARGET_METRICS, RunFolder
 from ockham.schema import SWEEP_SETTINGS, container
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "loss": "none" if settings.loss == "cross_entropy" else settings.loss,
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
+        "target": str(settings.target or "none") + (", where the run ends" if settings.stop_at_target else ""),
         "note": str(config.get("note") or "none"),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
@@ -83,6 +84,7 @@ def result(folder: RunFolder) -> str:
         "",
         f"  weights of epoch {metrics['best_epoch']} of {metrics['last_epoch']}, {metrics['steps']} steps in "
         f"{cost['train_seconds']:.1f} s ({cost['samples_per_second']:,.0f} samples/s)",
+        *_target_line(metrics),
         f"  weight norm {metrics['weight_norm']:.3f}, penalty {metrics['penalty']:.4g}, exact zeros "
         f"{metrics['zero_fraction']:.1%} of the weights",
         *([f"  {', '.join(measured)}"] if measured else []),
@@ -91,6 +93,13 @@ def result(folder: RunFolder) -> str:
         f"  look     tensorboard --logdir {shown_path(folder.path)}",
     ]
     return "\n".join(lines)
+
+
+def _target_line(metrics: Mapping[str, float]) -> list[str]:
+    if TARGET_METRICS[0] not in metrics:
+        return []
+    steps, samples, flops = (metrics[name] for name in TARGET_METRICS)
+    return [f"  target first met after {steps} steps, {samples:,} samples, {flops:.3g} floating-point operations"]
 
 
 def program() -> str:

@@ -277,6 +277,14 @@ def effects(results: Results) -> list[Effect]:
     return [replace(effect, comparison=comparison) for effect, comparison in zip(uncorrected, family, strict=True)]
 
 
+def best_by_regularizer(results: Results) -> dict[str, Configuration]:
+    """The best configuration of each value of `reg`, by validation, `none` before the others; empty where that is not swept."""
+    if "reg" not in results.swept:
+        return {}
+    groups = sorted(results.by("reg").items(), key=lambda group: (group[0] != ("none",), group[0]))
+    return {reg: results.best(members) for (reg,), members in groups}
+
+
 def verdict(comparison: Comparison, *, maximise: bool) -> str:
     """One sentence for a reader without statistics: the same answer wherever a comparison is shown."""
     if not comparison.is_finite:
@@ -297,8 +305,9 @@ def verdict(comparison: Comparison, *, maximise: bool) -> str:
 def importance(results: Results) -> dict[str, float]:
     """The share of the variance of the objective that each swept setting explains by itself and in interactions.
 
-    fANOVA (Hutter et al. 2014) as Optuna has it, over configurations; a setting that some do not have counts as a choice.
-    Empty with fewer than two settings or eight configurations.
+    fANOVA (Hutter et al. 2014) as Optuna has it, over configurations. A setting that some do not have stands there at the
+    middle one of its values, so that what the option brings counts for the option and not for its settings. Empty with fewer
+    than two settings or eight configurations.
     """
     if len(results.swept) < 2 or len(results.finished) < 8:
         return {}
@@ -311,16 +320,22 @@ def importance(results: Results) -> dict[str, float]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study()
         objectives = [configuration.mean("objective") for configuration in results.finished]
-        parameters = {
-            key: _parameter([configuration.values[key] for configuration in results.finished], objectives)
-            for key in results.swept
-        }  # fmt: skip
+        columns = {
+            key: _with_middles([configuration.values[key] for configuration in results.finished]) for key in results.swept
+        }
+        parameters = {key: _parameter(texts, objectives) for key, texts in columns.items() if len(set(texts)) > 1}
         space = {key: distribution for key, (distribution, _) in parameters.items()}
         for index, objective in enumerate(objectives):
             params = {key: values[index] for key, (_, values) in parameters.items()}
             study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=objective))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def _with_middles(texts: Sequence[str]) -> list[str]:
+    """The values of a setting, the middle one of those that there are in place of absent ones."""
+    present = sorted({text for text in texts if text != ABSENT}, key=lambda text: (number_of(text), text))
+    return [text if text != ABSENT else present[len(present) // 2] for text in texts]
 
 
 def _parameter(texts: Sequence[str], objectives: Sequence[float]):  # type: ignore[no-untyped-def]

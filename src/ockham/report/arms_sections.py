@@ -9,7 +9,7 @@ import altair as alt
 from ockham.record.screen import repeating_command
 from ockham.report.analysis import verdict
 from ockham.report.arms import Arm, Arms, at_budgets, shown_space
-from ockham.report.drawing import HEIGHT, WIDTH, Rows, framed, inline_data
+from ockham.report.drawing import HEIGHT, WIDTH, Rows, chosen_in_legend, faded_unless, framed, inline_data
 from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number
 
 #: From so many trials on the axis of budgets is logarithmic.
@@ -160,7 +160,9 @@ def _budgets(arms: Arms) -> Section:
         for one in found
     ]
     order = [arm.name for arm in arms.ranked]
-    chart = alt.hconcat(_expected(rows, order, arms), _probabilities(rows, order, arms))
+    chosen = chosen_in_legend("arm")
+    expected = _expected(rows, order, arms, chosen).add_params(chosen)  # both share one legend
+    chart = alt.hconcat(expected, _probabilities(rows, order, arms, chosen))
     ahead = [max((one for one in found if one.trials == n), key=lambda one: one.probability_best) for n in arms.budgets]
     first, last = ahead[0].arm.name, ahead[-1].arm.name
     if len({one.arm.name for one in ahead}) > 1:
@@ -180,13 +182,14 @@ def _budgets(arms: Arms) -> Section:
     return Section("budget", figure.title, answer=[answer], text=text, figure=figure)
 
 
-def _expected(rows: Rows, order: Sequence[str], arms: Arms) -> Any:
+def _expected(rows: Rows, order: Sequence[str], arms: Arms, chosen: Any) -> Any:
     base = alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT).encode(
-        x=_trials(rows), color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None))
+        x=_trials(rows), color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None, symbolOpacity=1))
     )
     scale = alt.Scale(zero=False)
     line = base.mark_line().encode(
         y=alt.Y("expected:Q", title=f"best {arms.objective} so far", scale=scale),
+        opacity=faded_unless(chosen),
         tooltip=[
             alt.Tooltip("arm:N"),
             alt.Tooltip("trials:Q"),
@@ -198,18 +201,20 @@ def _expected(rows: Rows, order: Sequence[str], arms: Arms) -> Any:
     known = [row for row in rows if all(map(math.isfinite, (row["low"], row["high"])))]
     if not known:
         return line
-    band = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_area(opacity=0.15)
-    return band.encode(y=alt.Y("low:Q", title=f"best {arms.objective} so far", scale=scale), y2="high:Q") + line
+    band = base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_area()
+    y = alt.Y("low:Q", title=f"best {arms.objective} so far", scale=scale)
+    return band.encode(y=y, y2="high:Q", opacity=faded_unless(chosen, opacity=0.15)) + line
 
 
-def _probabilities(rows: Rows, order: Sequence[str], arms: Arms) -> Any:
+def _probabilities(rows: Rows, order: Sequence[str], arms: Arms, chosen: Any) -> Any:
     return (
         alt.Chart(inline_data(rows), width=WIDTH, height=HEIGHT)
         .mark_line()
         .encode(
             x=_trials(rows),
             y=alt.Y("probability:Q", title="probability to be the best", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None)),
+            color=alt.Color("arm:N", sort=order, legend=alt.Legend(orient="bottom", title=None, symbolOpacity=1)),
+            opacity=faded_unless(chosen),
             tooltip=[alt.Tooltip("arm:N"), alt.Tooltip("trials:Q"), alt.Tooltip("probability:Q", format=".2f")],
         )
     )

@@ -16,9 +16,12 @@ from ockham.report.drawing import (
     Figure,
     Rows,
     any_interval,
+    chosen_in_legend,
+    faded_unless,
     framed,
     inline_data,
     mean_and_interval,
+    number_tip,
 )  # fmt: skip
 
 #: Curves of more configurations than this cannot be told apart.
@@ -35,6 +38,7 @@ def learning_curves(results: Results) -> Iterator[Figure]:
     if not shown:
         return
     charts = []
+    chosen = chosen_in_legend("configuration")
     for quantity, title in (("acc", "accuracy"), ("loss", "loss")):
         rows = [
             {"split": split} | row
@@ -47,15 +51,17 @@ def learning_curves(results: Results) -> Iterator[Figure]:
         line = base.mark_line().encode(
             y=alt.Y("mean:Q", scale=scale, title=title),
             strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom")),
-            tooltip=["configuration:N", "split:N", f"{time_axis(shown)}:Q", "mean:Q"],
+            opacity=faded_unless(chosen),
+            tooltip=["configuration:N", "split:N", number_tip(time_axis(shown), form="d"), number_tip("mean", f"mean {title}")],
         )
-        band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
-        band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q")
+        band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(strokeWidth=0)
+        band = band.encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q", opacity=faded_unless(chosen, opacity=0.18))
         charts.append(band + line if any_interval(rows) else line)
     text = (
         f"The {len(shown)} best configurations. Lines are means over seeds, solid on validation and dashed on training images; "
         "bands are 95% intervals of the mean on validation, from three seeds on."
     )
+    charts[0] = charts[0].add_params(chosen)  # both share one legend
     yield framed("curves", "Learning curves", text, alt.hconcat(*charts))
 
 
@@ -70,7 +76,11 @@ def measured_curves(results: Results) -> Iterator[Figure]:
         scale = alt.Scale(type="log") if all(row["mean"] > 0 for row in rows) else alt.Scale(zero=False)
         y = alt.Y("mean:Q", scale=scale, title=column)
         base = _base(rows, shown)
-        layers = [base.mark_line().encode(y=y, tooltip=["configuration:N", f"{time_axis(shown)}:Q", "mean:Q"])]
+        layers = [
+            base.mark_line().encode(
+                y=y, tooltip=["configuration:N", number_tip(time_axis(shown), form="d"), number_tip("mean")]
+            )
+        ]
         if any_interval(rows):
             band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18, strokeWidth=0)
             layers.insert(0, band.encode(y=alt.Y("low:Q", scale=scale, title=column), y2="high:Q"))
@@ -117,7 +127,7 @@ def _curve(configuration: Configuration, name: str, shown: Sequence[Configuratio
     for epochs in configuration.curves(MOST_EVALUATIONS, logarithmic=_is_long(shown)):
         values = [epoch[name] for epoch in epochs]
         interval = t_interval(values) if len(values) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
-        band = mean_and_interval(sum(values) / len(values), interval)
+        band = mean_and_interval(sum(values) / len(values), interval, is_share=name.endswith("/acc"))
         if not name.endswith("/acc") and band["low"] is not None and band["low"] <= 0:
             band["low"] = min(values)  # a logarithmic axis has no room below 0
         rows.append({"configuration": configuration.label, axis: int(epochs[0][axis]), **band})

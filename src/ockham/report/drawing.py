@@ -27,6 +27,7 @@ class Figure:
 
 def framed(name: str, title: str, text: str, chart: Any, table: Sequence[Sequence[str]] = ()) -> Figure:
     """The figure of an Altair chart, in the type and the colours of all."""
+    chart = chart.properties(description=f"{title}. {text}")  # what a screen reader says in place of "Vega visualization"
     chart = chart.configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", labelLimit=260)
     chart = chart.configure_legend(labelFontSize=12, titleFontSize=12, labelLimit=420).configure_view(stroke="#ddd")
     return Figure(name, title, text, chart.to_dict(), table)
@@ -41,9 +42,29 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def mean_and_interval(value: float, interval: tuple[float, float]) -> dict[str, float | None]:
+def chosen_in_legend(field: str) -> Any:
+    """A parameter for `add_params`: the entries of the legend of this field that were clicked, all where none was."""
+    return alt.selection_point(name=f"chosen_{field}", fields=[field], bind="legend")
+
+
+def faded_unless(chosen: Any, *, opacity: float = 1.0) -> Any:
+    """The opacity of a mark that fades while others are chosen."""
+    return alt.condition(chosen, alt.value(opacity), alt.value(0.08 * opacity))
+
+
+def number_tip(field: str, title: str | None = None, form: str = ".4f") -> Any:
+    return alt.Tooltip(f"{field}:Q", title=title or field, format=form)
+
+
+def mean_and_interval(value: float, interval: tuple[float, float], *, is_share: bool = False) -> dict[str, float | None]:
+    """A row's mean with the ends of its interval, as far as they are known.
+
+    Of a share, such as an accuracy, they are drawn up to 0 and 1: Student's t knows no bounds, the quantity does.
+    """
     low, high = interval
     known = math.isfinite(low)
+    if is_share:
+        low, high = max(low, 0.0), min(high, 1.0)
     return {"mean": value, "low": low if known else None, "high": high if known else None}
 
 
@@ -52,8 +73,8 @@ def any_interval(rows: Rows) -> bool:
     return any(row["low"] is not None for row in rows)
 
 
-def plus_minus(value: float, interval: tuple[float, float], n: int) -> str:
-    """`0.5488 \u00b1 0.0098 (n = 10)`, with half the width of the interval where it is known."""
+def with_interval(value: float, interval: tuple[float, float], n: int) -> str:
+    """`0.5488 [0.5390, 0.5586] (n = 10)`; without what is between brackets where it is not known."""
     low, high = interval
-    half = f" \u00b1 {(high - low) / 2:.4f}" if math.isfinite(low) else ""
-    return f"{value:.4f}{half} (n = {n})"
+    between = f" [{low:.4f}, {high:.4f}]" if math.isfinite(low) else ""
+    return f"{value:.4f}{between} (n = {n})"

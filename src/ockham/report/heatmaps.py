@@ -10,7 +10,7 @@ import altair as alt
 
 from ockham.report.analysis import Configuration, Results, is_logarithmic
 from ockham.report.curves import time_axis
-from ockham.report.drawing import Figure, Rows, framed, inline_data, plus_minus
+from ockham.report.drawing import Figure, Rows, framed, inline_data, number_tip, with_interval
 from ockham.report.sizes import swept_sizes
 
 #: Fewer values on an axis are a table rather than a map.
@@ -88,7 +88,7 @@ def heat_maps(results: Results) -> Iterator[Figure]:
         text = (
             f"Colour is the {what}, mean over seeds, on a logarithmic scale; of other settings the best in each cell. The ring "
             "is the best cell. Grey cells have no result: their runs diverged, failed or have not ended. The table has the "
-            f"best {across} for each {up}, with {results.objective} and half of its 95% interval."
+            f"best {across} for each {up}, with {results.objective} and its 95% interval."
         )
         name = f"map-{up}-{across}".replace(".", "-")
         chart = alt.concat(*charts, columns=2).resolve_scale(color="shared")
@@ -112,7 +112,7 @@ def _valley(
 
 
 def _cell(configuration: Configuration, key: str) -> str:
-    objective = plus_minus(configuration.mean("objective"), configuration.interval("objective"), configuration.n)
+    objective = with_interval(configuration.mean("objective"), configuration.interval("objective"), configuration.n)
     return f"{configuration.values[key]}: {objective}"
 
 
@@ -170,7 +170,8 @@ def _cells_chart(title: str, across: Axis, up: Axis, rows: Rows) -> Any:
     ]
     known = [row for row in rows if math.isfinite(row["value"])]
     unknown = [row for row in rows if not math.isfinite(row["value"])]
-    tooltip = [alt.Tooltip("x:Q", title=across.title), alt.Tooltip("y:Q", title=up.title), "value:Q", "n:Q", "configuration:N"]
+    tooltip = [number_tip("x", across.title, "~g"), number_tip("y", up.title, "~g"), number_tip("value", form=".4~g"),
+               "n:Q", "configuration:N"]  # fmt: skip
 
     def cells(of: Rows, color: Any) -> Any:
         chart = alt.Chart(inline_data(of), width=WIDTH, height=HEIGHT, title=title).mark_rect()

@@ -1,12 +1,14 @@
-"""The report: one page that opens offline, the same as Markdown; where it is asked for, its figures as PNG."""
+"""The report: one page that opens offline, the same as Markdown; where it is asked for, its figures as files."""
 
 import json
 import math
 import os
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
@@ -16,28 +18,55 @@ from urllib.parse import quote
 from ockham.core.cache import cached
 from ockham.core.files import write_atomic
 from ockham.core.measures import MEASURES, measured_finally
+from ockham.core.selection import maximised
 from ockham.core.statistics import LEVEL, Comparison, bootstrap_interval, smallest_sign_flip_p
 from ockham.errors import UserError
 from ockham.record.screen import repeating_command
-from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, effects, verdict
+from ockham.report.analysis import Configuration, Effect, Results, analyse, behind_best, best_by_regularizer, effects, verdict
 from ockham.report.arms import arms_of
 from ockham.report.arms_sections import arm_sections
 from ockham.report.drawing import Figure
-from ockham.report.figures import draw_figures
-from ockham.report.reading import RecordedRuns, evidence, searched
-from ockham.report.sections import NOTHING, Cell, Section, Table, shown_difference, shown_interval, shown_number, shown_p_values
+from ockham.report.figures import draw_figures, search_history
+from ockham.report.reading import RecordedRun, RecordedRuns, evidence, searched
+from ockham.report.sections import (
+    NOTHING,
+    Cell,
+    Picture,
+    Section,
+    Table,
+    shown_difference,
+    shown_interval,
+    shown_number,
+    shown_p_values,
+)
+from ockham.report.target_sections import target_sections
 
 PNG_SCALE = 2.0
+#: The formats of figures, and those that report.md shows, the first choice first.
+PICTURES = ("png", "svg", "pdf")
+IN_MARKDOWN = ("png", "svg")
+#: In a sweep folder the pictures of some of its runs, a folder each by the number of the run.
+PICTURE_FOLDER = "pictures"
 #: So many configurations are named where a sentence lists them.
 MOST_NAMED = 5
+#: Where the policy of the page goes, before all that comes from folders: what the page carries may run, and nothing is fetched.
+POLICY = "content-security-policy"
+STYLES_AND_PICTURES = "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def write_report(
-    recorded: RecordedRuns, name: str, output: Path, *, show_test: bool = False, pictures: bool = False
+    recorded: RecordedRuns,
+    name: str,
+    output: Path,
+    *,
+    show_test: bool = False,
+    pictures: Sequence[str] = (),
+    refresh: int | None = None,
 ) -> list[Path]:
     """Write report.html and report.md into `output`; returns the files. The title has the `name`.
 
-    The page draws its figures in the browser; with `pictures` they are PNGs in `report/` too, and report.md shows them.
+    The page draws its figures in the browser; they lie in `report/` too in the formats that `pictures` names, of PICTURES, and
+    report.md shows those that Markdown can. With `refresh` the page loads itself again after so many seconds.
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
     Raises UserError where there is nothing to report on.
     """
@@ -47,15 +76,11 @@ def write_report(
     sections = _sections(recorded, results, output, show_test=show_test)
     figures = [section.figure for section in sections if section.figure is not None]
     title, counts = f"Report on {name}", _counts(recorded, results)
-    written = {output / "report.html": _html(title, counts, sections, figures).encode()}
-    in_markdown = [
-        section if pictures else replace(section, figure=None)
-        for section in sections
-        if pictures or section.figure is None or section.table is not None
-    ]
-    written[output / "report.md"] = _markdown(title, counts, in_markdown).encode()
-    if pictures:
-        written |= {output / "report" / f"{figure.name}.png": _png(figure) for figure in figures}
+    written = {output / "report.html": _html(title, counts, sections, figures, refresh=refresh).encode()}
+    in_markdown = [section for section in sections if not section.pictures]
+    written[output / "report.md"] = _markdown(title, counts, in_markdown, pictures=pictures).encode()
+    for kind in pictures:
+        written |= {output / "report" / f"{figure.name}.{kind}": _picture(figure, kind) for figure in figures}
     for path, content in written.items():
         write_atomic(path, content)
     return list(written)
@@ -87,33 +112,38 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     regularizers = effects(results) if arms is None else []
     if regularizers:
         sections.append(_effects_section(results, regularizers))
+    sections += target_sections(results)
     for figure in draw_figures(results):
-        table = (
-            Table(tuple(figure.table[0]), [[Cell(text) for text in row] for row in figure.table[1:]]) if figure.table else None
+        sections.append(_figure_section(figure))
+    pictures = _pictures(results)
+    if pictures:
+        text = (
+            "The first layer, and the validation images that are most confidently wrong, of the best configuration of each "
+            "regularizer under its first seed."
         )
-        sections.append(Section(figure.name, figure.title, text=figure.text, figure=figure, table=table))
+        sections.append(Section("pictures", "Weights and hardest images", text=text, pictures=pictures))
+    if len(recorded.searches) == 1:  # of several the trials are no common order
+        tried = analyse(searched(recorded)) if recorded.comparisons else results
+        sections += [_figure_section(figure) for figure in search_history(tried, recorded.searches[0])]
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
     if recorded.comparisons:
         sections.append(_search_section(analyse(searched(recorded)), output))
     unfinished = [run for run in recorded.runs if run.state in ("failed", "diverged", "pruned")]
     if unfinished:
-        rows = [
-            [
-                Cell(_short(run.path), _link(run.path, output)),
-                Cell(run.state),
-                Cell(" ".join(run.overrides)),
-                Cell(run.reason or "", long=True),
-            ]
-            for run in unfinished
-        ]
-        sections.append(
-            Section("unfinished", "Failed, diverged and pruned", table=Table(("run", "state", "overrides", "reason"), rows))
-        )
+        sections.append(_unfinished_section(unfinished, output))
     if recorded.problems:
         rows = [[Cell(_short(path)), Cell(message, long=True)] for path, message in recorded.problems]
         text = "These folders could not be read and are in no table or figure above."
         sections.append(Section("problems", "Left out", text=text, table=Table(("folder", "what is wrong"), rows)))
     return sections
+
+
+def _figure_section(figure: Figure) -> Section:
+    section = Section(figure.name, figure.title, text=figure.text, figure=figure)
+    if figure.table:
+        head, *rows = figure.table
+        section.table = Table(tuple(head), [[Cell(text) for text in row] for row in rows])
+    return section
 
 
 def _winner(results: Results, winner: Configuration) -> Section:
@@ -155,6 +185,8 @@ def _how_many_behind(compared: Sequence[tuple[Configuration, Comparison]], *, ma
 
 
 def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Section:
+    difference = f"{results.objective} against none"
+    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     rows, answer = [], []
     sign = 1 if results.maximise else -1
     for effect in sorted(regularizers, key=lambda effect: (effect.context, -sign * effect.comparison.mean)):
@@ -169,14 +201,13 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
         ]
         p_values = (comparison.p, comparison.sign_flip_p)
         cells += [*(shown_number(p, ".3g") for p in p_values), shown_number(comparison.probability_higher, ".2f")]
-        rows.append([*(Cell(text) for text in cells), Cell(judgement, long=True)])
+        cells.append(judgement)
+        rows.append([Cell(text, long=name in ("best setting", "verdict")) for name, text in zip(head, cells, strict=True)])
         if comparison.distinguishable:
             place = f" under {effect.context}" if effect.context else ""
             answer.append(
                 f"{effect.regularizer}{place} is {judgement.partition(':')[0]} than none: {shown_difference(comparison)}."
             )
-    difference = f"{results.objective} against none"
-    head = ("with", "regularizer", "best setting", difference, "n", "p (t, Holm)", "p (sign-flip)", "P(higher)", "verdict")
     text = (
         "Each regularizer at its best setting against none at its best, paired by seed. The verdict is by the paired t test, "
         "corrected for all rows (Holm); intervals and the sign-flip test beside it, which assumes no distribution, are of each "
@@ -188,6 +219,39 @@ def _effects_section(results: Results, regularizers: Sequence[Effect]) -> Sectio
         text += f" With {fewest} pairs the p of the sign-flip test is never below {smallest_sign_flip_p(fewest):.2g}."
     answer = answer or ["No regularizer can be told from none at this number of seeds."]
     return Section("regularizers", "Which regularizer helps?", answer=answer, text=text, table=Table(head, rows))
+
+
+def _pictures(results: Results) -> list[Picture]:
+    """Those that the sweep has drawn of the best configuration of each regularizer, the same ones of all beside each other."""
+    found = []
+    for name, title in (("first_layer", "first layer"), ("confidently_wrong", "hardest images")):
+        for reg, configuration in best_by_regularizer(results).items():
+            run = configuration.finished[0].path
+            file = run.parent / PICTURE_FOLDER / run.name / f"{name}.png"
+            if file.exists():
+                found.append(Picture(f"{reg}, {title} ({configuration.label})", b64encode(file.read_bytes()).decode()))
+    return found
+
+
+def _unfinished_section(runs: Sequence[RecordedRun], output: Path) -> Section:
+    """What the runs had reached that did not come to their end, and why they did not."""
+    rows = []
+    for run in runs:
+        scores = [epoch[run.objective] for epoch in run.epochs if math.isfinite(epoch.get(run.objective, math.nan))]
+        best = (max if maximised(run.objective) else min)(scores, default=math.nan)
+        reason = "others of the sweep were ahead" if run.state == "pruned" else ""
+        rows.append(
+            [
+                _folders([run.path], output),
+                Cell(run.state),
+                Cell(f"{shown_number(best, '.4f')} {run.objective}" if scores else NOTHING),
+                Cell(str(len(run.epochs))),
+                Cell(run.reason or reason, long=True),
+                Cell(" ".join(run.overrides), long=True),
+            ]
+        )
+    head = ("run", "state", "best so far", "epochs", "reason", "overrides")
+    return Section("unfinished", "Failed, diverged and pruned", table=Table(head, rows))
 
 
 def _search_section(results: Results, output: Path) -> Section:
@@ -207,7 +271,7 @@ def _table_section(results: Results, output: Path, *, show_test: bool) -> Sectio
     measured = [name for name in known if any(name in run.metrics for c in results.configurations for run in c.finished)]
     head = (
         *results.swept, results.objective, "95% interval", "bootstrap", "n", "states", *scores,
-        *measured, "zeros", "train s", "folder",
+        *measured, "zeros", "train s", "folders",
     )  # fmt: skip
     rows = []
     for configuration in results.configurations:
@@ -223,8 +287,7 @@ def _table_section(results: Results, output: Path, *, show_test: bool) -> Sectio
             Cell(str(configuration.n)), Cell(states), *(Cell(shown[name]) for name in numbers[1:]), *further,
             Cell(zeros), Cell(seconds),
         ]  # fmt: skip
-        path = configuration.runs[0].path
-        rows.append([*cells, Cell(_short(path), _link(path, output))])
+        rows.append([*cells, _folders([run.path for run in configuration.runs], output)])
     text = (
         "A row a configuration, the best on validation first; those of which a run failed or was pruned come after the "
         "complete ones. Means over seeds and folds; Student's t interval, and the percentile bootstrap beside it. Train s is "
@@ -237,6 +300,14 @@ def _table_section(results: Results, output: Path, *, show_test: bool) -> Sectio
 def _bootstrap(configuration: Configuration) -> str:
     low, high = bootstrap_interval(configuration.metric_values("objective"))
     return f"{low:.4f} to {high:.4f}" if math.isfinite(low) else NOTHING
+
+
+def _folders(paths: Sequence[Path], output: Path) -> Cell:
+    """A link to each run; those in one folder by their numbers, after the first."""
+    in_one = len({path.parent for path in paths}) == 1
+    names = [path.name if in_one and place else _short(path) for place, path in enumerate(paths)]
+    links = tuple((name, _link(path, output)) for name, path in zip(names, paths, strict=True))
+    return Cell(" ".join(names), links, long=len(paths) > 1)
 
 
 def _short(path: Path) -> str:
@@ -270,22 +341,27 @@ def _counts(recorded: RecordedRuns, results: Results) -> str:
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 
-def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequence[Figure]) -> str:
+def _html(title: str, counts: str, sections: Sequence[Section], figures: Sequence[Figure], *, refresh: int | None) -> str:
     from jinja2 import Environment
     from markupsafe import Markup
 
     # Inside a script element a "<" may begin its end tag, or a comment that hides the end tag.
     specifications = json.dumps({figure.name: figure.specification for figure in figures}).replace("<", "\\u003c")
     template = Environment(autoescape=True).from_string(files("ockham.report").joinpath("page.html").read_text())
-    return template.render(
+    page = template.render(
+        policy=POLICY,
         title=title,
         counts=counts,
+        refresh=refresh,
         sections=sections,
         figures=figures,
         figures_json=Markup(specifications),
         library=Markup((library() if figures else "").replace("</script", "<\\/script")),
         footer="Made by Ockham; what the figures mean is in its docs/results.md.",
     )
+    scripts = re.findall("<script>(.*?)</script>", page, flags=re.DOTALL)
+    hashes = [f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts]
+    return page.replace(POLICY, f"default-src 'none'; script-src {' '.join(hashes)}; {STYLES_AND_PICTURES}", 1)
 
 
 def library() -> str:
@@ -302,8 +378,10 @@ def library() -> str:
     return cached(f"vega-of-vl-convert-{version('vl-convert-python')}.js", make).decode()
 
 
-def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:
+def _markdown(title: str, counts: str, sections: Sequence[Section], *, pictures: Sequence[str]) -> str:
     """The page as Markdown; whatever comes from folders is escaped, since Markdown lets HTML through."""
+    shown = next((kind for kind in IN_MARKDOWN if kind in pictures), None)
+    sections = [section for section in sections if shown or section.figure is None or section.table is not None]
     lines = [f"# {_text(title)}", "", _text(counts), ""]
     for section in sections:
         lines += [f"## {_text(section.title)}", "", *(f"{_text(line)}\n" for line in section.answer)]
@@ -312,8 +390,8 @@ def _markdown(title: str, counts: str, sections: Sequence[Section]) -> str:
             lines += [fence, " ".join(section.command.splitlines()), fence, ""]
         if section.text:
             lines += [_text(section.text), ""]
-        if section.figure is not None:
-            lines += [f"![{_text(section.title)}](report/{section.figure.name}.png)", ""]
+        if section.figure is not None and shown is not None:
+            lines += [f"![{_text(section.title)}](report/{section.figure.name}.{shown})", ""]
         if section.table is not None:
             lines += [_row(section.table.head), "|" + "---|" * len(section.table.head)]
             lines += [_row([cell.text for cell in row]) for row in section.table.rows] + [""]
@@ -329,7 +407,11 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_text(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _png(figure: Figure) -> bytes:
+def _picture(figure: Figure, kind: str) -> bytes:
     import vl_convert
 
-    return vl_convert.vegalite_to_png(figure.specification, scale=PNG_SCALE)
+    if kind == "png":
+        return vl_convert.vegalite_to_png(figure.specification, scale=PNG_SCALE)
+    if kind == "pdf":
+        return vl_convert.vegalite_to_pdf(figure.specification)
+    return vl_convert.vegalite_to_svg(figure.specification).encode()

@@ -65,6 +65,8 @@ class RecordedRuns:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     waiting: int = 0
     comparisons: list["RecordedComparison"] = field(default_factory=list)
+    searches: list[Path] = field(default_factory=list)
+    """The sweeps that searched, those of a comparison among them; the numbers of their runs are in the order of the trials."""
 
 
 def evidence(recorded: RecordedRuns) -> list[RecordedRun]:
@@ -125,9 +127,11 @@ def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[tuple[Path, R
 
 
 def _roles(sweep: Path, recorded: RecordedRuns) -> dict[Path, Role]:
-    """The run folders that a sweep plans, with their roles; the spaces of a comparison go to `recorded`."""
+    """The run folders that a sweep plans, with their roles; searches and the spaces of a comparison go to `recorded`."""
     content = json.loads((sweep / "sweep.json").read_text())
     roles = {sweep / str(job["number"]): (str(job.get("arm", "")), str(job.get("stage", ""))) for job in content["jobs"]}
+    if "trials" in content or "arms" in content:
+        recorded.searches.append(sweep)
     if "arms" in content:
         spaces = {
             str(name): {str(key): dict(extent) for key, extent in arm["space"].items()} for name, arm in content["arms"].items()

@@ -12,8 +12,10 @@ NOTHING = "\u2013"
 
 @dataclass(frozen=True)
 class Cell:
+    """`links` are parts of the text, in their order, each with its address."""
+
     text: str
-    link: str = ""
+    links: tuple[tuple[str, str], ...] = ()
     long: bool = False
 
 
@@ -21,6 +23,14 @@ class Cell:
 class Table:
     head: tuple[str, ...]
     rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG inside the page."""
+
+    title: str
+    base64: str
 
 
 @dataclass
@@ -34,6 +44,7 @@ class Section:
     text: str = ""
     table: Table | None = None
     figure: Figure | None = None
+    pictures: list[Picture] = field(default_factory=list)
 
 
 def shown_p_values(comparison: Comparison) -> str:

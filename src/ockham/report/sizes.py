@@ -15,10 +15,13 @@ from ockham.report.drawing import (
     Figure,
     Rows,
     any_interval,
+    chosen_in_legend,
+    faded_unless,
     framed,
     inline_data,
     mean_and_interval,
-    plus_minus,
+    number_tip,
+    with_interval,
 )  # fmt: skip
 
 #: Fewer sizes are a table rather than a curve.
@@ -47,12 +50,14 @@ def errors_by_size(results: Results) -> Iterator[Figure]:
             f"Error against {key}, solid on validation and dashed on training images, each with the noise of its labels. "
             "Bands are 95% intervals of the mean over seeds, from three on; of other settings the best at each size."
         )
-        chart = alt.hconcat(*(_lines(key, results.numbers(key), rows, at) for at in (LAST, SELECTED))).resolve_scale(y="shared")
+        chosen = chosen_in_legend("options")
+        last, selected = (_lines(key, results.numbers(key), rows, at, chosen) for at in (LAST, SELECTED))
+        chart = alt.hconcat(last.add_params(chosen), selected).resolve_scale(y="shared")  # both share one legend
         yield framed(f"size-{key.replace('.', '-')}", f"Error against {key}", text, chart, _table(key, rows))
 
 
-def _lines(key: str, sizes: Sequence[float], rows: Rows, at: str) -> Any:
-    """The errors at one of the epochs."""
+def _lines(key: str, sizes: Sequence[float], rows: Rows, at: str, chosen: Any) -> Any:
+    """The errors at one of the epochs; those of options that are not chosen in the legend fade."""
     shown = [row for row in rows if row["at"] == at]
     scale = alt.Scale(type="log", nice=False) if is_logarithmic(sizes) else alt.Scale(zero=False)
     base = alt.Chart(inline_data(shown), width=WIDTH, height=HEIGHT, title=at).encode(
@@ -62,10 +67,12 @@ def _lines(key: str, sizes: Sequence[float], rows: Rows, at: str) -> Any:
     line = base.mark_line(point=alt.OverlayMarkDef(size=14)).encode(
         y=alt.Y("mean:Q", scale=alt.Scale(zero=False), title="error (1 - accuracy)"),
         strokeDash=alt.StrokeDash("split:N", sort=["val", "train"], legend=alt.Legend(orient="bottom", symbolType="stroke")),
-        tooltip=["options:N", "split:N", "size:Q", "mean:Q", "n:Q"],
+        opacity=faded_unless(chosen),
+        tooltip=["options:N", "split:N", number_tip("size", key, "~g"), number_tip("mean", "mean error"), "n:Q"],
     )
-    band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(opacity=0.2, strokeWidth=0)
-    return band.encode(y=alt.Y("low:Q"), y2="high:Q") + line if any_interval(shown) else line
+    band = base.transform_filter("datum.split == 'val' && isValid(datum.low)").mark_area(strokeWidth=0)
+    band = band.encode(y=alt.Y("low:Q"), y2="high:Q", opacity=faded_unless(chosen, opacity=0.2))
+    return band + line if any_interval(shown) else line
 
 
 def _table(key: str, rows: Rows) -> list[list[str]]:
@@ -81,7 +88,7 @@ def _table(key: str, rows: Rows) -> list[list[str]]:
 
 def _shown(row: Mapping[str, Any]) -> str:
     low, high = (math.nan if row[end] is None else row[end] for end in ("low", "high"))
-    return plus_minus(row["mean"], (low, high), row["n"])
+    return with_interval(row["mean"], (low, high), row["n"])
 
 
 def _errors(configuration: Configuration) -> Rows:
@@ -94,5 +101,5 @@ def _errors(configuration: Configuration) -> Rows:
             if errors:
                 interval = t_interval(errors) if len(errors) >= FEWEST_FOR_BANDS else (math.nan, math.nan)
                 row = {"at": at, "split": split, "n": len(errors)}
-                rows.append(row | mean_and_interval(sum(errors) / len(errors), interval))
+                rows.append(row | mean_and_interval(sum(errors) / len(errors), interval, is_share=True))
     return rows

@@ -26,6 +26,7 @@ def check_consistency(content: Content) -> None:
     _check_full_batch(content)
     _check_length(content)
     _check_measure(content)
+    _check_target(content)
     _check_optimizer(content)
     _check_model(content)
     _check_augment(content)
@@ -188,6 +189,15 @@ def _check_measure(content: Content) -> None:
             raise UserError(f"measure=[{name}] is not known\n{hint}measure takes any of: {', '.join(MEASURES)}")
         if list(measures).count(name) > 1:
             raise UserError(f"measure=[{','.join(measures)}] names {name} twice: leave one out")
+
+
+def _check_target(content: Content) -> None:
+    if not content["stop_at_target"]:
+        return
+    if content["target"] is None:
+        raise UserError("stop_at_target=true has no target to stop at: set target='val/acc>=0.95' too")
+    if "magnitude_pruning" in content["reg"]:
+        raise UserError("stop_at_target=true may end the run before all is removed by reg=magnitude_pruning: leave it out")
 
 
 def _check_optimizer(content: Content) -> None:

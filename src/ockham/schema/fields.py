@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ockham.core.target import parse_target
 from ockham.errors import UserError
 from ockham.schema.content import Content
 
@@ -76,6 +77,14 @@ def flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
+def target(value: Any) -> str | None:
+    try:
+        parse_target(str(value))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 absent: Check = lambda value: None if value is None else "null"  # noqa: E731
 
 positive = number(above=0)
@@ -90,6 +99,8 @@ FIELDS: dict[str, Check] = {
     "loss": choice(*LOSSES),
     "test": flag,
     "measure": listed(text),
+    "target": either(absent, target),
+    "stop_at_target": flag,
     "resume": either(absent, text),
     "note": either(absent, text),
     "sweep": either(absent, text),

@@ -3,14 +3,17 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cloudpickle
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
+from ockham.identity import REPLICATES
 from ockham.record.folder import RunFolder
 from ockham.record.screen import shown_path
 from ockham.sweep.comparison import Comparison
@@ -21,7 +24,14 @@ from ockham.sweep.outcome import Failure
 from ockham.sweep.slots import slot_environments
 from ockham.sweep.summary import sweep_result
 
+if TYPE_CHECKING:
+    from ockham.report.means import Mean
+    from ockham.report.reading import RecordedRuns
+
 log = logging.getLogger("ockham")
+
+#: In a sweep folder what TensorBoard is to show of it: few enough runs that it shows them all.
+TENSORBOARD = "tensorboard"
 
 
 def prepare(plan: Plan, settings: DictConfig) -> None:
@@ -49,6 +59,7 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     if settings.report:
         from ockham.report.page import write_report
 
+        _draw_regularizers(recorded, plan, folder, settings)
         write_report(recorded, folder.path.resolve().name, folder.path)
         log.info("  report   %s", folder.path / "report.html")
     if settings.logger.tensorboard:
@@ -57,8 +68,31 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
 
         results = analyse(evidence(recorded))
         best = None if results.winner is None else int(results.winner.finished[0].path.name)
-        contents = {job.number: job.content for job in plan.jobs}
-        _run(partial(_show_in_tensorboard, folder.path, contents, means(results), best), folder, settings.executor)
+        shown = _Shown({job.number: (job.content, job.choices) for job in plan.jobs}, plan.swept, means(results), best)
+        _run(partial(_show_in_tensorboard, folder.path, shown), folder, settings.executor)
+        log.info("  look     tensorboard --logdir %s", shown_path(folder.path / TENSORBOARD))
+
+
+def _draw_regularizers(recorded: "RecordedRuns", plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
+    """The pictures for the page of the best run of each regularizer, where there are several."""
+    from ockham.report.analysis import analyse, best_by_regularizer
+    from ockham.report.page import PICTURE_FOLDER
+    from ockham.report.reading import evidence
+
+    best = best_by_regularizer(analyse(evidence(recorded)))
+    folders = [RunFolder(configuration.finished[0].path) for configuration in best.values()]
+    numbers = [int(run.path.name) for run in folders if run.best_checkpoint.exists()]
+    if len(numbers) > 1:
+        contents = {job.number: job.content for job in plan.jobs if job.number in numbers}
+        _run(partial(_save_pictures, folder.path, contents, PICTURE_FOLDER), folder, settings.executor)
+
+
+def _save_pictures(sweep: Path, contents: Mapping[int, schema.Content], pictures: str) -> JobReturn:
+    from ockham.execute import save_pictures
+
+    for number, content in contents.items():
+        save_pictures(OmegaConf.create(dict(content)), RunFolder(sweep / str(number)), sweep / pictures / str(number))
+    return JobReturn(status=JobStatus.COMPLETED)
 
 
 def result(plan: Plan, folder: SweepFolder, objective: str) -> str:
@@ -92,16 +126,36 @@ def _run(function: Callable[[], JobReturn], folder: SweepFolder, settings: DictC
         raise ended[0].outcome.exception()
 
 
-def _show_in_tensorboard(
-    folder: Path, contents: Mapping[int, schema.Content], means: Mapping[str, Sequence[Mapping[str, float]]], best: int | None
-) -> JobReturn:
-    """The settings of all jobs by number, the means over seeds, and the pictures of the best job."""
+@dataclass(frozen=True)
+class _Shown:
+    """What TensorBoard is told of a sweep: configuration and options of each job by number, the means, and the best job."""
+
+    jobs: Mapping[int, tuple[schema.Content, Mapping[str, str]]]
+    swept: Sequence[str]
+    means: Sequence["Mean"]
+    best: int | None
+
+
+def _show_in_tensorboard(sweep: Path, shown: _Shown) -> JobReturn:
+    """Write a folder of its own with the means over seeds and the pictures of the best job.
+
+    Curves of members stay in their run folders, where they are those of the same run alone: who wants all of them opens the
+    sweep folder, whose record for the HParams tab has the settings of all jobs.
+    """
     from ockham.execute import draw
-    from ockham.record.events import write_experiment
+    from ockham.record.events import hparam_settings, write_experiment
     from ockham.report.means import write_means
 
-    write_experiment(folder, list(contents.values()))
-    write_means(means, folder)
-    if best is not None:
-        draw(OmegaConf.create(dict(contents[best])), RunFolder(folder / str(best)), folder / "best")
+    folder = sweep / TENSORBOARD
+    hparams = {number: hparam_settings(content, choices) for number, (content, choices) in shown.jobs.items()}
+    write_experiment(sweep, list(hparams.values()), swept=shown.swept)
+    of_means = {
+        mean.label: {key: value for key, value in hparams[int(mean.folder)].items() if key not in REPLICATES}
+        for mean in shown.means
+    }
+    write_experiment(folder, list(of_means.values()), swept=shown.swept)
+    write_means(shown.means, folder, of_means)
+    if shown.best is not None:
+        content, _ = shown.jobs[shown.best]
+        draw(OmegaConf.create(dict(content)), RunFolder(sweep / str(shown.best)), folder / "best")
     return JobReturn(status=JobStatus.COMPLETED)

@@ -1,33 +1,57 @@
 """What a dry run prints of the jobs: where they lie, and what they will cost."""
 
-from collections.abc import Sequence
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from ockham.core.pace import duration
 from ockham.fused.partition import passes_of, repeats_of
-from ockham.identity import digest
+from ockham.identity import computed, digest
+from ockham.record.folder import RunFolder
 from ockham.sweep.folder import SweepFolder
+from ockham.sweep.fusion import Fusion
 from ockham.sweep.jobs import Job, Plan
+from ockham.sweep.progress import name, varied
+
+#: So many of the sweeps beside this one, the newest first, are looked at for what training took there.
+MOST_EARLIER = 20
+#: What a sweep that is damaged, or of another version, may bring: nothing is known of it then.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, ZeroDivisionError, YAMLError, OmegaConfBaseException)
 
 
-def dry_run(plan: Plan, folder: SweepFolder) -> str:
-    """The jobs that are known before any has run, their folders, whether they are finished already, and their cost."""
+def dry_run(plan: Plan, folder: SweepFolder, fusion: Fusion) -> str:
+    """The jobs that are known before any has run, their folders, whether they are finished already, which train together, and
+    their cost."""
     jobs = plan.foreseen()
     lines = [f"  #{job.number:<4} {folder.state(job) or 'waiting':<9} {' '.join(job.overrides)}" for job in jobs]
     if jobs:
-        cost = estimate(jobs)
+        by_number = {job.number: job for job in jobs}
+        for group in fusion.partition(jobs):
+            task = [by_number[number] for number in group]
+            lines.append(f"  group of {len(task)}: {name(task)}  {varied(task, plan.swept)}")
+        cost = estimate(jobs, folder, slots=fusion.slots)
     else:
         cost = f"  {plan.total} jobs of a search, which chooses them as results come in; swept: {', '.join(plan.swept)}"
     return "\n".join([*lines, f"  folders: {folder.path}/<number>", cost])
 
 
-def estimate(jobs: Sequence[Job]) -> str:
-    """Optimizer steps and floating-point operations of all jobs."""
+def estimate(jobs: Sequence[Job], folder: SweepFolder, *, slots: int) -> str:
+    """Optimizer steps and floating-point operations of all jobs; the time that so many took in earlier sweeps on the same data
+    with the same model, where there are any."""
     from ockham import build
     from ockham.record import cost  # late: torch is no part of planning
 
     by_shape: dict[str, tuple[int, float]] = {}
-    steps, flops = 0, 0.0
+    steps, flops, seconds = 0, 0.0, 0.0
+    rates = _earlier_rates(folder)
     for job in jobs:
         # Of regularizers only this one takes products of matrices of its own.
         projections = job.content["reg"].get("jacobian", {}).get("projections")
@@ -39,4 +63,40 @@ def estimate(jobs: Sequence[Job]) -> str:
             per_sample = cost.flops_per_sample(run.model, run.normalize.shape, run.regularizers)
             by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * passes)
         steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
-    return f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"
+        seconds += rates.get(_trained(job.content), math.nan) * by_shape[shape][1]
+    text = f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"
+    if math.isnan(seconds):
+        return text
+    return f"{text}; about {duration(seconds / slots)} on {slots} slots, at the pace of earlier sweeps in {folder.path.parent}"
+
+
+def _earlier_rates(folder: SweepFolder) -> dict[str, float]:
+    """Seconds of training for an operation in the sweeps beside this one, the newest for each data and model.
+
+    A member of a group has its share of the group's time, so that the sum over jobs is the time that slots were busy.
+    """
+    rates: dict[str, float] = {}
+    plans = [file for file in folder.path.parent.glob("*/sweep.json") if (file.parent / "costs.csv").exists()]
+    for plan in sorted(plans, key=lambda file: file.stat().st_mtime, reverse=True)[:MOST_EARLIER]:
+        with suppress(*UNREADABLE):
+            swept = json.loads(plan.read_text())["swept"]
+            if any(key.partition(".")[0] in ("data", "model") for key in swept):
+                continue
+            costs, results = (_numbers(plan.parent / file, column) for file, column in
+                              (("costs.csv", "train_seconds"), ("results.csv", "flops")))  # fmt: skip
+            known = [job for job in costs if job in results]
+            config = OmegaConf.to_container(OmegaConf.load(RunFolder(plan.parent / known[0]).config_file), resolve=True)
+            rate = sum(costs[job] for job in known) / sum(results[job] for job in known)
+            rates.setdefault(_trained(cast("dict[str, Any]", config)), rate)
+    return rates
+
+
+def _numbers(table: Path, column: str) -> dict[str, float]:
+    """A column of the table by job, as far as it is filled."""
+    with table.open() as lines:
+        return {row["job"]: float(row[column]) for row in csv.DictReader(lines) if row[column]}
+
+
+def _trained(content: Mapping[str, Any]) -> str:
+    """Equal for runs of which an operation takes about as long."""
+    return digest({path: value for path, value in computed(content).items() if path.startswith(("data.", "model."))})

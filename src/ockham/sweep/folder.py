@@ -24,7 +24,7 @@ from ockham.core.files import write_atomic
 from ockham.core.measures import MEASURES, measured_finally
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
-from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, RunFolder, write_json
+from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, TARGET_METRICS, TARGET_SECONDS, RunFolder, write_json
 from ockham.record.resume import checked_overrides
 from ockham.sweep.jobs import Job, Plan
 
@@ -36,6 +36,16 @@ FORMAT = 3
 
 #: In place of the state of a run whose status.json or metrics.json is damaged.
 UNREADABLE = "unreadable"
+
+
+#: Columns of results.csv that stand there where a run has them.
+RESULTS_OF_SOME = (*measured_finally(MEASURES), *TARGET_METRICS)
+
+
+def _without_empty(rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows without those of the columns that no row has."""
+    empty = {name for name in names if all(row[name] == "" for row in rows)}
+    return [{name: value for name, value in row.items() if name not in empty} for row in rows]
 
 
 def _content(plan: Plan) -> dict[str, Any]:
@@ -186,16 +196,12 @@ class SweepFolder:
         from ockham.sweep.summary import summarise
 
         results = [self._result(job, plan.swept) for job in plan.jobs]
-        for key in measured_finally(MEASURES):
-            if all(row[key] == "" for row in results):
-                for row in results:
-                    del row[key]
-        self._write_table("results.csv", results)
+        self._write_table("results.csv", _without_empty(results, RESULTS_OF_SOME))
         costs = [
-            {"job": job.number, **dict.fromkeys(COSTS, ""), **(self._read(self.run_folder(job).cost) or {})}
+            {"job": job.number, **dict.fromkeys((*COSTS, TARGET_SECONDS), ""), **(self._read(self.run_folder(job).cost) or {})}
             for job in plan.jobs
         ]
-        self._write_table("costs.csv", costs)
+        self._write_table("costs.csv", _without_empty(costs, [TARGET_SECONDS]))
         for name, is_part in (("summary.csv", False), ("search.csv", True)):
             part = [(job, result) for job, result in zip(plan.jobs, results, strict=True) if (job.stage == "search") is is_part]
             if part or not is_part:
@@ -210,7 +216,7 @@ class SweepFolder:
             **_role(job),
             **{key: values.get(key, "") for key in swept},
             "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
-            **dict.fromkeys((*FINAL_METRICS, *measured_finally(MEASURES)), ""),
+            **dict.fromkeys((*FINAL_METRICS, *RESULTS_OF_SOME), ""),
             **(metrics or {}),
             "note": (self._read(self.run_folder(job).status) or {}).get("note") or "",
             "folder": str(job.number),

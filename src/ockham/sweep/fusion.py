@@ -33,13 +33,16 @@ class Fusion:
         with self.folder.locked():
             groups = [group for group in self.folder.stored().get("groups", []) if group[0] in by_number]
             if not groups:
-                groups = self._partition(jobs)
+                groups = self.partition(jobs)
                 self.folder.add_groups(groups)
         tasks = [tuple(by_number[number] for number in group) for group in groups]
         fused = {number for group in groups for number in group}
         return [*tasks, *((job,) for job in jobs if job.number not in fused)]
 
-    def _partition(self, jobs: Sequence[Job]) -> list[list[int]]:
+    def partition(self, jobs: Sequence[Job]) -> list[list[int]]:
+        """The numbers of the jobs of each group; nothing is written. Raises UserError where `on` refuses."""
+        if self.mode == "off":
+            return []
         partition = partition_jobs([job.content for job in jobs], slots=self.slots, memory=self.memory)
         reasons = Counter(partition.alone.values())
         if self.mode == "on" and reasons:

@@ -20,7 +20,7 @@ from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
-from ockham.sweep.slots import make_executor, prepare_workers
+from ockham.sweep.slots import make_executor, num_slots, prepare_workers
 from ockham.sweep.worker import Application, group_payload, payload
 
 log = logging.getLogger("ockham")
@@ -54,7 +54,7 @@ def sweep(
         "%d jobs (%d duplicates dropped), planned in %.1f s: %s", plan.total, plan.duplicates, seconds, folder.path
     )  # fmt: skip
     if settings.dry_run:
-        log.info("%s", dry_run(plan, folder))
+        log.info("%s", dry_run(plan, folder, _fusion(folder, settings, slots=num_slots(settings.executor))))
         return []
     folder.begin(parsed.stored, plan)
     OmegaConf.save(config, folder.path / "multirun.yaml")
@@ -92,8 +92,7 @@ def _run_on_slots(
     executor = make_executor(settings.executor, folder.path)
     policy = Policy(settings.on_failure, settings.max_failures, settings.retries)
     started = time.monotonic()
-    memory = available_bytes() if settings.executor.name in ("inline", "processes") else None  # of a cluster: not known here
-    fusion = Fusion(folder, mode=settings.fuse, slots=executor.slots, memory=memory)
+    fusion = _fusion(folder, settings, slots=executor.slots)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
     execution.run(meanwhile=partial(prepare, plan, settings))
     log.info("\n%s", result(plan, folder, settings.objective))
@@ -104,3 +103,8 @@ def _run_on_slots(
     if execution.failures:
         raise SweepFailedError(report_failures(execution.failures, plan.jobs))
     return [[execution.returned[number] for number in sorted(execution.returned)]]
+
+
+def _fusion(folder: SweepFolder, settings: DictConfig, *, slots: int) -> Fusion:
+    memory = available_bytes() if settings.executor.name in ("inline", "processes") else None  # of a cluster: not known here
+    return Fusion(folder, mode=settings.fuse, slots=slots, memory=memory)

@@ -32,6 +32,13 @@ def prepare_workers(settings: DictConfig) -> None:
         prepare(slot_environments(settings)[0])
 
 
+def num_slots(settings: DictConfig) -> int:
+    """How many tasks run at once, as far as the settings say it; of a cluster that has room for as many as it has, one."""
+    if settings.name == "processes":
+        return len(slot_environments(settings))
+    return 1 if settings.name == "inline" else settings.slots or 1
+
+
 def slot_environments(settings: DictConfig) -> list[dict[str, str]]:
     """The environment of each slot: its share of the threads, and the GPUs that it sees.
 
