@@ -85,6 +85,17 @@ def test_a_heat_map_has_the_best_of_each_cell_and_grey_ones_without_a_result() -
     assert len(_picture(figure, "png")) > 1000
 
 
+def test_a_result_that_nearly_diverged_leaves_colours_for_the_others() -> None:
+    places = list(product(("0.001", "0.01", "0.1"), ("1e-4", "1e-3", "1e-2")))
+    runs = [
+        replace(cell(lr=lr, decay=decay, accuracy=1e4 if i == 8 else 1.0 + i), objective="val/loss")
+        for i, (lr, decay) in enumerate(places)
+    ]
+    (figure,) = heat_maps(analyse(runs))
+    domains = [color["scale"]["domain"] for color in encodings(figure.specification, "color") if "scale" in color]
+    assert domains == [[1, 7]], "the best, and where the worst quarter begins"
+
+
 def test_the_trials_of_a_random_search_are_no_map() -> None:
     assert not list(heat_maps(analyse([cell(lr=f"0.{i + 1}", decay=f"0.{9 - i}", accuracy=0.5) for i in range(8)])))
 

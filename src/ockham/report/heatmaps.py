@@ -86,9 +86,10 @@ def heat_maps(results: Results) -> Iterator[Figure]:
             continue
         what = f"error of {results.objective} (1 - accuracy)" if results.maximise else results.objective
         text = (
-            f"Colour is the {what}, mean over seeds, on a logarithmic scale; of other settings the best in each cell. The ring "
-            "is the best cell. Grey cells have no result: their runs diverged, failed or have not ended. The table has the "
-            f"best {across} for each {up}, with {results.objective} and its 95% interval."
+            f"Colour is the {what}, mean over seeds, on a logarithmic scale; the worst quarter has one colour. Of other "
+            "settings the best stands in each cell; the ring is the best cell. Grey cells have no result: their runs diverged, "
+            f"failed or have not ended. The table has the best {across} for each {up}, with {results.objective} and its 95% "
+            "interval."
         )
         name = f"map-{up}-{across}".replace(".", "-")
         chart = alt.concat(*charts, columns=2).resolve_scale(color="shared")
@@ -190,11 +191,16 @@ def _cells_chart(title: str, across: Axis, up: Axis, rows: Rows) -> Any:
 
 
 def _color(values: Sequence[float]) -> Any:
-    """Bright where values are low; on a logarithmic scale, which tells good ones apart, where all are above 0."""
-    low, high = min(values), max(values)
+    """Bright where values are low; on a logarithmic scale, which tells good ones apart, where all are above 0.
+
+    The worst quarter shares a colour: a loss that nearly diverged would leave none for the others.
+    """
+    low, high = min(values), sorted(values)[(3 * len(values)) // 4]
     if low > 0:
         ticks = [low * (high / low) ** (index / 4) for index in range(5)]
     else:
         ticks = [low + (high - low) * index / 4 for index in range(5)]
-    scale = alt.Scale(scheme="viridis", reverse=True, type="log" if low > 0 else "linear")
+    scale = alt.Scale(
+        scheme="viridis", reverse=True, type="log" if low > 0 else "linear", domain=[low, high], clamp=True
+    )  # fmt: skip
     return alt.Color("value:Q", scale=scale, title=None, legend=alt.Legend(values=ticks, format=".2~r"))
