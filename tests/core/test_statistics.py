@@ -170,6 +170,18 @@ def test_the_best_of_a_smaller_budget_is_that_of_all_choices() -> None:
         best_of(7, 8)
 
 
+def test_the_best_of_thousands_of_trials_is_calculated_too() -> None:
+    """The numbers of choices are beyond floats: against the product of the chances that the trials above are not chosen."""
+    mass = best_of(3000, 1500)
+    assert mass.sum() == pytest.approx(1)
+    for above in (0, 1, 5):
+        chances = [(3000 - 1500 - i) / (3000 - i) for i in range(above)]
+        assert mass[-1 - above] == pytest.approx(math.prod(chances) * 1500 / (3000 - above))
+    assert sum(probabilities_best([list(np.random.default_rng(s).normal(size=3000)) for s in range(3)], 1500)) == pytest.approx(
+        1
+    )
+
+
 def test_the_probability_to_be_best_is_that_of_all_choices() -> None:
     arms = [[1.0, 5.0, 2.0, 3.5], [4.0, 0.5, 2.0], [3.0, 3.0, 1.5, 0.0]]
     for n in (1, 2, 3):

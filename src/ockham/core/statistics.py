@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import special  # of scipy.stats, which takes three times as long to import, no more than these functions is used
@@ -146,27 +147,32 @@ def best_of(count: int, n: int) -> np.ndarray:
     if not 1 <= n <= count:
         raise ValueError(f"a budget of {n} out of {count} trials")
     below = np.arange(count)
-    return np.asarray(special.comb(below, n - 1) / special.comb(count, n))
+    with np.errstate(invalid="ignore"):  # of those below which there are too few
+        logarithms = _log_choices(below, n - 1) - _log_choices(count, n)
+    return np.where(below >= n - 1, np.exp(logarithms), 0.0)
+
+
+def _log_choices(count: Any, n: int) -> Any:
+    """The logarithm of the number of ways to choose n: the number itself is beyond floats for a thousand trials."""
+    return special.gammaln(count + 1.0) - special.gammaln(n + 1.0) - special.gammaln(count - n + 1.0)
 
 
 def probabilities_best(arms: Sequence[Sequence[float]], n: int) -> list[float]:
     """For each arm, P(its best of n of its values is the highest of all arms), equal values sharing it; the sum is 1."""
     ordered = [np.sort(np.asarray(values, dtype=np.float64)) for values in arms]
-    masses = [best_of(len(values), n) for values in ordered]
+    sums = [np.concatenate(([0.0], np.cumsum(best_of(len(values), n)))) for values in ordered]
 
-    def below(position: int, value: float) -> float:
-        other, mass = ordered[position], masses[position]
-        return float(mass[other < value].sum() + mass[other == value].sum() / 2)
+    def below(position: int, values: np.ndarray) -> np.ndarray:
+        """P(the best of an arm is below each of the values), one that is equal counted half."""
+        ends = (np.searchsorted(ordered[position], values, side=side) for side in ("left", "right"))
+        low, high = (sums[position][end] for end in ends)
+        return (low + high) / 2
 
-    shares = [
-        sum(
-            float(mass) * math.prod(below(other, value) for other in range(len(arms)) if other != position)
-            for value, mass in zip(ordered[position], masses[position], strict=True)
-        )
-        for position in range(len(arms))
-    ]
-    total = sum(shares)
-    return [share / total for share in shares]
+    shares = []
+    for position, values in enumerate(ordered):
+        others = [below(other, values) for other in range(len(arms)) if other != position]
+        shares.append(float((np.diff(sums[position]) * np.prod(others, axis=0)).sum()))
+    return [share / sum(shares) for share in shares]
 
 
 def _all_finite(values: Sequence[float]) -> bool:

@@ -95,8 +95,8 @@ class Family:
         """Update with the gradients and the factors of all members; returns the penalties in the loss, (members,)."""
         for numbers in self.rule_numbers.values():
             numbers.advance(factors[self.rows])
-        own = [gradient[self.rows].contiguous() for gradient in gradients]
-        return self.program(*self._arguments(own, self.rule_numbers, number=number))
+        of_family = [gradient[self.rows].contiguous() for gradient in gradients]
+        return self.program(*self._arguments(of_family, self.rule_numbers, number=number))
 
     def _arguments(self, gradients: Sequence[Tensor], rule_numbers: Mapping[str, RuleNumbers], *, number: int) -> Arguments:
         """What `update` is called with in the step of that number."""

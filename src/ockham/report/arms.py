@@ -94,10 +94,13 @@ class Arms:
         return pair is not None and pair.comparison.distinguishable and (pair.comparison.mean > 0) == self.maximise
 
     @property
-    def budgets(self) -> range:
-        """The budgets for which all arms with something to search have as many trials."""
-        searched = [arm.trials for arm in self.ranked if arm.trials > 1]
-        return range(1, min(searched, default=0) + 1)
+    def budgets(self) -> list[int]:
+        """Budgets up to that for which all arms with something to search have trials, each a tenth above the one before."""
+        most = min((arm.trials for arm in self.ranked if arm.trials > 1), default=0)
+        budgets = [1] if most else []
+        while budgets and budgets[-1] < most:
+            budgets.append(min(max(budgets[-1] + 1, round(budgets[-1] * 1.1)), most))
+        return budgets
 
 
 def arms_of(recorded: RecordedRuns) -> Arms | None:

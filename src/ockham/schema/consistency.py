@@ -416,8 +416,8 @@ def _check_r_drop(content: Content) -> None:
     if "r_drop" not in content["reg"]:
         return
     targets = [str(settings.get("_target_")) for settings in content["reg"].values()]
-    is_own = any(not target.startswith("ockham.reg.") for target in targets)
-    if not is_own and not any(target.rpartition(".")[2] in NOISE_BY_SAMPLE for target in targets):
+    may_disturb_samples = any(not target.startswith("ockham.reg.") for target in targets)
+    if not may_disturb_samples and not any(target.rpartition(".")[2] in NOISE_BY_SAMPLE for target in targets):
         others = [name for name in ("dropconnect", "stochastic_depth") if name in content["reg"]]
         reason = f"; reg={others[0]} draws once for both" if others else ""
         raise UserError(

@@ -119,6 +119,8 @@ class Comparison:
             dict.fromkeys([*names, *chain.from_iterable(arm.plan.swept for arm in arms), *confirm.replicates[0].values])
         )
         self._known: dict[int, Job] = {}
+        #: By arm, and block of the confirmation.
+        self._confirming: dict[tuple[str, int], list[Job]] = {}
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -130,8 +132,10 @@ class Comparison:
     def _all(self) -> Iterator[tuple[Job, Arm, Any]]:
         for position, arm in enumerate(self.arms):
             yield from ((job, arm, "search") for job in arm.plan.jobs)
-            if arm.name in self.selected:
-                yield from ((job, arm, "confirm") for job in self._confirming(arm, position))
+            for block in range(self.blocks if arm.name in self.selected else 0):
+                if (arm.name, block) not in self._confirming:
+                    self._confirming[arm.name, block] = self._confirmation(arm, position, block)
+                yield from ((job, arm, "confirm") for job in self._confirming[arm.name, block])
 
     @property
     def total(self) -> int:
@@ -240,17 +244,16 @@ class Comparison:
             by_key.setdefault(job.configuration_key, []).append(job)
         return by_key
 
-    def _confirming(self, arm: Arm, position: int) -> Iterator[Job]:
-        """The best setting of an arm under the seeds of the confirmation so far, with the test set."""
+    def _confirmation(self, arm: Arm, position: int, block: int) -> list[Job]:
+        """The best setting of an arm under the seeds of a block, with the test set."""
         searched = self._configurations(arm)[self.selected[arm.name]][0]
         left_out = (*searched.replicate, UNTESTED)
         overrides = [text for text in searched.overrides if text not in left_out]
-        for block in range(self.blocks):
-            replicates = self.confirm.replicates[block * self.confirm.block : (block + 1) * self.confirm.block]
-            first = self.first + (block * len(self.arms) + position) * self.confirm.block
-            yield from configuration_jobs(
-                searched.content, {"test": True}, overrides, replicates, choices=searched.choices, first=first
-            )
+        replicates = self.confirm.replicates[block * self.confirm.block : (block + 1) * self.confirm.block]
+        first = self.first + (block * len(self.arms) + position) * self.confirm.block
+        return configuration_jobs(
+            searched.content, {"test": True}, overrides, replicates, choices=searched.choices, first=first
+        )  # fmt: skip
 
 
 def confirmation_seeds(asked: int | Sequence[int], searched: Sequence[int]) -> list[int]:

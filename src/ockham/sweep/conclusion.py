@@ -22,7 +22,6 @@ from ockham.sweep.folder import SweepFolder
 from ockham.sweep.jobs import Plan
 from ockham.sweep.outcome import Failure
 from ockham.sweep.slots import slot_environments
-from ockham.sweep.summary import sweep_result
 
 if TYPE_CHECKING:
     from ockham.report.means import Mean
@@ -50,60 +49,75 @@ def prepare(plan: Plan, settings: DictConfig) -> None:
 
 
 def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
-    """Write them into the sweep folder, as far as the settings ask for them: the report, then what takes longer."""
-    from ockham.report.reading import evidence, read  # late, as all that follows: nothing of it is part of planning
+    """Tell the result, and write into the sweep folder what the settings ask for: the page, then what has to be drawn.
+
+    Nobody waits for pictures to see the page: where it has some, it is written once more with them.
+    """
+    from ockham.report.reading import read  # late, as all that follows: nothing of it is part of planning
 
     recorded = read([folder.path])
+    if isinstance(plan, Comparison):
+        log.info("\n%s", _arms(recorded, folder))
     if not recorded.runs:
         return
+    drawings: list[Callable[[], object]] = []
+    pictured: dict[int, schema.Content] = {}
     if settings.report:
-        from ockham.report.page import write_report
+        from ockham.report.page import PICTURE_FOLDER, write_report
 
-        _draw_regularizers(recorded, plan, folder, settings)
         write_report(recorded, folder.path.resolve().name, folder.path)
         log.info("  report   %s", folder.path / "report.html")
+        pictured = _best_of_regularizers(recorded, plan)
+        drawings += [partial(_save_pictures, folder.path, pictured, PICTURE_FOLDER)] if pictured else []
     if settings.logger.tensorboard:
-        from ockham.report.analysis import analyse
-        from ockham.report.means import means
-
-        results = analyse(evidence(recorded))
-        best = None if results.winner is None else int(results.winner.finished[0].path.name)
-        shown = _Shown({job.number: (job.content, job.choices) for job in plan.jobs}, plan.swept, means(results), best)
-        _run(partial(_show_in_tensorboard, folder.path, shown), folder, settings.executor)
+        drawings.append(partial(_show_in_tensorboard, folder.path, _shown(recorded, plan)))
+    if drawings:
+        _run(partial(_draw, drawings), folder, settings.executor)
+    if settings.logger.tensorboard:
         log.info("  look     tensorboard --logdir %s", shown_path(folder.path / TENSORBOARD))
+    if pictured:
+        write_report(recorded, folder.path.resolve().name, folder.path)
 
 
-def _draw_regularizers(recorded: "RecordedRuns", plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
-    """The pictures for the page of the best run of each regularizer, where there are several."""
+def _best_of_regularizers(recorded: "RecordedRuns", plan: Plan) -> dict[int, schema.Content]:
+    """The configuration of the best run of each regularizer, by its number; none where there are not several."""
     from ockham.report.analysis import analyse, best_by_regularizer
-    from ockham.report.page import PICTURE_FOLDER
     from ockham.report.reading import evidence
 
     best = best_by_regularizer(analyse(evidence(recorded)))
     folders = [RunFolder(configuration.finished[0].path) for configuration in best.values()]
     numbers = [int(run.path.name) for run in folders if run.best_checkpoint.exists()]
-    if len(numbers) > 1:
-        contents = {job.number: job.content for job in plan.jobs if job.number in numbers}
-        _run(partial(_save_pictures, folder.path, contents, PICTURE_FOLDER), folder, settings.executor)
+    return {job.number: job.content for job in plan.jobs if job.number in numbers} if len(numbers) > 1 else {}
 
 
-def _save_pictures(sweep: Path, contents: Mapping[int, schema.Content], pictures: str) -> JobReturn:
+def _shown(recorded: "RecordedRuns", plan: Plan) -> "_Shown":
+    from ockham.report.analysis import analyse
+    from ockham.report.means import means
+    from ockham.report.reading import evidence
+
+    results = analyse(evidence(recorded))
+    best = None if results.winner is None else int(results.winner.finished[0].path.name)
+    return _Shown({job.number: (job.content, job.choices) for job in plan.jobs}, plan.swept, means(results), best)
+
+
+def _draw(drawings: Sequence[Callable[[], object]]) -> JobReturn:
+    for draw in drawings:
+        draw()
+    return JobReturn(status=JobStatus.COMPLETED)
+
+
+def _save_pictures(sweep: Path, contents: Mapping[int, schema.Content], pictures: str) -> None:
     from ockham.execute import save_pictures
 
     for number, content in contents.items():
         save_pictures(OmegaConf.create(dict(content)), RunFolder(sweep / str(number)), sweep / pictures / str(number))
-    return JobReturn(status=JobStatus.COMPLETED)
 
 
-def result(plan: Plan, folder: SweepFolder, objective: str) -> str:
-    """What the screen tells: the best configurations, or of a comparison its arms."""
-    if not isinstance(plan, Comparison):
-        return sweep_result(folder.path, objective=objective)
-    from ockham.report.arms import arms_of  # late, as in `conclude`
+def _arms(recorded: "RecordedRuns", folder: SweepFolder) -> str:
+    """What the screen tells of a comparison."""
+    from ockham.report.arms import arms_of
     from ockham.report.arms_sections import lines_of
-    from ockham.report.reading import read
 
-    recorded = read([folder.path])
     arms = arms_of(recorded)
     notes = dict.fromkeys(run.note for run in recorded.runs if run.note)
     lines = ["nothing is confirmed: no search has come to its end"] if arms is None else lines_of(arms)
@@ -136,7 +150,7 @@ class _Shown:
     best: int | None
 
 
-def _show_in_tensorboard(sweep: Path, shown: _Shown) -> JobReturn:
+def _show_in_tensorboard(sweep: Path, shown: _Shown) -> None:
     """Write a folder of its own with the means over seeds and the pictures of the best job.
 
     Curves of members stay in their run folders, where they are those of the same run alone: who wants all of them opens the
@@ -158,4 +172,3 @@ def _show_in_tensorboard(sweep: Path, shown: _Shown) -> JobReturn:
     if shown.best is not None:
         content, _ = shown.jobs[shown.best]
         draw(OmegaConf.create(dict(content)), RunFolder(sweep / str(shown.best)), folder / "best")
-    return JobReturn(status=JobStatus.COMPLETED)

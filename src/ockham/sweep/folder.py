@@ -210,7 +210,8 @@ class SweepFolder:
     def _result(self, job: Job, swept: Sequence[str]) -> dict[str, Any]:
         values = dict(override.lstrip("+").split("=", 1) for override in job.overrides if "=" in override)
         metrics = self._read(self.run_folder(job).metrics)
-        state = self.state(job) or "waiting"
+        status = self._read(self.run_folder(job).status)
+        state = UNREADABLE if status is None else status.get("state") or "waiting"
         return {
             "job": job.number,
             **_role(job),
@@ -218,7 +219,7 @@ class SweepFolder:
             "state": UNREADABLE if metrics is None or (state == "finished" and not metrics) else state,
             **dict.fromkeys((*FINAL_METRICS, *RESULTS_OF_SOME), ""),
             **(metrics or {}),
-            "note": (self._read(self.run_folder(job).status) or {}).get("note") or "",
+            "note": (status or {}).get("note") or "",
             "folder": str(job.number),
         }
 

@@ -13,7 +13,8 @@ from ockham import schema
 from ockham.core.memory import available_bytes
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
-from ockham.sweep.conclusion import conclude, prepare, result
+from ockham.sweep.comparison import Comparison
+from ockham.sweep.conclusion import conclude, prepare
 from ockham.sweep.dry_run import dry_run
 from ockham.sweep.execution import Execution, Policy, report_failures
 from ockham.sweep.folder import SweepFolder
@@ -21,6 +22,7 @@ from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Plan
 from ockham.sweep.planning import Arguments, command_lines, make_plan, without_hydra
 from ockham.sweep.slots import make_executor, num_slots, prepare_workers
+from ockham.sweep.summary import sweep_result
 from ockham.sweep.worker import Application, group_payload, payload
 
 log = logging.getLogger("ockham")
@@ -76,7 +78,8 @@ def sweep(
         else:
             returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
             folder.write_tables(plan, objective=settings.objective)
-            log.info("\n%s", result(plan, folder, settings.objective))
+            if not isinstance(plan, Comparison):
+                log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     except SweepFailedError as error:  # raised last, after what the other jobs have shown
         failed = error
     conclude(plan, folder, settings)
@@ -95,7 +98,8 @@ def _run_on_slots(
     fusion = _fusion(folder, settings, slots=executor.slots)
     execution = Execution(plan, folder, executor, fusion, payload_of, policy, settings.objective)
     execution.run(meanwhile=partial(prepare, plan, settings))
-    log.info("\n%s", result(plan, folder, settings.objective))
+    if not isinstance(plan, Comparison):  # which is told by its arms
+        log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
     wall = time.monotonic() - started
     if execution.returned:
         share = executor.busy_seconds / (wall * executor.slots)
