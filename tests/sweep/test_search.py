@@ -162,19 +162,25 @@ def test_a_space_that_makes_no_sense_is_a_mistake(overrides: Sequence[str], mess
         space_of(*overrides)
 
 
+#: Where an option makes sense by itself in no run of the defaults: what is said with it.
+WITH_THEM = {"r_drop": ["reg=[dropout,r_drop]"], "stochastic_depth": ["reg=stochastic_depth", "model=resnet"]}
+
+
 def test_every_declared_range_holds_the_default_and_passes_the_schema() -> None:
     for group in ("optimizer", "reg", "schedule", "model"):
         # `external` asks for a name, and declares nothing.
-        options = sorted({path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"external"})
+        options = sorted({path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"external", *WITH_THEM})
         more = ["model.activation=sigmoid"] if group == "reg" else []
-        space = command_line(f"{group}={','.join(options)}", *more)
-        for combination in space.combinations:
-            for key, _ in combination.ranges:
-                path = key.split(".")
-                node: Any = combination.content
-                for part in path:
-                    node = node[part]  # the setting exists
-        SearchSpace.of(space, schema.check)
+        with_them = WITH_THEM.values() if group == "reg" else []
+        for words in ([f"{group}={','.join(options)}", *more], *with_them):
+            space = command_line(*words)
+            for combination in space.combinations:
+                for key, _ in combination.ranges:
+                    path = key.split(".")
+                    node: Any = combination.content
+                    for part in path:
+                        node = node[part]  # the setting exists
+            SearchSpace.of(space, schema.check)
 
 
 # -- samplers ------------------------------------------------------------------------------------------------------------
