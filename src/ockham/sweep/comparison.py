@@ -18,13 +18,17 @@ from ockham.sweep.command_line import CommandLine
 from ockham.sweep.costs import Costs
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import Grid
-from ockham.sweep.jobs import Job, Replicate, configuration_jobs
+from ockham.sweep.jobs import Job, Replicate, configuration_jobs, with_values
+from ockham.sweep.operations import Operations
 from ockham.sweep.search import Search, grown
 
 log = logging.getLogger("ockham")
 
 #: What the search runs of a comparison are composed with, and those of the confirmation are not.
 UNTESTED = "test=false"
+
+#: Settings of these groups decide how many operations a run takes; so do options of any group.
+DECIDE_COST = ("data.", "model.", "trainer.", "reg.")
 
 #: Seeds of the confirmation where nothing is said; those of a block, and of all blocks, where their number is not fixed.
 DEFAULT_SEEDS = 10
@@ -65,6 +69,32 @@ def _name(line: CommandLine, names: Sequence[str]) -> str:
     """`adam, l2`: options by themselves, settings with the last part of their name."""
     texts = {axis.name: axis.texts[0].partition("=")[2] for axis in line.axes if axis.name in names}
     return ", ".join(texts[name] if "." not in name else f"{name.rpartition('.')[2]} {texts[name]}" for name in names)
+
+
+def trials_of_equal_cost(by_arm: Mapping[str, Sequence[CommandLine]], trials: int) -> dict[str, int]:
+    """How many trials each arm gets, so that none spends more floating-point operations than `trials` of the cheapest arm do;
+    one at the least.
+
+    Raises UserError where trials of one arm differ in cost. Seconds would be no budget that a restart could repeat: the clock
+    would decide which trials there are.
+    """
+    operations = Operations()
+    flops: dict[str, float] = {}
+    for name, lines in by_arm.items():
+        costs: set[float] = set()
+        for combination in (combination for line in lines for combination in line.combinations):
+            fixed = {axis.name: axis.values[0] for axis in combination.fitting}
+            varied = [axis for axis in combination.fitting if axis.is_swept and axis.name.startswith(DECIDE_COST)]
+            values = [{**fixed, axis.name: value} for axis in varied for value in axis.values]
+            costs |= {operations.of(with_values(combination.content, each)).flops for each in (fixed, *values)}
+        if len(costs) > 1:
+            raise UserError(
+                f"budget=flops needs trials of one cost within an arm, and those of {name} take {min(costs):.3g} to "
+                f"{max(costs):.3g} operations: name what they differ in in compare too, or say budget=trials"
+            )
+        flops[name] = max(costs)
+    most = trials * min(flops.values())
+    return {name: max(int(most / cost * (1 + 1e-9)), 1) for name, cost in flops.items()}
 
 
 def check_budgets(arms: Sequence[Arm]) -> None:

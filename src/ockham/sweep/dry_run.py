@@ -13,12 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ockham.core.pace import duration
-from ockham.fused.partition import passes_of, repeats_of
 from ockham.identity import computed, digest
 from ockham.record.folder import RunFolder
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion
 from ockham.sweep.jobs import Job, Plan
+from ockham.sweep.operations import Operations
 from ockham.sweep.progress import name, varied
 
 #: So many of the sweeps beside this one, the newest first, are looked at for what training took there.
@@ -46,24 +46,12 @@ def dry_run(plan: Plan, folder: SweepFolder, fusion: Fusion) -> str:
 def estimate(jobs: Sequence[Job], folder: SweepFolder, *, slots: int) -> str:
     """Optimizer steps and floating-point operations of all jobs; the time that so many took in earlier sweeps on the same data
     with the same model, where there are any."""
-    from ockham import build
-    from ockham.record import cost  # late: torch is no part of planning
-
-    by_shape: dict[str, tuple[int, float]] = {}
     steps, flops, seconds = 0, 0.0, 0.0
-    rates = _earlier_rates(folder)
+    operations, rates = Operations(), _earlier_rates(folder)
     for job in jobs:
-        # Of regularizers only this one takes products of matrices of its own.
-        projections = job.content["reg"].get("jacobian", {}).get("projections")
-        passes = passes_of(job.content) * repeats_of(job.content)
-        decisive = {key: job.content[key] for key in ("data", "model", "trainer", "cv")}
-        shape = digest(decisive | {"projections": projections, "passes": passes})
-        if shape not in by_shape:
-            run = build.run(OmegaConf.create(dict(job.content)))
-            per_sample = cost.flops_per_sample(run.model, run.normalize.shape, run.regularizers)
-            by_shape[shape] = (run.total_steps, per_sample * run.num_epochs * len(run.splits.train) * passes)
-        steps, flops = steps + by_shape[shape][0], flops + by_shape[shape][1]
-        seconds += rates.get(_trained(job.content), math.nan) * by_shape[shape][1]
+        training = operations.of(job.content)
+        steps, flops = steps + training.steps, flops + training.flops
+        seconds += rates.get(_trained(job.content), math.nan) * training.flops
     text = f"  {steps:,} optimizer steps, {flops:.3g} floating-point operations in training"
     if math.isnan(seconds):
         return text
