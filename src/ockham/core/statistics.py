@@ -138,6 +138,11 @@ def pairs_needed(differences: Sequence[float], *, comparisons: int = 1, limit: i
     return counts[position] if position < len(counts) else None
 
 
+def half_width(n: int, deviation: float, *, level: float = LEVEL) -> float:
+    """How far Student's interval for a mean of n values of this standard deviation reaches to each side; infinity for one."""
+    return deviation * float(special.stdtrit(n - 1, 1 - level / 2)) / math.sqrt(n) if n > 1 else math.inf
+
+
 def best_of(count: int, n: int) -> np.ndarray:
     """P(the highest of n of `count` values, drawn without replacement, is the i-th smallest of all), (count,).
 

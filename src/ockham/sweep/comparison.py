@@ -121,6 +121,23 @@ class Confirmation:
     block: int
     resolve: float | None = None
 
+    def level(self, blocks: int, arms: int) -> float:
+        """The level of the interval of each difference between two of the arms after so many blocks."""
+        from ockham.core.statistics import LEVEL, price_of_looks  # late: SciPy is no part of planning
+
+        return LEVEL if self.resolve is None else LEVEL / price_of_looks(blocks) / max(math.comb(arms, 2), 1)
+
+    def half_width(self, blocks: int, arms: int, deviation: float) -> float:
+        """How far that interval reaches to each side where differences have this standard deviation."""
+        from ockham.core.statistics import half_width
+
+        return half_width(blocks * self.block, deviation, level=self.level(blocks, arms))
+
+    def blocks_needed(self, arms: int, deviation: float) -> int | None:
+        """After so many blocks `resolve` is reached at such a deviation; None where all of them do not suffice."""
+        blocks = range(1, -(-len(self.replicates) // self.block) + 1)
+        return next((n for n in blocks if self.half_width(n, arms, deviation) <= (self.resolve or math.inf)), None)
+
 
 class Comparison:
     """The jobs of all arms, then those that confirm the best setting of each, once all others have ended."""
@@ -238,12 +255,11 @@ class Comparison:
         resolve = self.confirm.resolve
         if resolve is None or self.blocks * self.confirm.block >= len(self.confirm.replicates):
             return False
-        from ockham.core.statistics import LEVEL, price_of_looks, t_interval  # late: SciPy is no part of planning
+        from ockham.core.statistics import t_interval  # late: SciPy is no part of planning
 
         scores = [self._scores(arm) for arm in self.arms if arm.name in self.selected]
-        pairs = list(combinations(scores, 2))
-        level = LEVEL / price_of_looks(self.looks) / max(len(pairs), 1)
-        for first, second in pairs:
+        level = self.confirm.level(self.blocks, len(scores))
+        for first, second in combinations(scores, 2):
             low, high = t_interval([first[key] - second[key] for key in first if key in second], level=level)
             if high - low > 2 * resolve:
                 self.blocks += 1
