@@ -45,6 +45,8 @@ def test_a_sweep_leaves_its_tables(tmp_path: Path) -> None:
     assert float(best["objective"]) == pytest.approx(np.mean(of_best))
     assert float(best["objective"]) == max(float(row["objective"]) for row in summary)
     assert (float(best["objective low"]), float(best["objective high"])) == pytest.approx(t_interval(of_best))
+    low, high = max(float(best["objective low"]), 0), min(float(best["objective high"]), 1)
+    assert f"{low:.4f} - {high:.4f}" in out, "an accuracy is shown up to 1"
     assert len(table(folder, "costs.csv")) == 8
     assert {path.name for path in folder.iterdir()} >= {"sweep.json", "multirun.yaml", "0", "7", "workers"}
     assert "python train.py data.train_samples=200" in out

@@ -30,6 +30,15 @@ def t_interval(values: Sequence[float], *, level: float = LEVEL) -> tuple[float,
     return (mean - half, mean + half)
 
 
+def bounded(interval: tuple[float, float]) -> tuple[float, float]:
+    """The part of it in which a share lies, such as an accuracy: Student's t knows no bounds, the quantity does.
+
+    What is not known stays NaN.
+    """
+    low, high = interval
+    return max(low, 0.0), min(high, 1.0)
+
+
 def paired_t_p(differences: Sequence[float]) -> float:
     """Two-sided p of the paired t test: as if the differences were normal draws around 0 (Student 1908).
 
