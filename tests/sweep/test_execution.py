@@ -101,7 +101,7 @@ def test_groups_that_die_go_on_and_members_that_fail_leave(tmp_path: Path, caplo
     folder = SweepFolder(tmp_path)
     folder.begin([], plan)
     executor = Processes([{}], logs=tmp_path / "workers")
-    execution = execution_of(plan, folder, executor, train, retries=1)
+    execution = execution_of(plan, folder, executor, train)
     called: list[int] = []
     with caplog.at_level(logging.INFO, "ockham"):
         execution.run(meanwhile=lambda: called.append(len(execution.running)))
