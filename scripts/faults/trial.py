@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))  # a bare clone works without being installed
 
 #: Of the environment: which command a process belongs to, however it was started, and whoever is its parent by now.
 MARK = "OCKHAM_TORTURE"
@@ -141,16 +142,17 @@ def finished(words: Sequence[str], folder: Path, whole: Path, logs: Sequence[Pat
 # -- two folders of one command ------------------------------------------------------------------------------------------------
 
 
-def differences(whole: Path, broken: Path) -> list[str]:
+def differences(whole: Path, broken: Path, *, curves: bool = True) -> list[str]:
     """In which files the folder of an interrupted command differs from that of an unbroken one, but for what the clock decides.
 
-    Both ran in a folder of their own, whose names are replaced. Of what TensorBoard shows, the scalars are compared.
+    Both ran in a folder of their own, whose names are replaced. Of what TensorBoard shows, the scalars are compared, if
+    `curves`.
     """
     files, others = _files(whole), _files(broken)
     differing = [f"{name} is missing" for name in sorted(files - others)]
     differing += [f"{name} should not be there" for name in sorted(others - files)]
     differing += [name for name in sorted(files & others) if _content(whole, name) != _content(broken, name)]
-    for folder in sorted({file.parent for file in whole.rglob(EVENTS)}):
+    for folder in sorted({file.parent for file in whole.rglob(EVENTS)} if curves else ()):
         name = folder.relative_to(whole)
         if _curves(folder) != _curves(broken / name):
             differing.append(f"{name}/{EVENTS}")
