@@ -16,38 +16,39 @@ from faults.trial import SECONDS_TO_END, Trial, finished, gone, prepare, process
 
 COUNT = 90
 
-SMALL = ("data=digits", "data.train_samples=600", "model.hidden=[8]", "schedule=cosine")
+SMALL = ("data=digits", "data.train_samples=300", "model.hidden=[4]", "schedule=cosine")
 SWEEP = ("-m", *SMALL, "hydra.sweep.dir=out")
+BARE = (*SWEEP, "report=false")
 
-#: What is killed, by the kind of trial: seconds each. Runs last for several checkpoints, which come once a second.
+#: What is killed, by the kind of trial: a few seconds each. The single run and the group last for several checkpoints.
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "single": (*SMALL, "reg=dropout", "trainer.max_epochs=40", "hydra.run.dir=out"),
-    "fused": (*SWEEP, "executor.slots=2", "optimizer=sgd,adam", "reg=none,dropout", "seeds=2", "trainer.max_epochs=40"),
-    "fuse=off": (*SWEEP, "executor.slots=2", "optimizer=sgd,adam", "reg=none,l1", "trainer.max_epochs=20", "fuse=off"),
+    "single": (*SMALL, "reg=dropout", "trainer.max_epochs=80", "hydra.run.dir=out"),
+    "fused": (*SWEEP, "executor.slots=1", "optimizer=sgd,adam", "reg=none,dropout", "trainer.max_epochs=150"),
+    "fuse=off": (*BARE, "executor.slots=2", "optimizer=sgd,adam", "reg=none,l1", "trainer.max_epochs=20", "fuse=off"),
     "search=tpe": (
-        *(*SWEEP, "executor.slots=2", "search=tpe", "search.trials=6", "optimizer.lr=tag(log,interval(1e-3,1e-1))"),
-        "trainer.max_epochs=6",
+        *(*BARE, "executor.slots=2", "search=tpe", "search.trials=6", "optimizer.lr=tag(log,interval(1e-3,1e-1))"),
+        "trainer.max_epochs=5",
     ),
     "search=random prune=asha": (
-        *(*SWEEP, "executor.slots=1", "search=random", "search.trials=6", "optimizer.lr=tag(log,interval(1e-4,1))"),
-        *("trainer.max_epochs=6", "prune=asha"),
+        *(*BARE, "executor.slots=1", "search=random", "search.trials=6", "optimizer.lr=tag(log,interval(1e-4,1))"),
+        *("trainer.max_epochs=4", "prune=asha"),
     ),
     "compare": (
         *(*SWEEP, "executor.slots=2", "compare=optimizer", "optimizer=sgd,adam", "optimizer.lr=1e-3,1e-2", "confirm=2"),
-        "trainer.max_epochs=6",
+        "trainer.max_epochs=5",
     ),
     "image folder": (
         *("data=image_folder", "data.root=pictures", "data.size=8", "data.batch_size=32", "model.hidden=[8]"),
-        *("augment=flip_crop", "trainer.max_epochs=6", "hydra.run.dir=out"),
+        *("augment=flip_crop", "trainer.max_epochs=10", "hydra.run.dir=out"),
     ),
     "ray": (
-        *(*SWEEP, "executor=ray", "executor.slots=2", "optimizer=sgd,adam", "reg=none,l1", "trainer.max_epochs=20"),
-        "report=false",
+        *(*BARE, "executor=ray", "executor.slots=2", "optimizer=sgd,adam", "reg=none,l1", "trainer.max_epochs=20"),
+        "fuse=off",
     ),
 }
 
 #: Of so many trials one is of Ray, which takes a quarter of a minute to start.
-RAY_EVERY = 16
+RAY_EVERY = 24
 
 VICTIMS = ("parent", "child", "group")
 
