@@ -6,6 +6,7 @@ when: over the time that the command takes, every fourth within its first second
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -84,15 +85,23 @@ def killed(
 ) -> tuple[str | None, str]:
     """Kill the command at the moments and let it come to its end; returns what is wrong then, and the moments that it met.
 
-    `at_once` starts the next attempt while processes of the one before may still end.
+    A command that was faster than the first moment is begun anew, and killed in half the time. `at_once` starts the next attempt while processes of the one before may still end.
     """
     prepare(words, folder)
     logs: list[Path] = []
     met: list[str] = []
-    for moment in moments:
+    waiting = list(moments)
+    while waiting:
+        moment = waiting.pop(0)
         logs.append(folder / f"{len(logs)}.out")
         if kill_after(moment, start(words, logs[-1]), logs[-1], victim):
             met.append(f"{moment:.2f}")
+        elif not met:
+            shutil.rmtree(folder)
+            prepare(words, folder)
+            logs.clear()
+            waiting.insert(0, moment / 2)
+            continue
         if not at_once and not gone(logs[-1], SECONDS_TO_END):
             return f"processes {processes(logs[-1])} are left after {SECONDS_TO_END:g} s", ", ".join(met)
     return finished(words, folder, whole, logs), ", ".join(met)

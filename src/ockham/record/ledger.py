@@ -265,11 +265,13 @@ class Ledger:
             reason = divergence(self.rows[-1].scalars)
             self._write_cost()
             self.folder.end("diverged", error=f"{reason} after {self._place}", overrides=self.spec.overrides)
+            self.folder.previous_checkpoint.unlink(missing_ok=True)
             self.log("diverged: %s after %s\n  everything until then is in %s", reason, self._place, self.folder.path)
         elif self.verdict != "continue":
             self.save(state)
         if self.verdict == "pruned":
             self.folder.end("pruned")
+            self.folder.previous_checkpoint.unlink(missing_ok=True)
             self.log("pruned after %s of its sweep: others are ahead", self._place)
         return self.verdict
 
