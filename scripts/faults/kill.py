@@ -85,7 +85,8 @@ def killed(
 ) -> tuple[str | None, str]:
     """Kill the command at the moments and let it come to its end; returns what is wrong then, and the moments that it met.
 
-    A command that was faster than the first moment is begun anew, and killed in half the time. `at_once` starts the next attempt while processes of the one before may still end.
+    A command that was faster than the first moment is begun anew, and killed in half the time. `at_once` starts the next
+    attempt while processes of the one before may still end.
     """
     prepare(words, folder)
     logs: list[Path] = []
