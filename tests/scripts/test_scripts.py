@@ -125,7 +125,7 @@ def test_torture_cuts_the_power_of_runs_and_writes_its_rows(tmp_path: Path) -> N
         sys.executable,
         "scripts/torture.py",
         "--parts=power",
-        "--count=4",
+        "--count=2",
         "--seed=5",
         f"--folder={tmp_path}",
         "--write",
