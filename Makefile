@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check fmt bench report tensorboard clean
+.PHONY: help train test check fmt bench torture report tensorboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ fmt: $(READY) ## format the code
 
 bench: $(READY) ## time a step against a hand-written loop and stock Lightning
 	$(VENV)/bin/python scripts/bench_step.py $(ARGS)
+
+torture: $(READY) ## kill, cut, fill and damage, for hours: make torture ARGS="--parts kill --count 10"
+	$(VENV)/bin/python scripts/torture.py $(ARGS)
 
 report: $(READY) ## report on runs and sweeps: make report ARGS="outputs/sweeps/<name>"
 	$(VENV)/bin/python scripts/report.py $(or $(ARGS),outputs)
