@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ockham import schema
-from ockham.command.arguments import check_arguments
+from ockham.command.arguments import check_arguments, unused_words
 from ockham.command.explain import composition_error
 from ockham.command.options import groups, options
 from ockham.command.surroundings import OF_MACHINE, check_folder, check_surroundings
@@ -88,6 +88,8 @@ def launch(main: Callable[[], Any]) -> NoReturn:
         resumed = _with_resume(arguments)
         multirun = bool({"-m", "--multirun"} & set(resumed))
         check_arguments(arguments, multirun=multirun)
+        for warning in unused_words(arguments):
+            print(f"warning: {warning}", file=sys.stderr)
         sys.argv[1:] = _flags_first(_with_sweep_folder(resumed) if multirun else resumed)
         main()
     except (HydraException, OmegaConfBaseException) as error:

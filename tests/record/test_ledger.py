@@ -15,9 +15,9 @@ import pytorch_lightning as pl
 import torch
 
 import ockham.lit
-from commands import run_all
 from comparison import assert_same_run
 from conftest import ROOT, SMALL, make_spec
+from faults.one_process import run_all
 from ockham import build
 from ockham.core.files import DamagedFileError
 from ockham.errors import UserError
