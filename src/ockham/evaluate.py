@@ -17,7 +17,7 @@ from ockham.core.metrics import evaluate, logits_of
 from ockham.data import Normalize
 from ockham.data.image_folder import decode_all, image_files
 from ockham.errors import UserError
-from ockham.record.checkpoint import Checkpoint
+from ockham.record.checkpoint import best_checkpoint
 from ockham.record.folder import RunFolder
 from ockham.record.resume import read_config, run_folder
 from ockham.record.screen import error_screen, shown_path
@@ -82,7 +82,7 @@ def _evaluate(folder: RunFolder, arguments: argparse.Namespace) -> None:
     check(config)
     if config.get("note"):
         print(f"note {config.note}")
-    checkpoint = Checkpoint.load(folder.best_checkpoint)
+    checkpoint = best_checkpoint(folder, config)
     spec = checkpoint.input
     model = build.trained_model(config, spec, checkpoint.model)
     normalize = Normalize(spec.mean, spec.std, spec.shape)

@@ -240,7 +240,7 @@ def test_a_damaged_status_is_named(tmp_path: Path, content: str) -> None:
 
 # -- from the command line -----------------------------------------------------------------------------------------------
 
-COMMAND = [*SMALL, "model.hidden=[64]"]
+COMMAND = [*(word for word in SMALL if not word.startswith("model.hidden")), "model.hidden=[64]"]
 
 
 def train(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

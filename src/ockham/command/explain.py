@@ -59,7 +59,8 @@ def _settings_of(group: str, option: str) -> list[str]:
     """The settings of an option by dotted path, those of the option that it builds on among them; none of `reg`."""
     content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text()) or {}
     above = [path for base in content.get("defaults", ()) if isinstance(base, str) for path in _settings_of(group, base)]
-    return [*above, *(f"{group}.{key}" for key in content if key != "defaults")]
+    settings = content.get(group, content)  # an option may set other groups too
+    return [*above, *(f"{group}.{key}" for key in settings if key != "defaults")]
 
 
 def _known_settings(key: str, arguments: Sequence[str]) -> list[str]:

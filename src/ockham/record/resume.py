@@ -19,11 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ockham.core.files import write_atomic
 from ockham.errors import UserError
+from ockham.identity import CONTINUED_WITH
 from ockham.record.folder import RunFolder
 
 #: What may change when a run continues; all other settings would make it another run.
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
-CHANGEABLE = (*LENGTHS, "trainer.accelerator", "data.root", "note")
+CHANGEABLE = (*CONTINUED_WITH, "note")
 
 #: An option of a group that is a path to somewhere else.
 OTHER_PLACES = re.compile(r"\.\.|(^|[^\w-])/")
@@ -66,6 +67,7 @@ def check_resumable(folder: RunFolder) -> None:
 
 def read_config(folder: RunFolder) -> DictConfig:
     """The stored configuration, as data. Raises UserError where it is damaged."""
+    folder.check_request()
     try:
         config = OmegaConf.load(folder.config_file)
         assert isinstance(config, DictConfig)
@@ -127,8 +129,10 @@ def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequenc
     """As `continued_config`; what differs now is stored, and a finished run that has become longer is no longer finished."""
     config, before = continued_config(folder, overrides, trust=trust), read_config(folder)
     if _differ(config, before, CHANGEABLE):
-        if folder.state == "finished":
-            folder.update_status(state="running", ended=None)
+        status = folder.status()
+        if status:
+            state = {"state": "running", "ended": None} if status["state"] == "finished" else {}
+            folder.update_status(**state, files={})  # which are about to change
         write_atomic(folder.config_file, OmegaConf.to_yaml(config).encode())
     return config
 

@@ -5,13 +5,13 @@ show them of the selected one only.
 """
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ockham.core.files import read_sealed_json
 from ockham.core.selection import maximised
 from ockham.record.screen import repeating_command, shown_path
 from ockham.sweep.jobs import Job
@@ -78,7 +78,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
     lines += [f"and {len(finished) - len(rows)} more: summary.csv"] if len(finished) > len(rows) else []
     results = _read(folder / "results.csv")
     repeats = [row for row in results if row["job"] in best["jobs"].split() and row["state"] == "finished"]
-    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    jobs = read_sealed_json(folder / "sweep.json")["jobs"]
     notes = dict.fromkeys(row["note"] for row in results if row["note"])
     overrides = next(job["overrides"] for job in jobs if str(job["number"]) == repeats[0]["job"])
     return "\n".join(
