@@ -59,20 +59,27 @@ class Row(NamedTuple):
 
 
 def run_part(part: str, seed: int, numbers: Sequence[int] | None, count: int | None, folder: Path) -> list[Row]:
-    """The trials of a part, in its folder; those that failed are printed, and their folders kept. Rows by kind."""
+    """The trials of a part, in its folder; those that failed are printed, and their folders kept. Rows by kind.
+
+    All of them stand in `<part>.txt` beside the folder.
+    """
     module = importlib.import_module(f"faults.{part}")
     trials: Callable[[int, Sequence[int], Path], Iterator[Trial]] = module.trials
     numbers = range(module.COUNT if count is None else count) if numbers is None else numbers
     tried: Counter[str] = Counter()
     survived: Counter[str] = Counter()
     began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
     for number, trial in zip(numbers, trials(seed, numbers, folder), strict=True):
         tried[trial.kind] += 1
+        line = f"--seed {seed} --parts {part} --only {number}: {trial.kind}, {trial.name}: {trial.failure or 'survived'}"
+        with folder.with_suffix(".txt").open("a") as file:
+            print(line, file=file)
         if trial.failure is None:
             survived[trial.kind] += 1
             shutil.rmtree(folder / str(number), ignore_errors=True)
         else:
-            print(f"--seed {seed} --parts {part} --only {number}: {trial.kind}, {trial.name}: {trial.failure}", flush=True)
+            print(line, flush=True)
     seconds = time.monotonic() - began
     print(f"{part}: {survived.total()} of {tried.total()} survived, {seconds:,.0f} s", flush=True)
     date = f"{datetime.now(UTC):%Y-%m-%d}"

@@ -1,1 +1,1 @@
-"""What can go wrong around a run, by parts: each module draws its trials from a seed, and says which did not survive."""
+"""What can go wrong around a run, by parts: each draws trials from a seed, and says which of them did not survive."""

@@ -6,6 +6,7 @@ Exit codes: 0 finished, 1 failed, 2 a mistake in the command, 3 diverged, 130 in
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from ockham.record.resume import check_resumable, continued_config, is_readable,
 from ockham.record.screen import error_screen, program
 from ockham.sweep import SweepFailedError
 from ockham.sweep.axes import listed_twice
+from ockham.sweep.executors import ENDING_SIGNALS
 
 HELP = """\
 Ockham trains one classifier, or sweeps over any setting, and leaves a complete run folder behind.
@@ -80,6 +82,7 @@ FAILED, MISTAKE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 def launch(main: Callable[[], Any]) -> NoReturn:
     """Run Hydra's main and leave with the exit code of what happened; a mistake is shown on one screen."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    _interrupt_on_signals()
     arguments = [_with_quoted_text(word) for word in sys.argv[1:]]
     if {"-h", "--help"} & set(arguments):
         print(HELP.replace("$GROUPS", _groups()).replace("$PROGRAM", program()))
@@ -103,6 +106,13 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     except Exception as error:
         _leave_with_fault(error)
     sys.exit(0)
+
+
+def _interrupt_on_signals() -> None:
+    """What else ends a program ends it as Ctrl-C does: jobs write their state. A signal that is ignored (nohup) stays so."""
+    for name in ENDING_SIGNALS:
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:
+            signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _with_quoted_text(word: str) -> str:

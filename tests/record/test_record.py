@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +20,8 @@ from ockham.core.measures import MEASURES, measured_finally
 from ockham.record.checkpoint import FORMAT, Checkpoint
 from ockham.record.cost import peak_memory_bytes
 from ockham.record.events import HPARAM_METRICS, TEST_METRICS
-from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, HIGHEST_LOSS, RunFolder, divergence
-from ockham.record.hydra_files import yaml_text
+from ockham.record.folder import COSTS, EPOCH_SCALARS, FINAL_METRICS, HIGHEST_LOSS, RunFolder, State, divergence
+from ockham.record.hydra_files import write_hydra_files, yaml_text
 
 RunSmall = Callable[..., RunFolder]
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
@@ -107,6 +109,49 @@ def test_writes_replace_the_whole_file(tmp_path: Path) -> None:
     write_atomic(file, b"new")
     assert file.read_bytes() == b"new"
     assert [path.name for path in file.parent.iterdir()] == ["status.json"]
+
+
+def test_what_a_killed_writer_left_beside_a_file_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    of_dead, of_living = (tmp_path / f".status.json.{socket.gethostname()}.{pid}.partial" for pid in (dead.pid, os.getppid()))
+    elsewhere = tmp_path / f".status.json.another.{dead.pid}.partial"
+    for file in (of_dead, of_living, elsewhere):
+        file.touch()
+    write_atomic(tmp_path / "status.json", b"new")
+    assert [file.exists() for file in (of_dead, of_living, elsewhere)] == [False, True, True]
+
+
+def test_the_configuration_is_written_last_so_that_a_crash_before_it_is_mended(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for _ in range(2):  # the second time after a crash: hydra.yaml alone was there
+        write_hydra_files(folder, config={"seed": 0}, hydra={"job": {}}, overrides=["seed=0"])
+        written = sorted((tmp_path / ".hydra").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+        assert sorted(file.name for file in written) == ["config.yaml", "hydra.yaml", "overrides.yaml"]
+        assert written[-1].name == "config.yaml"
+        (tmp_path / ".hydra" / "config.yaml").unlink()
+        (tmp_path / ".hydra" / "overrides.yaml").unlink()
+
+
+@pytest.mark.parametrize("state", ["finished", "pruned", "diverged"])
+def test_the_rows_of_a_run_that_is_not_continued_are_on_disk_before_its_state(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synchronised: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synchronised.append((path.name.split(".json")[0].lstrip("."), path.stat().st_size))
+        fsync(descriptor)
+
+    folder = RunFolder(tmp_path)
+    folder.begin("key")
+    folder.append_epoch(1, 10, dict.fromkeys(EPOCH_SCALARS, 0.5))
+    monkeypatch.setattr(os, "fsync", noted)
+    folder.end(state)
+    assert [name for name, _ in synchronised] == ["metrics.csv", "status"]
+    assert synchronised[0][1] == (tmp_path / "metrics.csv").stat().st_size
 
 
 def test_what_was_asked_for_is_written_as_omegaconf_does_and_reads() -> None:

@@ -97,6 +97,29 @@ def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monk
     assert [step for step, _ in scalars(spec.folder)["test/acc"]] == [28]
 
 
+def test_figures_of_the_end_stand_once_after_a_kill_between_them_and_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have the step of the last row, from which a continued run would write on."""
+    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    whole, killed = (make_spec(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "killed"))
+    execute(whole)
+    execute(killed)
+    (killed.folder.path / "metrics.json").unlink()
+    killed.folder.update_status(state="running", ended=None)
+    execute(killed)
+    assert_same_run(whole.folder, killed.folder)
+
+
+def test_a_run_that_is_pruned_keeps_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("ockham.execute.single.pruner", lambda *arguments: lambda costs: len(costs) == 3)
+    spec = make_spec(tmp_path / "run", *SMALL)
+    execute(spec)
+    assert spec.folder.state == "pruned"
+    assert sorted(file.name for file in (spec.folder.path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
 def test_two_identical_runs_are_identical(tmp_path: Path) -> None:
     specs = [make_spec(tmp_path / name, *SMALL, "reg=[dropout,input_noise]", "augment=mixup") for name in "ab"]
     for spec in specs:

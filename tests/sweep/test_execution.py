@@ -122,6 +122,16 @@ def test_groups_that_die_go_on_and_members_that_fail_leave(tmp_path: Path, caplo
     assert not list((tmp_path / "groups").iterdir())
 
 
+def test_a_group_whose_process_died_is_tried_again_whole_without_retries(tmp_path: Path) -> None:
+    """What killed it may have nothing to do with it, and its last bits depend on its size."""
+    plan = grid([command_line("model.hidden=[8],[16]", "seed=0,1")], make_replicates(None, None))
+    folder = SweepFolder(tmp_path)
+    folder.begin([], plan)
+    execution_of(plan, folder, Processes([{}], logs=tmp_path / "workers"), train).run()
+    begun = [[int(number) for number in line.split()] for line in (tmp_path / "begun").read_text().splitlines()]
+    assert [numbers for numbers in begun if numbers[0] >= 2] == [[2, 3], [2, 3], [2], [3]]
+
+
 def test_damaged_run_folders_are_named_and_count_as_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plan = grid([command_line("model.hidden=[8],[16],[24]")], make_replicates(None, None))
     folder = SweepFolder(tmp_path)

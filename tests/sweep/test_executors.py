@@ -1,6 +1,8 @@
 """Worker processes: their devices, and what happens when they die, hang or fail."""
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -8,8 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import cloudpickle
+import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
+from conftest import ROOT
 from ockham.sweep.executors import Processes
 from ockham.sweep.outcome import EndedTask, Failure
 
@@ -67,3 +71,46 @@ def test_a_worker_that_dies_or_hangs_fails_its_job_only(tmp_path: Path) -> None:
     assert (failed.kind, failed.reason, failed.interrupted) == ("RuntimeError", "no", False)
     assert "raise RuntimeError" in failed.traceback
     assert [ended[number].outcome.return_value for number in (1, 4)] == [1, 2]
+
+
+PARENT = """
+import os, pathlib, sys, time
+import cloudpickle
+from ockham.sweep.executors import Processes
+
+def work():
+    pathlib.Path(sys.argv[1], "pid").write_text(str(os.getpid()))
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        pathlib.Path(sys.argv[1], "interrupted").touch()
+        raise
+
+executor = Processes([{}], logs=pathlib.Path(sys.argv[1]))
+try:
+    executor.submit([0], cloudpickle.dumps(work))
+    while not executor.wait(1.0):
+        pass
+finally:
+    executor.interrupt()
+    executor.wait(30.0)
+    executor.close()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_worker_ends_with_the_process_that_started_it(number: signal.Signals, tmp_path: Path) -> None:
+    """Where that is killed, although what forked the worker lives on; after SIGINT to it alone the job is interrupted."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stderr=subprocess.DEVNULL, env=environment)
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    worker = int((tmp_path / "pid").read_text())
+    process.send_signal(number)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}/exe").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}/exe").exists()
+    assert (tmp_path / "interrupted").exists() == (number == signal.SIGINT)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,17 +56,12 @@ def test_a_sweep_leaves_its_tables(tmp_path: Path) -> None:
     assert (folder / "results.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "more",
-    [(), ("search=tpe", "search.trials=8", "search.batch=4", "optimizer.lr=interval(0.01,0.1)")],
-    ids=["grid", "tpe"],
-)
-def test_a_sweep_killed_again_and_again_ends_as_an_unbroken_one(more: Sequence[str], tmp_path: Path) -> None:
-    settings = ("optimizer=sgd,adam", "reg=none,dropout", "trainer.max_epochs=60", "report=false", *(more or ("seed=0,1",)))
-    command = [sys.executable, "scripts/prove_resume.py", "--kills=2", "--seconds=3", f"--folder={tmp_path}", *SMALL, *settings]
+@pytest.mark.parametrize("number", [1, 3], ids=["fused", "search=tpe"])
+def test_a_sweep_that_is_killed_ends_as_an_unbroken_one(number: int, tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/torture.py", "--parts=kill", f"--only={number}", f"--folder={tmp_path}"]
     proof = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
     assert proof.returncode == 0, proof.stdout + proof.stderr
-    assert "18 files compared, 0 differ" in proof.stdout
+    assert "kill: 1 of 1 survived" in proof.stdout
 
 
 def test_another_sweep_in_the_folder_is_refused_with_the_difference(tmp_path: Path) -> None:
@@ -153,7 +148,12 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     assert attempts == [1] * 6  # no job was run by both
 
 
-def test_ctrl_c_lets_jobs_write_their_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "send",
+    [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)],
+    ids=["Ctrl-C", "SIGTERM to the parent alone"],
+)
+def test_an_interrupted_sweep_lets_jobs_write_their_state(send: Callable[[int], None], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     process = subprocess.Popen(
         [sys.executable, "train.py", "-m", *SMALL, "seed=0,1,2", "trainer.max_epochs=5000", f"hydra.sweep.dir={folder}"],
@@ -162,7 +162,7 @@ def test_ctrl_c_lets_jobs_write_their_state(tmp_path: Path) -> None:
     while not list(folder.glob("*/metrics.csv")):  # its jobs train
         assert process.poll() is None
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
+    send(process.pid)
     process.communicate(timeout=60)
     assert process.returncode == 130
     states = [row["state"] for row in table(folder, "results.csv")]

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises OSError where the disk or the folder refuses it; then nothing is left beside the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_partials(path)
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
@@ -63,3 +66,30 @@ def write_atomic(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what processes of this machine that were killed while they wrote the file have left beside it."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.{re.escape(socket.gethostname())}\.(\d+)\.partial")
+    for entry in os.listdir(path.parent):
+        match = name.fullmatch(entry)
+        if match and not _is_alive(int(match[1])):
+            path.with_name(entry).unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # where the question would be a signal
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # one of another user
+        return True
+    return True
+
+
+def synchronise(path: Path) -> None:
+    """Return when what was written to the file, by whomever, is on disk. Raises OSError where it cannot be."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

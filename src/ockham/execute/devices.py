@@ -32,7 +32,7 @@ def on_devices(train: Callable[..., None], spec: RunSpec, pictures: bool, *, num
     Spawned, since a process that has used CUDA cannot be forked.
     """
     mistakes = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    arguments = (train, spec, pictures, number, _free_port(), os.getpid(), mistakes)
+    arguments = (train, spec, pictures, number, _free_port(), mistakes)
     with _sigterm_interrupts():
         context = torch.multiprocessing.start_processes(_work, arguments, nprocs=number, join=False, start_method="spawn")
         assert context is not None
@@ -72,11 +72,9 @@ def _end(context: ProcessContext) -> None:
             process.join()
 
 
-def _work(
-    rank: int, train: Callable[..., None], spec: RunSpec, pictures: bool, number: int, port: int, parent: int, mistakes: Any
-) -> None:
+def _work(rank: int, train: Callable[..., None], spec: RunSpec, pictures: bool, number: int, port: int, mistakes: Any) -> None:
     """One process of several, on device `rank`."""
-    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "ockham"}
     os.environ.update({key: str(value) for key, value in {**place, **address}.items()})

@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ockham.core.files import DamagedFileError, read_sealed_json, sealed_json, sha256, write_atomic
+from ockham.core.files import DamagedFileError, read_sealed_json, sealed_json, sha256, synchronise, write_atomic
 from ockham.errors import UserError
 
 State = Literal["running", "finished", "failed", "diverged", "pruned"]
@@ -250,7 +250,12 @@ class RunFolder:
                 file.truncate()
 
     def end(self, state: State, *, error: str | None = None, kind: str | None = None, overrides: Sequence[str] = ()) -> None:
-        """Record how the run ended; `error` comes with its type and with the override line that leads there."""
+        """Record how the run ended; `error` comes with its type and with the override line that leads there.
+
+        The rows of one that is not continued are on disk before: nobody would write them again.
+        """
+        if state in FINAL and (self.path / "metrics.csv").exists():
+            synchronise(self.path / "metrics.csv")
         reason = None if error is None else {"message": error, "type": kind, "overrides": " ".join(overrides)}
         files = self._checksums((*REQUEST_FILES, *RESULT_FILES))
         self.update_status(state=state, ended=_now(), error=reason, files=files)

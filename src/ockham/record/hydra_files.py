@@ -34,12 +34,15 @@ def yaml_text(content: Any) -> bytes:
 def write_hydra_files(
     folder: RunFolder, *, config: Mapping[str, Any], hydra: Mapping[str, Any], overrides: Sequence[str]
 ) -> None:
-    """Write what was asked for; files that hold it stay as they are, and such as a crash left empty are written again."""
+    """Write what was asked for; files that hold it stay as they are, and such as a crash left empty are written again.
+
+    The configuration comes last: where it stands, a crash has left the others too.
+    """
     file = folder.config_file
     content = {
-        "config": config,
         "hydra": {"hydra": {**hydra, "output_subdir": file.parent.name}},
         "overrides": list(overrides),
+        "config": config,
     }
     texts = {name: yaml_text(node) for name, node in content.items()}
     if not file.exists() or file.read_bytes() != texts["config"]:

@@ -169,7 +169,8 @@ class Ledger:
         reset_peak_memory(run.device)
         if not self.writes:
             return
-        was_finished = bool(self.folder.metrics())
+        # The final figures may be among the curves, at the last step: they would stand there twice.
+        had_ended = bool(self.folder.metrics()) or self.is_complete
         summary = screen.summary(self.spec.config, self.spec.choices, run, self.folder)
         self.log("%s%s", "" if self.shared == 1 else f"in a group of {self.shared} runs\n", summary)
         for warning in self.spec.warnings:
@@ -179,10 +180,10 @@ class Ledger:
         self.folder.write_epochs([(run.epoch_of(row.step), row.step, row.scalars) for row in self.rows])
         self.folder.update_status(device=run.device_name)
         if self.spec.config.logger.tensorboard:
-            self.events = self._opened_events(again=was_finished)
+            self.events = self._opened_events(again=had_ended)
 
     def _opened_events(self, *, again: bool) -> EventWriter:
-        """`again`: the run had come to its end, whose figures are no longer the final ones; its curves are written anew."""
+        """`again`: the run had come to its end, whose figures are written once more; its curves are written anew."""
         settings = hparam_settings(self.content, self.spec.choices)
         if again:
             self.folder.remove_events()
@@ -265,11 +266,13 @@ class Ledger:
             reason = divergence(self.rows[-1].scalars)
             self._write_cost()
             self.folder.end("diverged", error=f"{reason} after {self._place}", overrides=self.spec.overrides)
+            self.folder.previous_checkpoint.unlink(missing_ok=True)
             self.log("diverged: %s after %s\n  everything until then is in %s", reason, self._place, self.folder.path)
         elif self.verdict != "continue":
             self.save(state)
         if self.verdict == "pruned":
             self.folder.end("pruned")
+            self.folder.previous_checkpoint.unlink(missing_ok=True)
             self.log("pruned after %s of its sweep: others are ahead", self._place)
         return self.verdict
 

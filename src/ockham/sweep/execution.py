@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from ockham.sweep.executors import Executor, Inline
+from ockham.sweep.executors import Executor, Inline, WorkerDiedError
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.jobs import Job, Plan
@@ -227,14 +227,18 @@ class Execution:
         self.waiting.extend((job,) for job in unfinished)
 
     def _goes_on(self, task: Task, failure: Failure) -> bool:
-        """Whether a group is tried again: `retries` times, and whenever it was interrupted after more epochs than before."""
+        """Whether a group is tried again: `retries` times, and whenever it was interrupted after more epochs than before.
+
+        Once in any case where its process died, which may have nothing to do with it: its last bits depend on its size.
+        """
         attempts = self.attempts[tuple(job.number for job in task)]
         epochs = self._epochs(task)
         if failure.interrupted and epochs > attempts.epochs:
             attempts.number -= 1
             attempts.epochs = epochs
             return True
-        return attempts.number <= self.policy.retries
+        died = failure.kind == WorkerDiedError.__name__
+        return attempts.number <= max(self.policy.retries, int(died))
 
     def _mark_failed(self, job: Job, failure: Failure) -> None:
         """Say in the run folder how the job ended where its process died before it could, or could not begin."""

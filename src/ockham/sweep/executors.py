@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from ockham.sweep.outcome import EndedTask, Failure, Outcome, packed, run_payload, unpacked
@@ -22,6 +23,9 @@ START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_met
 
 #: What every worker needs. Lightning is not: groups do without it.
 PRELOADED = ["ockham.execute"]
+
+#: What ends a program besides Ctrl-C: whoever manages processes, and a terminal that is closed. Windows has not all of them.
+ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 
 
 class WorkerDiedError(RuntimeError):
@@ -101,6 +105,7 @@ class Processes:
         self.slots = len(self._slots)
         self._logs = logs
         self._timeout = timeout
+        self._interrupted = False
         self._context: Any = multiprocessing.get_context(START_METHOD)
 
     def submit(self, numbers: Sequence[int], payload: bytes) -> None:
@@ -153,13 +158,19 @@ class Processes:
         return sum(slot.busy_seconds for slot in self._slots)
 
     def interrupt(self) -> None:
-        """Nothing to do: the terminal has told the workers too."""
+        """Tell the workers that have a job; a terminal has told them already, and they take it once."""
+        self._interrupted = True
+        for slot in self._slots:
+            if slot.number is not None:
+                slot.process.terminate()
 
     def close(self) -> None:
         for slot in self._slots:
             if slot.process is None:
                 continue
-            if slot.number is not None:
+            if slot.number is not None and self._interrupted:
+                slot.process.kill()  # it had its time to write its state
+            elif slot.number is not None:
                 _end(slot.process)
             assert slot.connection is not None
             slot.connection.close()  # a worker without a job ends when nobody can give it one
@@ -196,11 +207,30 @@ def _end(process: Any) -> None:
         process.join()
 
 
-def end_with_parent(parent: int) -> None:
-    """Nobody may write into a run folder whose parent was killed: the next process continues the run there."""
-    while os.getppid() == parent:
-        time.sleep(0.1)
+def end_with_parent() -> None:
+    """Nobody may write into a run folder whose parent was killed: the next process continues the run there.
+
+    The parent is the process that asked for this one. It is not getppid: what forks the workers lives as long as they do.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
+
+
+def _interrupt_once() -> None:
+    """Ctrl-C, SIGTERM and SIGHUP interrupt this process, the first of them alone: a run has its time to write its state."""
+    told = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            raise KeyboardInterrupt
+
+    for name in ("SIGINT", *ENDING_SIGNALS):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
+            signal.signal(getattr(signal, name), interrupt)
 
 
 def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> None:
@@ -209,8 +239,8 @@ def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> N
     threads = environment.get("OMP_NUM_THREADS")
     if threads is not None and "torch" in sys.modules:  # which had read it before this process was forked
         sys.modules["torch"].set_num_threads(int(threads))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is told to end writes its state
-    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _interrupt_once()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", buffering=1) as file:
         os.dup2(file.fileno(), sys.stdout.fileno())

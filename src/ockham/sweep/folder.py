@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from ockham.core.files import read_sealed_json, sealed_json, write_atomic
+from ockham.core.files import read_sealed_json, remove_partials, sealed_json, write_atomic
 from ockham.core.measures import MEASURES, measured_finally
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
@@ -144,6 +144,7 @@ class SweepFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with self.locked():
+            remove_partials(self.plan_file)
             if self.plan_file.exists():
                 self._check_same(arguments, plan)
                 plan.restore(self.stored())
