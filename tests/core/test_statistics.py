@@ -9,6 +9,7 @@ from ockham.core.statistics import (
     LEVEL,
     best_of,
     bootstrap_interval,
+    bounded,
     compare,
     corrected,
     holm,
@@ -30,6 +31,12 @@ def test_the_t_interval_is_scipys() -> None:
     expected = stats.ttest_1samp(A, 0).confidence_interval(0.95)
     assert t_interval(A) == pytest.approx((expected.low, expected.high), rel=1e-12)
     assert all(math.isnan(end) for end in t_interval([1.0]))
+
+
+def test_the_interval_of_a_share_ends_where_shares_do() -> None:
+    assert bounded((0.9, 1.1)) == (0.9, 1.0)
+    assert bounded((-0.1, 0.2)) == (0.0, 0.2)
+    assert all(math.isnan(end) for end in bounded((math.nan, math.nan)))
 
 
 def test_the_bootstrap_interval_is_scipys_up_to_the_draw() -> None:

@@ -14,7 +14,15 @@ from ockham.errors import UserError
 from ockham.record.folder import RunFolder
 from ockham.report.arms import arms_of
 from ockham.report.reading import evidence, read, searched
-from ockham.sweep.comparison import Arm, Comparison, Confirmation, arm_lines, check_budgets, confirmation_seeds
+from ockham.sweep.comparison import (
+    Arm,
+    Comparison,
+    Confirmation,
+    arm_lines,
+    check_budgets,
+    confirmation_seeds,
+    trials_of_equal_cost,
+)
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import grid
 from ockham.sweep.jobs import Job, make_replicates
@@ -151,6 +159,17 @@ def end(plan: Comparison, job: Job, objective: float | None, state: str = "finis
     if objective is not None:
         (folder.path / "metrics.json").write_text(json.dumps({"objective": objective, "test/acc": objective}))
     folder.end(state)  # type: ignore[arg-type]
+
+
+def test_with_a_budget_of_operations_dearer_arms_have_fewer_trials() -> None:
+    """Two passes a step, half the trials; of an odd number what fits, and one at the least."""
+    by_arm = arm_lines([command_line("data=digits", "optimizer=sgd", "reg=none,l2,sam", "test=false")], ["reg"])
+    assert trials_of_equal_cost(by_arm, 7) == {"none": 7, "l2": 7, "sam": 3}
+    assert trials_of_equal_cost(by_arm, 1) == {"none": 1, "l2": 1, "sam": 1}
+    for varied in ("reg=none,sam", "model.hidden=[8],[16]"):
+        mixed = arm_lines([command_line("data=digits", "optimizer=sgd,adam", varied, "test=false")], ["optimizer"])
+        with pytest.raises(UserError, match="needs trials of one cost within an arm, and those of sgd take"):
+            trials_of_equal_cost(mixed, 7)
 
 
 GRID = ("optimizer=sgd,adam", "optimizer.lr=0.1,0.01,0.001", "test=false")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from conftest import ROOT, SMALL, composed
 from ockham import schema
@@ -44,6 +45,8 @@ def test_a_sweep_leaves_its_tables(tmp_path: Path) -> None:
     assert float(best["objective"]) == pytest.approx(np.mean(of_best))
     assert float(best["objective"]) == max(float(row["objective"]) for row in summary)
     assert (float(best["objective low"]), float(best["objective high"])) == pytest.approx(t_interval(of_best))
+    low, high = max(float(best["objective low"]), 0), min(float(best["objective high"]), 1)
+    assert f"{low:.4f} - {high:.4f}" in out, "an accuracy is shown up to 1"
     assert len(table(folder, "costs.csv")) == 8
     assert {path.name for path in folder.iterdir()} >= {"sweep.json", "multirun.yaml", "0", "7", "workers"}
     assert "python train.py data.train_samples=200" in out
@@ -218,3 +221,29 @@ def test_a_dry_run_knows_what_training_took_in_sweeps_beside_it(tmp_path: Path) 
     assert f"; about {duration(operations * 5e-4 / 2)} on 2 slots, at the pace of earlier sweeps in {tmp_path}" in shown
     other = {**content, "model": {**content["model"], "hidden": [5]}}
     assert "about" not in estimate([replace(jobs[0], content=other)], SweepFolder(tmp_path / "new"), slots=2)
+
+
+def test_a_dry_run_says_how_many_seeds_tell_arms_apart(tmp_path: Path) -> None:
+    """Two configurations of three seeds, with variances of 1e-6 and 3e-6: a difference deviates by sqrt(2 * 2e-6) = 0.002."""
+    compared = ("compare=optimizer", "optimizer=sgd,adam", "search=random", "search.trials=2", "dry_run=true")
+    _, _, text = composed(SMALL)
+    earlier = tmp_path / "earlier"
+    (earlier / "0" / ".hydra").mkdir(parents=True)
+    (earlier / "0" / ".hydra" / "config.yaml").write_text(text)
+    (earlier / "sweep.json").write_text(json.dumps({"swept": ["reg", "seed"]}))
+    (earlier / "costs.csv").write_text("job,train_seconds\n0,1\n")
+    spread = 3**0.5 * 1e-3
+    rows = [("l1", 0.9), ("l1", 0.901), ("l1", 0.899), ("l2", 0.5), ("l2", 0.5 + spread), ("l2", 0.5 - spread), ("none", 0.1)]
+    lines = "".join(f"{n},{reg},{n},{value!r}\n" for n, (reg, value) in enumerate(rows))
+    (earlier / "results.csv").write_text("job,reg,seed,test/acc\n" + lines)
+    _, out, errors = sweep(tmp_path / "new", *compared, "confirm=8")
+    reaches = stats.t.ppf(0.975, 7) * 0.002 / 8**0.5
+    assert f"where test/acc deviates by 0.0014 between seeds, 8 seeds know a difference to +-{reaches:.2g} (as in" in out, (
+        errors
+    )
+    _, out, errors = sweep(tmp_path / "new", *compared, "confirm=auto", "resolve=0.0007", "max_seeds=300")
+    levels = [0.05 * 6 / (np.pi * look) ** 2 for look in range(1, 31)]
+    reached = [10 * k for k, p in enumerate(levels, 1) if stats.t.ppf(1 - p / 2, 10 * k - 1) * 0.002 / (10 * k) ** 0.5 <= 7e-4]
+    assert f"about {reached[0]} seeds of each arm know every difference to +-0.0007" in out, errors
+    _, out, errors = sweep(tmp_path / "alone" / "new", *compared, "confirm=auto", "resolve=0.0007")
+    assert "where test/acc deviates by 0.01 between seeds, 100 seeds do not suffice" in out, errors

@@ -30,6 +30,15 @@ def t_interval(values: Sequence[float], *, level: float = LEVEL) -> tuple[float,
     return (mean - half, mean + half)
 
 
+def bounded(interval: tuple[float, float]) -> tuple[float, float]:
+    """The part of it in which a share lies, such as an accuracy: Student's t knows no bounds, the quantity does.
+
+    What is not known stays NaN.
+    """
+    low, high = interval
+    return max(low, 0.0), min(high, 1.0)
+
+
 def paired_t_p(differences: Sequence[float]) -> float:
     """Two-sided p of the paired t test: as if the differences were normal draws around 0 (Student 1908).
 
@@ -136,6 +145,11 @@ def pairs_needed(differences: Sequence[float], *, comparisons: int = 1, limit: i
     counts = range(2, limit + 1)
     position = bisect_left(counts, True, key=suffice)  # more pairs have more power
     return counts[position] if position < len(counts) else None
+
+
+def half_width(n: int, deviation: float, *, level: float = LEVEL) -> float:
+    """How far Student's interval for a mean of n values of this standard deviation reaches to each side; infinity for one."""
+    return deviation * float(special.stdtrit(n - 1, 1 - level / 2)) / math.sqrt(n) if n > 1 else math.inf
 
 
 def best_of(count: int, n: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import Any
 
 import altair as alt
 
+from ockham.core.statistics import bounded
+
 #: The interval of two seeds is so wide that it hides the curves.
 FEWEST_FOR_BANDS = 3
 WIDTH, HEIGHT = 420, 260
@@ -59,12 +61,10 @@ def number_tip(field: str, title: str | None = None, form: str = ".4f") -> Any:
 def mean_and_interval(value: float, interval: tuple[float, float], *, is_share: bool = False) -> dict[str, float | None]:
     """A row's mean with the ends of its interval, as far as they are known.
 
-    Of a share, such as an accuracy, they are drawn up to 0 and 1: Student's t knows no bounds, the quantity does.
+    Of a share, such as an accuracy, they are drawn up to 0 and 1.
     """
-    low, high = interval
+    low, high = bounded(interval) if is_share else interval
     known = math.isfinite(low)
-    if is_share:
-        low, high = max(low, 0.0), min(high, 1.0)
     return {"mean": value, "low": low if known else None, "high": high if known else None}
 
 

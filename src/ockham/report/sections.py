@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from ockham.core.statistics import LEVEL, Comparison, smallest_sign_flip_p
+from ockham.core.statistics import LEVEL, Comparison, bounded, smallest_sign_flip_p
 from ockham.report.analysis import Configuration
 from ockham.report.drawing import Figure
 
@@ -64,5 +64,6 @@ def shown_difference(comparison: Comparison) -> str:
 
 
 def shown_interval(configuration: Configuration, name: str) -> str:
-    low, high = configuration.interval(name)
+    interval = configuration.interval(name)
+    low, high = bounded(interval) if name.endswith("/acc") else interval
     return f"{low:.4f} to {high:.4f}" if math.isfinite(low) else NOTHING

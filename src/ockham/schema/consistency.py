@@ -542,6 +542,10 @@ def _check_comparison(content: Content) -> None:
     is_auto = content.get("confirm") == "auto"
     if content.get("confirm") is not None and content.get("compare") is None:
         raise UserError("confirm repeats the best setting of each arm of a comparison: add compare=<what is compared>")
+    if content.get("budget") == "flops" and content.get("compare") is None:
+        raise UserError("budget=flops shares operations out among the arms of a comparison: add compare=<what is compared>")
+    if content.get("budget") == "flops" and content["search"]["sampler"] == "grid":
+        raise UserError("budget=flops gives dearer arms fewer trials, and a grid has all of them: add search=random")
     if is_auto and content.get("resolve") is None:
         raise UserError("confirm=auto adds seeds until a difference is known: say how well with resolve=0.002")
     for key in ("resolve", "max_seeds"):

@@ -18,13 +18,17 @@ from ockham.sweep.command_line import CommandLine
 from ockham.sweep.costs import Costs
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.grid import Grid
-from ockham.sweep.jobs import Job, Replicate, configuration_jobs
+from ockham.sweep.jobs import Job, Replicate, configuration_jobs, with_values
+from ockham.sweep.operations import Operations
 from ockham.sweep.search import Search, grown
 
 log = logging.getLogger("ockham")
 
 #: What the search runs of a comparison are composed with, and those of the confirmation are not.
 UNTESTED = "test=false"
+
+#: Settings of these groups decide how many operations a run takes; so do options of any group.
+DECIDE_COST = ("data.", "model.", "trainer.", "reg.")
 
 #: Seeds of the confirmation where nothing is said; those of a block, and of all blocks, where their number is not fixed.
 DEFAULT_SEEDS = 10
@@ -67,6 +71,32 @@ def _name(line: CommandLine, names: Sequence[str]) -> str:
     return ", ".join(texts[name] if "." not in name else f"{name.rpartition('.')[2]} {texts[name]}" for name in names)
 
 
+def trials_of_equal_cost(by_arm: Mapping[str, Sequence[CommandLine]], trials: int) -> dict[str, int]:
+    """How many trials each arm gets, so that none spends more floating-point operations than `trials` of the cheapest arm do;
+    one at the least.
+
+    Raises UserError where trials of one arm differ in cost. Seconds would be no budget that a restart could repeat: the clock
+    would decide which trials there are.
+    """
+    operations = Operations()
+    flops: dict[str, float] = {}
+    for name, lines in by_arm.items():
+        costs: set[float] = set()
+        for combination in (combination for line in lines for combination in line.combinations):
+            fixed = {axis.name: axis.values[0] for axis in combination.fitting}
+            varied = [axis for axis in combination.fitting if axis.is_swept and axis.name.startswith(DECIDE_COST)]
+            values = [{**fixed, axis.name: value} for axis in varied for value in axis.values]
+            costs |= {operations.of(with_values(combination.content, each)).flops for each in (fixed, *values)}
+        if len(costs) > 1:
+            raise UserError(
+                f"budget=flops needs trials of one cost within an arm, and those of {name} take {min(costs):.3g} to "
+                f"{max(costs):.3g} operations: name what they differ in in compare too, or say budget=trials"
+            )
+        flops[name] = max(costs)
+    most = trials * min(flops.values())
+    return {name: max(int(most / cost * (1 + 1e-9)), 1) for name, cost in flops.items()}
+
+
 def check_budgets(arms: Sequence[Arm]) -> None:
     """Raises UserError for grids of different sizes: the arm with more settings to choose from would be favoured."""
     sizes = {arm.name: len({job.configuration_key for job in arm.plan.jobs}) for arm in arms if isinstance(arm.plan, Grid)}
@@ -90,6 +120,23 @@ class Confirmation:
     replicates: tuple[Replicate, ...]
     block: int
     resolve: float | None = None
+
+    def level(self, blocks: int, arms: int) -> float:
+        """The level of the interval of each difference between two of the arms after so many blocks."""
+        from ockham.core.statistics import LEVEL, price_of_looks  # late: SciPy is no part of planning
+
+        return LEVEL if self.resolve is None else LEVEL / price_of_looks(blocks) / max(math.comb(arms, 2), 1)
+
+    def half_width(self, blocks: int, arms: int, deviation: float) -> float:
+        """How far that interval reaches to each side where differences have this standard deviation."""
+        from ockham.core.statistics import half_width
+
+        return half_width(blocks * self.block, deviation, level=self.level(blocks, arms))
+
+    def blocks_needed(self, arms: int, deviation: float) -> int | None:
+        """After so many blocks `resolve` is reached at such a deviation; None where all of them do not suffice."""
+        blocks = range(1, -(-len(self.replicates) // self.block) + 1)
+        return next((n for n in blocks if self.half_width(n, arms, deviation) <= (self.resolve or math.inf)), None)
 
 
 class Comparison:
@@ -208,12 +255,11 @@ class Comparison:
         resolve = self.confirm.resolve
         if resolve is None or self.blocks * self.confirm.block >= len(self.confirm.replicates):
             return False
-        from ockham.core.statistics import LEVEL, price_of_looks, t_interval  # late: SciPy is no part of planning
+        from ockham.core.statistics import t_interval  # late: SciPy is no part of planning
 
         scores = [self._scores(arm) for arm in self.arms if arm.name in self.selected]
-        pairs = list(combinations(scores, 2))
-        level = LEVEL / price_of_looks(self.looks) / max(len(pairs), 1)
-        for first, second in pairs:
+        level = self.confirm.level(self.blocks, len(scores))
+        for first, second in combinations(scores, 2):
             low, high = t_interval([first[key] - second[key] for key in first if key in second], level=level)
             if high - low > 2 * resolve:
                 self.blocks += 1

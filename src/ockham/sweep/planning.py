@@ -21,6 +21,7 @@ from ockham.sweep.comparison import (
     arm_lines,
     check_budgets,
     confirmation_seeds,
+    trials_of_equal_cost,
 )
 from ockham.sweep.composition import CHOICES
 from ockham.sweep.folder import SweepFolder
@@ -142,8 +143,10 @@ def _searched(
     *,
     first: int = 0,
     may_be_fixed: bool = False,
+    num_trials: int | None = None,
 ) -> Grid | Search:
-    """The grid of all lines, or the search on one; a grid of one where nothing is to be searched and that `may_be_fixed`."""
+    """The grid of all lines, or the search on one, of `num_trials` where that is not what the settings say; a grid of one
+    where nothing is to be searched and that `may_be_fixed`."""
     search = settings.search
     if search.sampler == "grid":
         return grid(lines, replicates, first=first)
@@ -157,7 +160,7 @@ def _searched(
         space,
         folder,
         sampler=search.sampler,
-        num_trials=search.trials,
+        num_trials=num_trials or search.trials,
         seed=search.seed,
         replicates=replicates,
         objective=settings.objective,
@@ -177,8 +180,10 @@ def _comparison(
             raise UserError(f"a comparison would choose the luckiest {axis.name}: use seeds=[...] or cv=k, which are averaged")
     arms: list[Arm] = []
     first = 0
-    for name, parts in arm_lines(lines, names).items():
-        plan = _searched(parts, settings, folder, replicates, first=first, may_be_fixed=True)
+    by_arm = arm_lines(lines, names)
+    trials = trials_of_equal_cost(by_arm, settings.search.trials) if settings.budget == "flops" else {}
+    for name, parts in by_arm.items():
+        plan = _searched(parts, settings, folder, replicates, first=first, may_be_fixed=True, num_trials=trials.get(name))
         arms.append(Arm(name, plan))
         first += plan.total
     check_budgets(arms)

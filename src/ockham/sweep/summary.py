@@ -61,6 +61,15 @@ def _row(swept: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str
     return row
 
 
+def _shown_interval(low: str, high: str, *, is_share: bool) -> str:
+    from ockham.core.statistics import bounded  # late: SciPy is no part of planning
+
+    if not low:
+        return ""
+    interval = (float(low), float(high))
+    return " - ".join(f"{end:.4f}" for end in (bounded(interval) if is_share else interval))
+
+
 def sweep_result(folder: Path, *, objective: str) -> str:
     """The best configurations on validation; of the first of them the test result, and the command that repeats it."""
     finished = [row for row in _read(folder / "summary.csv") if int(row["n"])]
@@ -70,8 +79,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
     swept = list(best)[1 : list(best).index("n")]
     table = [["job", *swept, "n", objective, "95% interval"]]
     for row in rows:
-        low, high = row["objective low"], row["objective high"]
-        interval = f"{float(low):.4f} - {float(high):.4f}" if low else ""
+        interval = _shown_interval(row["objective low"], row["objective high"], is_share=maximised(objective))
         table.append([row["job"], *(row[key] for key in swept), row["n"], f"{float(row['objective']):.4f}", interval])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
