@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from faults.damage import damage
-from faults.one_process import Left, run, run_all
+from faults.one_process import Left, here, run_all
 from faults.trial import ROOT, Trial
 from ockham.core import cache
 from ockham.data import Mnist5k
@@ -85,15 +85,6 @@ def killed_after(epochs: int) -> Iterator[None]:
 def words_of(name: str, folder: Path) -> list[str]:
     kind = "sweep" if "-m" in COMMANDS[name] else "run"
     return [*COMMANDS[name], f"hydra.{kind}.dir={folder}"]
-
-
-def here(words: Sequence[str], scratch: Path) -> Left:
-    """The command in this process."""
-    before = Path.cwd()
-    try:
-        return run(words, scratch)
-    finally:
-        os.chdir(before)
 
 
 class Whole(NamedTuple):
@@ -203,7 +194,7 @@ def sweep_again(whole: Whole, drawn: random.Random, place: Path) -> tuple[str, s
     how = damage(drawn, folder / file, other if other.exists() else None)
     left = here(words_of(name, folder), place / "command")
     if left.code != 0:
-        return f"{name}: {how}", named(left, file)
+        return f"{name}: {how}", named(left, file, f"{folder} holds another sweep")
     differing = _wrong_tables(whole.tables(name), tables(folder))
     return f"{name}: {how}", f"{differing} shows other numbers" if differing else None
 
@@ -236,7 +227,7 @@ def continuing_a_group(whole: Whole, drawn: random.Random, place: Path) -> tuple
     """A fused sweep that was killed, by the same command again."""
     folder = Path(shutil.copytree(whole.folder / "killed-grid", place / "grid"))
     files = [str(file.relative_to(folder)) for file in sorted(folder.glob("groups/*/*.ckpt"))]
-    files += ["sweep.json", "0/status.json", "1/metrics.csv", "1/.hydra/config.yaml", "0/cost.json"]
+    files += ["sweep.json", "0/status.json", "1/metrics.csv", "1/.hydra/config.yaml"]
     file = drawn.choice(files)
     other = whole.folder / "killed-a" / "checkpoints" / "last.ckpt" if file.endswith(".ckpt") else None
     how = damage(drawn, folder / file, other)

@@ -1,7 +1,7 @@
 """Runs commands one after the other in a process of its own: a start takes a second, and a mistake does not need one.
 
-Reads a JSON object from stdin: command -> words. Each runs in a folder of its own below the working directory; prints a JSON
-object of what it left: exit code, what it printed, the files, whether torch was imported by then, and CPU seconds.
+Reads a JSON object from stdin: command -> words. Each runs in a folder of its own below the working directory; prints, last,
+a JSON object of what it left: exit code, what it printed, the files, whether torch was imported by then, and CPU seconds.
 """
 
 import contextlib
@@ -49,7 +49,8 @@ def run_all(
         env={**os.environ, **(environment or {})},
     )
     assert result.returncode == 0, result.stderr
-    return {name: Left(*left) for name, left in json.loads(result.stdout).items()}
+    last = result.stdout.splitlines()[-1]  # before it stands what libraries print past Python's stdout
+    return {name: Left(*left) for name, left in json.loads(last).items()}
 
 
 def run(words: Sequence[str], folder: Path) -> Left:
@@ -71,6 +72,16 @@ def run(words: Sequence[str], folder: Path) -> Left:
     seconds = time.process_time() - began
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     return Left(code, errors.getvalue(), output.getvalue(), files, "torch" in sys.modules, seconds)
+
+
+def here(words: Sequence[str], folder: Path) -> Left:
+    """The same, and the working directory is what it was."""
+    before = Path.cwd()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return run(words, folder)
+    finally:
+        os.chdir(before)
 
 
 if __name__ == "__main__":

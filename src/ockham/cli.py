@@ -158,6 +158,7 @@ class CheckCallback(Callback):
         try:
             folder = RunFolder(config.hydra.run.dir)
             check_folder("hydra.run.dir", folder.path)
+            folder.check_no_links()
             if config.resume is not None:
                 run_config = continued_config(folder, overrides, trust=config.trust)
             else:

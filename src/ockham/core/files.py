@@ -35,7 +35,7 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         content = json.loads(text)
-    except ValueError as error:  # also what is no UTF-8
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8, or nested deeper than Python goes
         raise DamagedFileError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise DamagedFileError(f"{path} is damaged: it holds no settings")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ockham.core import tensorfile
 from ockham.core.files import write_atomic
+from ockham.errors import UserError
 
 log = logging.getLogger("ockham")
 
@@ -34,6 +35,12 @@ class ImageCache:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / ".ockham-cache"
+
+    def check_no_link(self) -> None:
+        """Raises UserError where the folder or its lock is a link, which would lead out of the image folder."""
+        for path in (self._folder, self._folder / ".lock"):
+            if path.is_symlink():
+                raise UserError(f"{path} is a link, and what is cached would be written elsewhere: remove it")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -84,7 +84,8 @@ class EventWriter:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes its time, the first step comes first
 
-            earlier = [int(file.name.split(".")[3]) for file in self._folder.glob("events.out.tfevents.*")]
+            names = [file.name.split(".")[3] for file in self._folder.glob("events.out.tfevents.*")]
+            earlier = [int(second) for second in names if second.isdecimal()]
             while earlier and int(time.time()) <= max(earlier):
                 time.sleep(0.05)  # so that the name sorts behind those of earlier attempts
             self._writer = SummaryWriter(str(self._folder), purge_step=self._past_step + 1 if earlier else None)

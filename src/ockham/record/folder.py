@@ -18,7 +18,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -125,6 +125,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def check_no_links(paths: Iterable[Path]) -> None:
+    """Raises UserError where one of them is a symbolic link, behind which something of somebody else may lie."""
+    for path in paths:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link, through which files elsewhere would be written: put a copy in its place"
+            )
+
+
 class RunFolder:
     """Reading and writing of one run folder."""
 
@@ -204,6 +213,11 @@ class RunFolder:
         """Of those that are there."""
         return {name: checksum for name in names if (checksum := self._checksum(name)) is not None}
 
+    def check_no_links(self) -> None:
+        """Raises UserError for a link in the folder, or in its place in a sweep: what is written would go elsewhere."""
+        is_job = (self.path.parent / "sweep.json").exists()
+        check_no_links([*([self.path] if is_job else []), *self.path.glob("*"), *self.path.glob("checkpoints/*")])
+
     @property
     def state(self) -> State | None:
         return self.status().get("state")
@@ -214,6 +228,7 @@ class RunFolder:
         from filelock import FileLock, Timeout  # late: reading needs no lock
 
         self.path.mkdir(parents=True, exist_ok=True)
+        self.check_no_links()
         try:
             with FileLock(self.path / ".lock", timeout=SECONDS_FOR_THE_LOCK):
                 yield

@@ -26,6 +26,9 @@ from ockham.record.folder import RunFolder
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
 CHANGEABLE = (*CONTINUED_WITH, "note")
 
+#: A configuration has fewer brackets, and fewer levels.
+MOST_OPENINGS, MOST_LEVELS = 200, 20
+
 #: An option of a group that is a path to somewhere else.
 OTHER_PLACES = re.compile(r"\.\.|(^|[^\w-])/")
 
@@ -69,9 +72,12 @@ def read_config(folder: RunFolder) -> DictConfig:
     """The stored configuration, as data. Raises UserError where it is damaged."""
     folder.check_request()
     try:
+        check_plain_yaml(folder.config_file)
         config = OmegaConf.load(folder.config_file)
         assert isinstance(config, DictConfig)
         content = OmegaConf.to_container(config)
+    except UserError:
+        raise
     except (OmegaConfBaseException, yaml.YAMLError, OSError, AssertionError, UnicodeDecodeError) as error:
         raise UserError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or "optimizer" not in content:
@@ -82,6 +88,21 @@ def read_config(folder: RunFolder) -> DictConfig:
     if "${" in str(content):  # an interpolation may read the environment; Hydra stores none that ours need
         raise UserError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
     return config
+
+
+def check_plain_yaml(file: Path) -> None:
+    """Raises UserError for a text in which parts stand for other parts, or that is nested deeper than any configuration.
+
+    Read as they are, a few lines of such a text fill the memory. Ockham and Hydra write no anchors.
+    """
+    text = file.read_text()
+    if "&" not in text and sum(text.count(opening) for opening in ("[", "{", "- -")) < MOST_OPENINGS:
+        return
+    depth = 0
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MOST_LEVELS:
+            raise UserError(f"{file} holds no configuration of a run: it is nested in a way that none is")
 
 
 def is_readable(folder: RunFolder) -> bool:
@@ -209,7 +230,8 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
 def stored_choices(folder: RunFolder) -> dict[str, str]:
     """The option chosen in each group, from .hydra/hydra.yaml; empty where that file is absent or damaged."""
     try:
+        check_plain_yaml(folder.path / ".hydra" / "hydra.yaml")
         stored: Any = yaml.safe_load((folder.path / ".hydra" / "hydra.yaml").read_text())
         return {str(group): str(option) for group, option in stored["hydra"]["runtime"]["choices"].items()}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # the names are only shown

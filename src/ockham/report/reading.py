@@ -12,6 +12,7 @@ from ockham.core.files import read_sealed_json
 from ockham.errors import UserError
 from ockham.identity import computed, configuration_key, is_of_configuration
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
+from ockham.record.resume import check_plain_yaml
 
 #: Groups whose option is worth a column.
 GROUPS = ("data", "augment", "model", "optimizer", "schedule")
@@ -199,6 +200,7 @@ def _require(name: str, content: Mapping[str, Any], keys: Sequence[str]) -> None
 
 
 def _yaml(file: Path) -> dict[str, Any]:
+    check_plain_yaml(file)
     content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(content, dict):
         raise UserError(f"{file.name} holds no settings")

@@ -23,7 +23,7 @@ from ockham.core.files import read_sealed_json, remove_partials, sealed_json, wr
 from ockham.core.measures import MEASURES, measured_finally
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
-from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, TARGET_METRICS, TARGET_SECONDS, RunFolder
+from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, TARGET_METRICS, TARGET_SECONDS, RunFolder, check_no_links
 from ockham.record.resume import checked_overrides
 from ockham.sweep.jobs import Job, Plan
 
@@ -143,6 +143,7 @@ class SweepFolder:
         Raises UserError with the differences where this is another sweep.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        check_no_links(path for path in self.path.iterdir() if not path.name.isdigit())  # those of jobs: see `claim`
         with self.locked():
             remove_partials(self.plan_file)
             if self.plan_file.exists():
@@ -181,6 +182,7 @@ class SweepFolder:
         """Take a job for this process; False where another one has it. A claim ends with its process."""
         run_folder = self.run_folder(job)
         run_folder.path.mkdir(parents=True, exist_ok=True)
+        run_folder.check_no_links()
         lock = FileLock(run_folder.path / ".claim")
         try:
             lock.acquire(blocking=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ockham.core.files import read_sealed_json
 from ockham.core.selection import maximised
-from ockham.record.screen import repeating_command, shown_path
+from ockham.record.screen import printable, repeating_command, shown_path
 from ockham.sweep.jobs import Job
 
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
@@ -96,7 +96,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
             f"  best     {repeating_command(overrides)}",
             *_test_lines(repeats),
             f"  tables   {shown_path(folder)}/*.csv",
-            *(f"  note     {note}" for note in notes),
+            *(f"  note     {printable(note)}" for note in notes),
         ]
     )
 
