@@ -24,8 +24,6 @@ from typing import Any, NamedTuple
 
 from faults.trial import ROOT, Trial
 
-sys.path.insert(0, str(ROOT / "src"))  # a bare clone works without being installed
-
 #: Modules of `faults`. Each has COUNT, how many trials it has by default, and trials(seed, numbers, folder).
 PARTS = (
     "kill",

@@ -580,7 +580,7 @@ def what_files_hold(folder: Path) -> str | None:
             return f"the secret is in {file.name}"
     for page in folder.rglob("report.html"):
         text = page.read_text()
-        if "Content-Security-Policy" not in text:
+        if not page.is_symlink() and "Content-Security-Policy" not in text:
             return "the page has no Content-Security-Policy"
         if any(alive in text for alive in ("<script>alert", "<img src=x", "<svg/onload", "</script><b>")):
             return "a name is alive in the page"

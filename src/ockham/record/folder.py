@@ -129,9 +129,7 @@ def check_no_links(paths: Iterable[Path]) -> None:
     """Raises UserError where one of them is a symbolic link, behind which something of somebody else may lie."""
     for path in paths:
         if path.is_symlink():
-            raise UserError(
-                f"{path} is a link, through which files elsewhere would be written: put a copy in its place"
-            )
+            raise UserError(f"{path} is a link, through which files elsewhere would be written: put a copy in its place")
 
 
 class RunFolder:
