@@ -25,7 +25,10 @@ EVENTS = "events.out.tfevents.*"
 IGNORED = ("train.log", ".lock", ".claim", "train.out")
 
 #: Entries of status.json and cost.json that the clock and the machine decide.
-TIMED = ("attempt", "pid", "started", "ended", "samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes")
+TIMED = (
+    *("attempt", "pid", "started", "ended", "samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes"),
+    *("files", "sha256"),  # checksums of these, and of names of folders
+)
 
 
 class Trial(NamedTuple):

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ockham import schema
-from ockham.command.arguments import check_arguments
+from ockham.command.arguments import check_arguments, unused_words
 from ockham.command.explain import composition_error
 from ockham.command.options import groups, options
 from ockham.command.surroundings import OF_MACHINE, check_folder, check_surroundings
@@ -91,6 +91,8 @@ def launch(main: Callable[[], Any]) -> NoReturn:
         resumed = _with_resume(arguments)
         multirun = bool({"-m", "--multirun"} & set(resumed))
         check_arguments(arguments, multirun=multirun)
+        for warning in unused_words(arguments):
+            print(f"warning: {warning}", file=sys.stderr)
         sys.argv[1:] = _flags_first(_with_sweep_folder(resumed) if multirun else resumed)
         main()
     except (HydraException, OmegaConfBaseException) as error:
@@ -156,6 +158,7 @@ class CheckCallback(Callback):
         try:
             folder = RunFolder(config.hydra.run.dir)
             check_folder("hydra.run.dir", folder.path)
+            folder.check_no_links()
             if config.resume is not None:
                 run_config = continued_config(folder, overrides, trust=config.trust)
             else:

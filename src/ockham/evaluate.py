@@ -17,10 +17,10 @@ from ockham.core.metrics import evaluate, logits_of
 from ockham.data import Normalize
 from ockham.data.image_folder import decode_all, image_files
 from ockham.errors import UserError
-from ockham.record.checkpoint import Checkpoint
+from ockham.record.checkpoint import best_checkpoint
 from ockham.record.folder import RunFolder
 from ockham.record.resume import read_config, run_folder
-from ockham.record.screen import error_screen, shown_path
+from ockham.record.screen import error_screen, printable, shown_path
 from ockham.report.analysis import analyse
 from ockham.report.reading import evidence, read
 from ockham.run import memory_format_of
@@ -81,8 +81,8 @@ def _evaluate(folder: RunFolder, arguments: argparse.Namespace) -> None:
         config.data.root = arguments.root
     check(config)
     if config.get("note"):
-        print(f"note {config.note}")
-    checkpoint = Checkpoint.load(folder.best_checkpoint)
+        print(f"note {printable(config.note)}")
+    checkpoint = best_checkpoint(folder, config)
     spec = checkpoint.input
     model = build.trained_model(config, spec, checkpoint.model)
     normalize = Normalize(spec.mean, spec.std, spec.shape)
@@ -109,7 +109,7 @@ def _classify(model: nn.Module, normalize: Normalize, classes: tuple[str, ...], 
         print(f"warning: {warning}", file=sys.stderr)
     probabilities = logits_of(model, images, normalize).softmax(dim=1)
     for path, row in zip(paths, probabilities, strict=True):
-        print(f"{path}\t{classes[int(row.argmax())]}\t{float(row.max()):.4f}")
+        print(f"{printable(str(path))}\t{printable(classes[int(row.argmax())])}\t{float(row.max()):.4f}")
 
 
 def inversion_warning(images: Tensor, trained_on: Sequence[float]) -> str | None:

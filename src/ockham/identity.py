@@ -12,6 +12,9 @@ from typing import Any
 from ockham.core.datasets import SIZES
 from ockham.schema import RANGES, SWEEP_SETTINGS, Content, leaves
 
+#: Settings that may change when a run continues: how long it is, where it trains, where its data lie.
+CONTINUED_WITH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accelerator", "data.root")
+
 #: Settings that repeat a configuration.
 REPLICATES = ("seed", "fold")
 
@@ -43,6 +46,11 @@ def is_of_configuration(path: str) -> bool:
 def run_key(content: Content) -> str:
     """Equal for runs that compute the same, whatever words they were asked for with."""
     return digest(computed(content))
+
+
+def checkpoint_key(content: Content) -> str:
+    """Equal for runs that may continue from one another's checkpoints."""
+    return digest({path: value for path, value in computed(content).items() if path not in CONTINUED_WITH})
 
 
 def configuration_key(content: Content) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from commands import run_all
 from conftest import make_spec
+from faults.one_process import run_all
 from ockham.build import optimizer_of
 from ockham.errors import UserError
 from ockham.record.resume import checked_overrides, stored_config

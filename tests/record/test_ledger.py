@@ -15,9 +15,9 @@ import pytorch_lightning as pl
 import torch
 
 import ockham.lit
-from commands import run_all
 from comparison import assert_same_run
 from conftest import ROOT, SMALL, make_spec
+from faults.one_process import run_all
 from ockham import build
 from ockham.core.files import DamagedFileError
 from ockham.errors import UserError
@@ -240,7 +240,7 @@ def test_a_damaged_status_is_named(tmp_path: Path, content: str) -> None:
 
 # -- from the command line -----------------------------------------------------------------------------------------------
 
-COMMAND = [*SMALL, "model.hidden=[64]"]
+COMMAND = [*(word for word in SMALL if not word.startswith("model.hidden")), "model.hidden=[64]"]
 
 
 def train(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -25,8 +25,8 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from commands import run_all
 from conftest import ROOT, SMALL
+from faults.one_process import run_all
 from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
 from ockham.record.folder import EPOCH_SCALARS, RunFolder

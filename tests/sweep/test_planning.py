@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commands import run_all
+from faults.one_process import run_all
 
 RIGHT = (
     "-m dry_run=true optimizer=sgd,adam reg=kl_sparsity model.activation=sigmoid",

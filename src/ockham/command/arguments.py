@@ -3,11 +3,13 @@
 What is checked here cannot be seen in the configuration: that a setting was given at all, or how it was written.
 """
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
@@ -28,12 +30,16 @@ OF_LAUNCHER = ("executor", "fuse", "retries", "on_failure", "max_failures")
 #: Values that switch a setting off.
 OFF = ("null", "false", "none")
 
+#: The first words of commands that train nothing (train.py).
+OTHER_COMMANDS = ("report", "evaluate", "export")
+
 #: File names of most systems have room for 255 bytes.
 LONGEST_NAME = 200
 
 
 def check_arguments(arguments: Sequence[str], *, multirun: bool) -> None:
     """Raises UserError for a word that cannot be read, an option that is not there, or settings that exclude each other."""
+    _check_flags(arguments)
     only_conf = not any(argument.partition("=")[0].lstrip("+") in OTHER_FOLDERS for argument in arguments)
     overrides = _check_overrides([word for word in arguments if "=" in word or word.startswith("~")], only_conf=only_conf)
     given = {override.key_or_group: override for override in overrides}
@@ -48,17 +54,89 @@ def check_arguments(arguments: Sequence[str], *, multirun: bool) -> None:
 # -- word by word ------------------------------------------------------------------------------------------------------------
 
 
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Raises UserError for a flag that Hydra does not have, and for a word that is neither a flag, its value nor an override.
+
+    Hydra would take such words for overrides, or print the list of its flags.
+    """
+    actions = {flag: action for action in get_args_parser()._actions for flag in action.option_strings}
+    follows_flag = False
+    for before, word, after in zip(["", *arguments], arguments, [*arguments[1:], ""], strict=False):
+        flag, equals, _ = word.partition("=")
+        if word.startswith("-"):
+            whole = [name for name in actions if name == flag or (flag.startswith("--") and name.startswith(flag))]
+            if not whole:
+                raise UserError(_unknown_flag(word, list(actions)))
+            follows_flag = not equals and actions[whole[0]].nargs != 0
+        elif not follows_flag and not equals and not word.startswith("~"):
+            raise UserError(_no_override(before, word, after))
+        else:
+            follows_flag = False
+
+
+def _unknown_flag(word: str, flags: Sequence[str]) -> str:
+    setting = word.lstrip("-")
+    if re.split(r"[.=]", setting)[0] in groups():
+        return f"{word} is no flag: settings have no dashes, as in {setting if '=' in setting else f'{setting}=...'}"
+    nearest = difflib.get_close_matches((word if word.startswith("--") else f"-{word}").lower(), flags, n=1)
+    return f"{word} is no flag" + (f": did you mean {nearest[0]}?" if nearest else f"\nflags are: {', '.join(flags)}")
+
+
+def _no_override(before: str, word: str, after: str) -> str:
+    """What is wrong with a word without =, from the words around it."""
+    foreign = next((letter for letter in word if not letter.isascii()), None)
+    if foreign is not None:
+        return f"{word} cannot be read: '{foreign}' is {unicodedata.name(foreign, 'not ASCII')}; write - and = in ASCII"
+    if after.startswith("=") or before.endswith("="):
+        return f"{word} stands by itself: leave no space around ="
+    key, colon, value = word.partition(":")
+    if colon:
+        return f"{word} cannot be read: write {key}={value}"
+    if word in groups():
+        return f"{word} names no option: write {word}={after if after in options(word) else '<option>'}"
+    nearest = difflib.get_close_matches(word, OTHER_COMMANDS, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"{word} cannot be read: a word of the command is group=option or key=value{hint}"
+
+
 def _check_overrides(words: Iterable[str], *, only_conf: bool) -> list[Override]:
     overrides = [parse(word) for word in words if not word.startswith("-")]
     keys = {override.key_or_group for override in overrides}
+    _check_chosen_once(overrides)
     for override in overrides:
         if len(override.key_or_group) > LONGEST_NAME:  # Hydra looks for a folder of that name
             raise UserError(f"{override.key_or_group} is no setting of this configuration")
         if override.is_delete():
             _check_deletion(override.key_or_group, keys)
+        elif _value_text(override) == "":
+            raise UserError(
+                f"{override.input_line} has no value: write {override.key_or_group}=<value>, with no space around ="
+            )
         elif override.package is None and override.key_or_group in groups():
             _check_option(override, only_conf=only_conf)
     return overrides
+
+
+def _check_chosen_once(overrides: Sequence[Override]) -> None:
+    """Raises UserError for a group with two options, of which Hydra would take the last."""
+    words: dict[tuple[str, str | None], str] = {}
+    for override in overrides:
+        place, word = (override.key_or_group, override.package), str(override.input_line)
+        if place in words and place[0] in groups() and not override.is_delete():
+            both = ",".join(dict.fromkeys(text.partition("=")[2].strip("[]") for text in (words[place], word)))
+            instead = f", or write 'reg=[{both}]' for both" if place[0] == "reg" else ""
+            raise UserError(f"{words[place]} and {word} choose twice: leave one of them out{instead}")
+        words[place] = word
+
+
+def unused_words(arguments: Sequence[str]) -> list[str]:
+    """Settings that a later word sets again: the last one counts, so that a script can add to a command."""
+    last = {word.partition("=")[0].lstrip("+"): word for word in arguments if "=" in word and not word.startswith("-")}
+    return [
+        f"{word} changes nothing: {last[key]} follows"
+        for word in arguments
+        if (key := word.partition("=")[0].lstrip("+")) in last and word != last[key]
+    ]
 
 
 def parse(word: str) -> Override:
@@ -100,7 +178,12 @@ def _check_deletion(key: str, keys: set[str]) -> None:
 
 def _check_option(override: Override, *, only_conf: bool) -> None:
     group = override.key_or_group
+    if override.is_add() and group != "experiment":  # of which there is none by default
+        raise UserError(f"{override.input_line} is not possible: a run has one {group} already; leave the + out")
     for value in _values(override):
+        if value == [] or (isinstance(value, list) and len(value) > len({str(option) for option in value})):
+            problem = "names an option twice: leave one out" if value else f"names no option: set {group}=none for nothing"
+            raise UserError(f"{group}={_text(value)} {problem}")
         if isinstance(value, list) and group not in ("reg", "experiment"):
             raise UserError(f"{group}={_text(value)} is not possible: choose one option of {', '.join(options(group))}")
         for option in value if isinstance(value, list) else [value]:
@@ -181,8 +264,9 @@ def _check_sweep(given: Mapping[str, Override], *, only_conf: bool) -> None:
             raise UserError(f"{unused[0]} changes nothing with {given[group].input_line}: leave one of them out")
     if "grids" in given:
         grids: Any = given["grids"].value()
-        words = [word for grid in grids or [] if isinstance(grid, list) for word in grid if isinstance(word, str)]
-        _check_overrides(words, only_conf=only_conf)
+        for grid in grids or []:
+            words = [word for word in grid if isinstance(word, str)] if isinstance(grid, list) else []
+            _check_overrides(words, only_conf=only_conf)
 
 
 def _check_name(name: str) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 import hydra
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -26,8 +27,6 @@ def composition_error(error: Exception, arguments: Sequence[str]) -> str:
     no_group = re.search(r"[Cc]ould not override '?([\w/]+)'?\.?\s*\n?No match in the defaults list", message)
     if no_group:
         return _unknown_key(no_group.group(1), arguments)
-    if "missing EQUAL" in message:
-        return f"{message.splitlines()[0]}: a word of the command is group=option or key=value"
     return message
 
 
@@ -40,13 +39,28 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> str:
         if parts[1] not in regularizers:
             choose = f"'reg=[{','.join(sorted([*regularizers, parts[1]]))}]'" if regularizers else f"reg={parts[1]}"
             return f"{key} is set, but {parts[1]} is not chosen\nadd {choose}"
-    if len(parts) == 1:
-        known = [*groups(), *(path for path in known if "." not in path)]
     siblings = [path for path in known if path.startswith(f"{parts[0]}.")]
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    notes = [f"did you mean {nearest[0]}?"] if nearest else []
-    candidates = siblings if len(parts) > 1 and siblings else known
-    return "\n".join([f"{key} is no setting of this configuration", *notes, f"possible here: {', '.join(candidates)}"])
+    owners = [option for option in options(parts[0]) if key in _settings_of(parts[0], option)]
+    whole = [path for path in known if path.endswith(f".{key}")]
+    top = [*groups(), *(path for path in known if "." not in path)]
+    nearest = difflib.get_close_matches(key, known if len(parts) > 1 else top, n=1, cutoff=0.5)
+    if owners:
+        notes = [f"it is a setting of {parts[0]}={', '.join(owners)}"]
+    elif whole:  # the group is missing
+        notes = [f"did you mean {' or '.join(whole)}?"]
+    elif parts[0] in options("reg"):
+        notes = [f"did you mean reg.{key}? it needs reg={parts[0]}"]
+    else:
+        notes = [f"did you mean {nearest[0]}?"] if nearest else []
+    return "\n".join([f"{key} is no setting of this configuration", *notes, f"possible here: {', '.join(siblings or top)}"])
+
+
+def _settings_of(group: str, option: str) -> list[str]:
+    """The settings of an option by dotted path, those of the option that it builds on among them; none of `reg`."""
+    content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text()) or {}
+    above = [path for base in content.get("defaults", ()) if isinstance(base, str) for path in _settings_of(group, base)]
+    settings = content.get(group, content)  # an option may set other groups too
+    return [*above, *(f"{group}.{key}" for key in settings if key != "defaults")]
 
 
 def _known_settings(key: str, arguments: Sequence[str]) -> list[str]:

@@ -1,15 +1,52 @@
 """Writing a file so that neither a reader nor a crash sees half of it."""
 
+import hashlib
+import json
 import os
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ockham.errors import UserError
 
 
 class DamagedFileError(UserError):
     """A file that is there and does not hold what was written; the message names it."""
+
+
+#: The last entry of a sealed file: the SHA-256 of the file without it.
+SEAL = ',\n  "sha256": "'
+
+
+def sealed_json(content: Mapping[str, Any]) -> bytes:
+    """A JSON object whose last entry is the checksum of what stands before it."""
+    text = json.dumps(content, indent=2)
+    body = text.removesuffix("}").rstrip("\n")
+    return f'{body}{SEAL}{sha256(body.encode())}"\n}}\n'.encode()
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """What `sealed_json` made, or a JSON object that has no checksum, as earlier versions wrote them.
+
+    Raises DamagedFileError where it is something else, FileNotFoundError where there is no file.
+    """
+    try:
+        text = path.read_text()
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8, or nested deeper than Python goes
+        raise DamagedFileError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{path} is damaged: it holds no settings")
+    body, seal, _ = text.rpartition(SEAL)
+    if seal and content.pop("sha256") != sha256(body.encode()):
+        raise DamagedFileError(f"{path} is damaged: its checksum is another one")
+    return content
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_atomic(path: Path, content: bytes) -> None:

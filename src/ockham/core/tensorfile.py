@@ -8,6 +8,7 @@ import hashlib
 import io
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign files: they are refused below
+            _check_uncompressed(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
         if CHECKSUM not in content:
             raise NoChecksumError(f"{path} has no checksum: another program has written it, or an earlier version", content)
@@ -60,6 +62,14 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_uncompressed(path: Path) -> None:
+    """Raises DamagedFileError for an archive that grows while it is read; torch writes its entries as they are."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise DamagedFileError(f"{path} is compressed, which no checkpoint is")
+
+
 def checksum(content: Any) -> str:
     """SHA-256 over types, names, shapes and bytes of nested containers."""
     total = hashlib.sha256()
@@ -69,6 +79,8 @@ def checksum(content: Any) -> str:
 
 def _add(total: Any, value: Any) -> None:
     if isinstance(value, Tensor):
+        if value.nbytes > max(value.untyped_storage().nbytes(), 2**20):
+            raise DamagedFileError("a tensor is larger than what is stored of it")
         plain = value.detach().cpu().contiguous()
         total.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
         total.update(plain.view(-1).view(torch.uint8).numpy().data if plain.numel() else b"")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ockham.core import tensorfile
 from ockham.core.files import write_atomic
+from ockham.errors import UserError
 
 log = logging.getLogger("ockham")
 
@@ -34,6 +35,12 @@ class ImageCache:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / ".ockham-cache"
+
+    def check_no_link(self) -> None:
+        """Raises UserError where the folder or its lock is a link, which would lead out of the image folder."""
+        for path in (self._folder, self._folder / ".lock"):
+            if path.is_symlink():
+                raise UserError(f"{path} is a link, and what is cached would be written elsewhere: remove it")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,7 +92,7 @@ class ImageCache:
             [settings.encode(), *(f"{self._relative(p)} {stat.st_size} {stat.st_mtime_ns}".encode() for p, stat in stats)]
         )
         key_file = self._folder / f"{fingerprint}.key"
-        stored = _read_key(key_file)
+        stored = _read_key(key_file, fingerprint)
         if stored is not None:
             return stored
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading and hashing release the GIL
@@ -93,7 +100,7 @@ class ImageCache:
             names = (self._relative(path).encode() for path in paths)
             key = _digest([settings.encode(), *(part for pair in zip(names, contents, strict=True) for part in pair)])
         try:
-            write_atomic(key_file, key.encode())
+            write_atomic(key_file, _key_line(fingerprint, key))
         except OSError as error:
             log.debug("%s cannot be written: %s", key_file, error)
         return key
@@ -102,17 +109,23 @@ class ImageCache:
         return path.relative_to(self._root).as_posix()
 
 
-def _read_key(file: Path) -> str | None:
-    """The key that a file remembers; None where it holds anything else."""
+def _key_line(fingerprint: str, key: str) -> bytes:
+    """What a key file holds: the key, and a hash that says for which names, sizes and times."""
+    return f"{key} {_digest([fingerprint.encode(), key.encode()])}".encode()
+
+
+def _read_key(file: Path, fingerprint: str) -> str | None:
+    """The key that a file remembers; None where it holds anything else, or that of other files."""
     try:
         with file.open("rb") as content:
-            text = content.read(64).decode("ascii")
+            line = content.read(128)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        text = type(error).__name__
-    if KEY.fullmatch(text):
-        return text
+    except OSError as error:
+        line = type(error).__name__.encode()
+    key = line.partition(b" ")[0].decode("ascii", errors="replace")
+    if KEY.fullmatch(key) and line == _key_line(fingerprint, key):
+        return key
     log.warning("warning: %s holds no key of the image cache; the images are read again", file)
     return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,6 +16,8 @@ from ockham.data.splits import Source, Split
 from ockham.errors import UserError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+#: What Pillow may take a file for, whatever its name: of its other readers some run a program, as that of EPS does.
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")
 #: Modes of Pillow with up to 16 bits a pixel in one channel, and all modes without colour.
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 GRAY_MODES = frozenset({"1", "L", "LA", *DEEP_MODES})
@@ -33,12 +35,14 @@ def decode(path: Path, size: int, mode: str) -> np.ndarray:
     Raises UserError naming the file where it is no readable image, or its numbers have no known range (32 bits a pixel).
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             converted = _of_eight_bits(image, path).convert(mode)
             if converted.size != (size, size):
                 converted = converted.resize((size, size), Image.Resampling.BILINEAR)
             pixels = np.asarray(converted)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of Pillow's readers; also one of too many pixels
         raise UserError(f"{path} cannot be read as an image ({error}): repair or remove it") from error
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
@@ -129,6 +133,7 @@ class ImageFolder:
     def _cached(self, listing: dict[str, list[tuple[Path, int]]]) -> dict[str, Tensor]:
         """The decoded images per split, from the cache where the content is the same."""
         cache = ImageCache(self.root)
+        cache.check_no_link()
         with cache.locked():
             paths = [path for files in listing.values() for path, _ in files]
             key = cache.content_key(paths, f"{DECODER} {self.size}")
@@ -146,9 +151,9 @@ class ImageFolder:
     def _all_gray(paths: list[Path]) -> bool:
         def is_gray(path: Path) -> bool:
             try:
-                with Image.open(path) as image:
+                with Image.open(path, formats=FORMATS) as image:
                     return image.mode in GRAY_MODES
-            except (UnidentifiedImageError, OSError):
+            except Exception:
                 return True  # decode() names the file
 
         return all(is_gray(path) for path in paths)

@@ -2,11 +2,13 @@
 
 import hashlib
 import shutil
+import socket
 import tempfile
 import threading
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -156,11 +158,14 @@ class TorchvisionSet(ABC):
                     target = Path(temporary, relative)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(self.root / relative, target)
-                self._torchvision()(temporary, download=True)
+                with _network_timeout():
+                    self._torchvision()(temporary, download=True)
                 for relative in self._files():
                     target = self.root / relative
                     target.parent.mkdir(parents=True, exist_ok=True)
                     Path(temporary, relative).replace(target)
+        except TimeoutError as error:
+            raise UserError(f"{self.name} could not be downloaded: the server sent nothing for {NETWORK_SECONDS} s") from error
         except OSError as error:
             raise UserError(f"{self.name} cannot be put into data.root={self.root}: {error}") from error
         except RuntimeError as error:  # torchvision, when every mirror failed or a checksum is wrong
@@ -172,6 +177,17 @@ class TorchvisionSet(ABC):
         server = self._urls()[0].rpartition("/")[0]
         names = ", ".join(archive.name for archive in archives)
         return f"or bring {names} from {server} into {archives[0].parent}: the next run checks and unpacks it"
+
+
+@contextmanager
+def _network_timeout() -> Iterator[None]:
+    """Inside the block a server that sends nothing for NETWORK_SECONDS is given up; torchvision would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _reachable(urls: list[str]) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ockham import build
 from ockham.core.metrics import logits_of
 from ockham.data import InputSpec, Normalize, Split
-from ockham.record.checkpoint import Checkpoint
+from ockham.record.checkpoint import best_checkpoint
 from ockham.record.events import write_pictures
 from ockham.record.final import final_pictures
 from ockham.record.folder import RunFolder
@@ -43,7 +43,7 @@ def save_pictures(config: DictConfig, folder: RunFolder, target: Path) -> None:
 
 def _judged(config: DictConfig, folder: RunFolder, name: str) -> tuple[nn.Module, InputSpec, Split, Tensor]:
     """The model of a finished run with its selected weights, what its input is, a split and its logits (N, C) of that."""
-    best = Checkpoint.load(folder.best_checkpoint)
+    best = best_checkpoint(folder, config)
     split = build.splits_of(config).named()[name]
     model = build.trained_model(config, best.input, best.model)
     normalize = Normalize(best.input.mean, best.input.std, best.input.shape)

@@ -374,6 +374,11 @@ class Group:
         for position, (state, averages) in enumerate(states):
             self.updates.load(position, state, averages)
 
+    @property
+    def _key(self) -> str:
+        """Of the members, in the order of their jobs."""
+        return " ".join(member.ledger.key for member in self.all_members)
+
     def _save(self) -> None:
         content = {
             "step": self.step,
@@ -384,12 +389,12 @@ class Group:
             "optimizers": [self.updates.state(position) for position in range(len(self.members))],
             "averages": [self.updates.averages(position) for position in range(len(self.members))],
         }
-        save_generation(self.checkpoint, content)
+        save_generation(self.checkpoint, content, run=self._key)
         self.last_written = time.monotonic()
 
     def _continue(self) -> None:
         """Take up the state in the checkpoint, where there is one."""
-        content = load_generation(self.checkpoint, warn=lambda message: log.warning("warning: %s", message))
+        content = load_generation(self.checkpoint, run=self._key, warn=lambda text: log.warning("warning: %s", text))
         if content is None:
             return
         self.step, self.positions = content["step"], content.get("streams")

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ockham.core import tensorfile
 from ockham.core.files import DamagedFileError
 from ockham.data import InputSpec
 from ockham.errors import UserError
-from ockham.record.folder import EPOCH_SCALARS
+from ockham.identity import checkpoint_key
+from ockham.record.folder import EPOCH_SCALARS, RunFolder
+from ockham.schema import container
 
 FORMAT = 2
 
@@ -100,18 +103,24 @@ class Checkpoint:
             streams=content.get("streams"),
         )
 
-    def save(self, path: Path) -> None:
-        tensorfile.save(path, self.content())
+    def save(self, path: Path, *, run: str) -> None:
+        """`run` is the key of the run that it belongs to (identity.checkpoint_key)."""
+        tensorfile.save(path, {**self.content(), "run": run})
 
     @classmethod
-    def load(cls, path: Path) -> "Checkpoint":
-        """Raises UserError where the file is absent, damaged, or no checkpoint of this format."""
+    def load(cls, path: Path, *, run: str | None = None) -> "Checkpoint":
+        """Raises UserError where the file is absent, damaged, no checkpoint of this format, or of another `run`."""
         if not path.exists():
             raise UserError(f"{path} does not exist: the run has not been evaluated so far")
-        return cls.of(_read(path))
+        return cls.of(_read(path, run))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def best_checkpoint(folder: RunFolder, config: DictConfig) -> Checkpoint:
+    """The selected weights of the run with this configuration in its folder. Raises UserError as `Checkpoint.load` does."""
+    return Checkpoint.load(folder.best_checkpoint, run=checkpoint_key(container(config)))
+
+
+def _read(path: Path, run: str | None) -> dict[str, Any]:
     try:
         content = tensorfile.load(path)
     except tensorfile.NoChecksumError as error:
@@ -120,6 +129,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise
     if content.get("format") != FORMAT:
         raise DamagedFileError(f"{path} is not a checkpoint of Ockham: format {content.get('format')}, expected {FORMAT}")
+    if run is not None and content.get("run", run) != run:  # earlier versions did not say it
+        raise DamagedFileError(f"{path} belongs to another run than the one whose folder it lies in")
     return content
 
 
@@ -131,7 +142,7 @@ def previous(path: Path) -> Path:
     return path.with_name(f"previous-{path.name}")
 
 
-def save_generation(path: Path, content: Mapping[str, Any]) -> None:
+def save_generation(path: Path, content: Mapping[str, Any], *, run: str) -> None:
     """Write the content and keep what was there as the previous state; at every moment one of both is whole."""
     if path.exists():
         before = previous(path)
@@ -140,17 +151,17 @@ def save_generation(path: Path, content: Mapping[str, Any]) -> None:
             os.link(path, before)
         except OSError:  # a file system without links
             shutil.copyfile(path, before)
-    tensorfile.save(path, {"format": FORMAT, **content})
+    tensorfile.save(path, {"format": FORMAT, **content, "run": run})
 
 
-def load_generation(path: Path, *, warn: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest whole state of a file that `save_generation` wrote; None where there is none. Damage is warned of.
+def load_generation(path: Path, *, run: str, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest whole state of `run` in a file that `save_generation` wrote; None where there is none. Damage is warned of.
 
     Raises UserError for a state of an earlier version, which would be lost if it were written over.
     """
     for file, otherwise in ((path, "the state before it is looked for"), (previous(path), "it begins anew")):
         try:
-            return _read(file)
+            return _read(file, run)
         except FileNotFoundError:
             continue
         except DamagedFileError as error:

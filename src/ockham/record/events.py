@@ -84,7 +84,7 @@ class EventWriter:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes its time, the first step comes first
 
-            earlier = [int(file.name.split(".")[3]) for file in self._folder.glob("events.out.tfevents.*")]
+            earlier = _after_clock_change(self._folder)
             while earlier and int(time.time()) <= max(earlier):
                 time.sleep(0.05)  # so that the name sorts behind those of earlier attempts
             self._writer = SummaryWriter(str(self._folder), purge_step=self._past_step + 1 if earlier else None)
@@ -122,6 +122,23 @@ class EventWriter:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def _after_clock_change(folder: Path) -> list[int]:
+    """The seconds in the names of a run's event files; where the clock has been set back since, they get earlier names."""
+    seconds = {}
+    for file in folder.glob("events.out.tfevents.*"):
+        text = file.name.split(".")[3]
+        if text.isdecimal():
+            seconds[file] = int(text)
+    late = max(seconds.values(), default=0) - int(time.time())
+    if late <= 1:
+        return list(seconds.values())
+    for file, second in seconds.items():
+        parts = file.name.split(".")
+        parts[3] = f"{max(second - late, 0):010d}"
+        file.replace(file.with_name(".".join(parts)))
+    return [max(second - late, 0) for second in seconds.values()]
 
 
 def _session_summaries(hparams: Hparams) -> tuple[Any, Any]:

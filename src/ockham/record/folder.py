@@ -2,7 +2,7 @@
 
 .hydra/{config,overrides,hydra}.yaml   what was asked for
 train.log
-status.json        where the run stands
+status.json        where the run stands, with the checksums of .hydra/* and, once it has ended, of the files below
 metrics.csv        one row an evaluation: as a rule an epoch
 metrics.json       the final figures, at the selected weights
 cost.json          what the clock decides
@@ -18,14 +18,14 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ockham.core.files import DamagedFileError, synchronise, write_atomic
+from ockham.core.files import DamagedFileError, read_sealed_json, sealed_json, sha256, synchronise, write_atomic
 from ockham.errors import UserError
 
 State = Literal["running", "finished", "failed", "diverged", "pruned"]
@@ -88,6 +88,10 @@ TARGET_SECONDS = "target_seconds"
 #: The worker of a sweep that was killed takes a moment to end too.
 SECONDS_FOR_THE_LOCK = 10.0
 
+#: What a run is asked for by, and what it leaves: status.json holds the checksums of these as the run wrote them.
+REQUEST_FILES = (".hydra/config.yaml", ".hydra/hydra.yaml")
+RESULT_FILES = ("metrics.csv", "metrics.json", "cost.json")
+
 VERSIONED_PACKAGES = ("ockham", "torch", "pytorch-lightning", "hydra-core", "numpy")
 
 
@@ -119,6 +123,13 @@ def divergence(scalars: Mapping[str, float]) -> str | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def check_no_links(paths: Iterable[Path]) -> None:
+    """Raises UserError where one of them is a symbolic link, behind which something of somebody else may lie."""
+    for path in paths:
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, through which files elsewhere would be written: put a copy in its place")
 
 
 class RunFolder:
@@ -159,23 +170,51 @@ class RunFolder:
 
     def metrics(self) -> dict[str, Any]:
         """metrics.json, or an empty dict while the run is not finished."""
+        self._check_unchanged("metrics.json")
         return self._read_json("metrics.json")
 
     def cost(self) -> dict[str, Any]:
         """cost.json, or an empty dict before the first checkpoint."""
+        self._check_unchanged("cost.json")
         return self._read_json("cost.json")
 
+    def check_request(self) -> None:
+        """Raises DamagedFileError where the files in .hydra are not those that the run began with."""
+        for name in REQUEST_FILES:
+            self._check_unchanged(name)
+
     def _read_json(self, name: str) -> dict[str, Any]:
-        file = self.path / name
         try:
-            content = json.loads(file.read_text())
+            return read_sealed_json(self.path / name)
         except FileNotFoundError:
             return {}
-        except ValueError as error:  # also what is no UTF-8
-            raise DamagedFileError(f"{file} is damaged: {error}; delete it to have it written again") from error
-        if not isinstance(content, dict):
-            raise DamagedFileError(f"{file} is damaged: it holds no settings; delete it to have it written again")
-        return content
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}; {self._remedy}") from error
+
+    def _check_unchanged(self, name: str) -> None:
+        """Raises DamagedFileError where the file is not the one whose checksum status.json holds."""
+        expected = self.status().get("files", {}).get(name)
+        if expected is not None and self._checksum(name) != expected:
+            raise DamagedFileError(f"{self.path / name} is not what the run wrote; {self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete {self.path / 'status.json'} and repeat the command of the run, which writes it again"
+
+    def _checksum(self, name: str) -> str | None:
+        try:
+            return sha256((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _checksums(self, names: Sequence[str]) -> dict[str, str]:
+        """Of those that are there."""
+        return {name: checksum for name in names if (checksum := self._checksum(name)) is not None}
+
+    def check_no_links(self) -> None:
+        """Raises UserError for a link in the folder, or in its place in a sweep: what is written would go elsewhere."""
+        is_job = (self.path.parent / "sweep.json").exists()
+        check_no_links([*([self.path] if is_job else []), *self.path.glob("*"), *self.path.glob("checkpoints/*")])
 
     @property
     def state(self) -> State | None:
@@ -187,6 +226,7 @@ class RunFolder:
         from filelock import FileLock, Timeout  # late: reading needs no lock
 
         self.path.mkdir(parents=True, exist_ok=True)
+        self.check_no_links()
         try:
             with FileLock(self.path / ".lock", timeout=SECONDS_FOR_THE_LOCK):
                 yield
@@ -208,17 +248,18 @@ class RunFolder:
             "device": None,
             "run_key": run_key,
             "note": note,
+            "files": self._checksums(REQUEST_FILES),
         }
-        write_json(self.path / "status.json", status)
+        write_atomic(self.path / "status.json", sealed_json(status))
 
     def update_status(self, **changes: Any) -> None:
         """Change some entries of status.json. A disk without room for a second file still takes them, in place."""
-        status = {**self.status(), **changes}
+        content = sealed_json({**self.status(), **changes})
         try:
-            write_json(self.path / "status.json", status)
+            write_atomic(self.path / "status.json", content)
         except OSError:
             with (self.path / "status.json").open("r+b") as file:
-                file.write((json.dumps(status, indent=2) + "\n").encode())
+                file.write(content)
                 file.truncate()
 
     def end(self, state: State, *, error: str | None = None, kind: str | None = None, overrides: Sequence[str] = ()) -> None:
@@ -229,7 +270,8 @@ class RunFolder:
         if state in FINAL and (self.path / "metrics.csv").exists():
             synchronise(self.path / "metrics.csv")
         reason = None if error is None else {"message": error, "type": kind, "overrides": " ".join(overrides)}
-        self.update_status(state=state, ended=_now(), error=reason)
+        files = self._checksums((*REQUEST_FILES, *RESULT_FILES))
+        self.update_status(state=state, ended=_now(), error=reason, files=files)
 
     def write_metrics(self, metrics: Mapping[str, float]) -> None:
         always = [key for key in FINAL_METRICS if key in metrics or key not in OF_TEST]
@@ -238,7 +280,7 @@ class RunFolder:
 
     def write_cost(self, cost: Mapping[str, float]) -> None:
         assert tuple(cost)[: len(COSTS)] == COSTS, f"cost.json has other keys: {tuple(cost)}"
-        write_json(self.path / "cost.json", cost)
+        write_atomic(self.path / "cost.json", sealed_json(cost))
 
     def append_epoch(self, epoch: int, step: int, scalars: Mapping[str, float]) -> None:
         """Add a row to metrics.csv, with its epoch, from 1; what a crash takes of it is written again from the checkpoint."""
@@ -249,6 +291,7 @@ class RunFolder:
 
     def epochs(self) -> list[dict[str, float]]:
         """The complete rows of metrics.csv; a last line that a crash cut short is left out."""
+        self._check_unchanged("metrics.csv")
         file = self.path / "metrics.csv"
         if not file.exists():
             return []

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ockham import schema
 from ockham.core.selection import Criterion
-from ockham.identity import run_key
+from ockham.identity import checkpoint_key, run_key
 from ockham.record import final, screen
 from ockham.record.checkpoint import (
     Checkpoint,
@@ -116,6 +116,7 @@ class Ledger:
         """`prune` is asked with the objectives so far, to be minimised, whether the run is to end as pruned."""
         self.spec = spec
         self.content = schema.container(spec.config)
+        self.key = checkpoint_key(self.content)
         self.folder = spec.folder
         self.prune = prune
         self.shared = shared
@@ -147,7 +148,7 @@ class Ledger:
 
     def recover(self) -> Checkpoint | None:
         """The state that the run continues from; None where it begins. A damaged one is named and the one before it taken."""
-        content = load_generation(self.folder.last_checkpoint, warn=self.warn)
+        content = load_generation(self.folder.last_checkpoint, run=self.key, warn=self.warn)
         if content is None:
             return None
         checkpoint = Checkpoint.of(content)
@@ -295,7 +296,9 @@ class Ledger:
         weights = {name: value.detach().clone() for name, value in state.weights().items()}
         input_spec = self.run.input
         best_epoch = self.run.epoch_of(self.rows[best - 1].step)
-        Checkpoint(best_epoch, self.rows[:best], self.best, None, None, input_spec).save(self.folder.best_checkpoint)
+        Checkpoint(best_epoch, self.rows[:best], self.best, None, None, input_spec).save(
+            self.folder.best_checkpoint, run=self.key
+        )
         last = Checkpoint(
             epoch=self.epoch,
             rows=self.rows,
@@ -306,7 +309,7 @@ class Ledger:
             averages={name: value.detach().clone() for name, value in state.averages().items()},
             streams=self.run.streams.positions() if self.is_within_epoch and not self.has_ended else None,
         )
-        save_generation(self.folder.last_checkpoint, last.content())
+        save_generation(self.folder.last_checkpoint, last.content(), run=self.key)
         self.last_checkpoint = time.monotonic()
 
     def _write_cost(self) -> None:

@@ -19,11 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ockham.core.files import write_atomic
 from ockham.errors import UserError
+from ockham.identity import CONTINUED_WITH
 from ockham.record.folder import RunFolder
 
 #: What may change when a run continues; all other settings would make it another run.
 LENGTHS = ("trainer.max_epochs", "trainer.max_steps")
-CHANGEABLE = (*LENGTHS, "trainer.accelerator", "data.root", "note")
+CHANGEABLE = (*CONTINUED_WITH, "note")
+
+#: A configuration has fewer brackets, and fewer levels.
+MOST_OPENINGS, MOST_LEVELS = 200, 20
 
 #: An option of a group that is a path to somewhere else.
 OTHER_PLACES = re.compile(r"\.\.|(^|[^\w-])/")
@@ -66,10 +70,14 @@ def check_resumable(folder: RunFolder) -> None:
 
 def read_config(folder: RunFolder) -> DictConfig:
     """The stored configuration, as data. Raises UserError where it is damaged."""
+    folder.check_request()
     try:
+        check_plain_yaml(folder.config_file)
         config = OmegaConf.load(folder.config_file)
         assert isinstance(config, DictConfig)
         content = OmegaConf.to_container(config)
+    except UserError:
+        raise
     except (OmegaConfBaseException, yaml.YAMLError, OSError, AssertionError, UnicodeDecodeError) as error:
         raise UserError(f"{folder.config_file} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict) or "optimizer" not in content:
@@ -80,6 +88,21 @@ def read_config(folder: RunFolder) -> DictConfig:
     if "${" in str(content):  # an interpolation may read the environment; Hydra stores none that ours need
         raise UserError(f"{folder.config_file} holds an interpolation, which is not read from a run folder")
     return config
+
+
+def check_plain_yaml(file: Path) -> None:
+    """Raises UserError for a text in which parts stand for other parts, or that is nested deeper than any configuration.
+
+    Read as they are, a few lines of such a text fill the memory. Ockham and Hydra write no anchors.
+    """
+    text = file.read_text()
+    if "&" not in text and sum(text.count(opening) for opening in ("[", "{", "- -")) < MOST_OPENINGS:
+        return
+    depth = 0
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MOST_LEVELS:
+            raise UserError(f"{file} holds no configuration of a run: it is nested in a way that none is")
 
 
 def is_readable(folder: RunFolder) -> bool:
@@ -127,8 +150,10 @@ def stored_config(folder: RunFolder, overrides: Iterable[str], *, trust: Sequenc
     """As `continued_config`; what differs now is stored, and a finished run that has become longer is no longer finished."""
     config, before = continued_config(folder, overrides, trust=trust), read_config(folder)
     if _differ(config, before, CHANGEABLE):
-        if folder.state == "finished":
-            folder.update_status(state="running", ended=None)
+        status = folder.status()
+        if status:
+            state = {"state": "running", "ended": None} if status["state"] == "finished" else {}
+            folder.update_status(**state, files={})  # which are about to change
         write_atomic(folder.config_file, OmegaConf.to_yaml(config).encode())
     return config
 
@@ -205,7 +230,8 @@ def _check_new_length(folder: RunFolder, before: DictConfig, after: DictConfig) 
 def stored_choices(folder: RunFolder) -> dict[str, str]:
     """The option chosen in each group, from .hydra/hydra.yaml; empty where that file is absent or damaged."""
     try:
+        check_plain_yaml(folder.path / ".hydra" / "hydra.yaml")
         stored: Any = yaml.safe_load((folder.path / ".hydra" / "hydra.yaml").read_text())
         return {str(group): str(option) for group, option in stored["hydra"]["runtime"]["choices"].items()}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # the names are only shown

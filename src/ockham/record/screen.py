@@ -50,7 +50,7 @@ def summary(config: DictConfig, choices: Mapping[str, str], run: "Run", folder: 
         "device": f"{run.device_name}, {settings.precision}",
         "folder": shown_path(folder.path),
         "target": str(settings.target or "none") + (", where the run ends" if settings.stop_at_target else ""),
-        "note": str(config.get("note") or "none"),
+        "note": printable(str(config.get("note") or "none")),
     }
     return "\n".join(f"  {name:<10}{value}" for name, value in rows.items() if value != "none")
 
@@ -120,4 +120,9 @@ def repeating_command(overrides: Sequence[str]) -> str:
 
 def error_screen(message: str, *, notes: Sequence[str] = ()) -> str:
     """A user's mistake: what is wrong, then how to mend it."""
-    return "\n".join([f"error: {message}", *(f"  {note}" for note in notes)])
+    return printable("\n".join([f"error: {message}", *(f"  {note}" for note in notes)]))
+
+
+def printable(text: str) -> str:
+    """Without what a terminal would obey: names and remarks come from folders, whoever made them."""
+    return "".join(character if character.isprintable() or character in "\n\t" else repr(character)[1:-1] for character in text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ockham.errors import UserError
+from ockham.record.folder import check_no_links
 from ockham.record.screen import error_screen
 from ockham.report.analysis import analyse
 from ockham.report.export import export_epochs
@@ -103,6 +104,7 @@ def _check_purpose(arguments: argparse.Namespace) -> None:
 def _write_page(arguments: argparse.Namespace) -> None:
     name = ", ".join(folder.resolve().name for folder in arguments.folders)
     output = arguments.output or arguments.folders[0]
+    check_no_links(output.glob("*"))
     pictures = [] if arguments.pictures is None else arguments.pictures or ["png"]
 
     def write(recorded: RecordedRuns, refresh: int | None) -> list[Path]:

@@ -1,6 +1,5 @@
 """Run folders as they lie on disk: finished, failed, or being written at this moment."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +8,11 @@ from typing import Any
 
 import yaml
 
+from ockham.core.files import read_sealed_json
 from ockham.errors import UserError
 from ockham.identity import computed, configuration_key, is_of_configuration
 from ockham.record.folder import EPOCH_SCALARS, RunFolder
+from ockham.record.resume import check_plain_yaml
 
 #: Groups whose option is worth a column.
 GROUPS = ("data", "augment", "model", "optimizer", "schedule")
@@ -128,7 +129,7 @@ def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[tuple[Path, R
 
 def _roles(sweep: Path, recorded: RecordedRuns) -> dict[Path, Role]:
     """The run folders that a sweep plans, with their roles; searches and the spaces of a comparison go to `recorded`."""
-    content = json.loads((sweep / "sweep.json").read_text())
+    content = read_sealed_json(sweep / "sweep.json")
     roles = {sweep / str(job["number"]): (str(job.get("arm", "")), str(job.get("stage", ""))) for job in content["jobs"]}
     if "trials" in content or "arms" in content:
         recorded.searches.append(sweep)
@@ -156,6 +157,7 @@ def _read_run(path: Path, role: Role) -> RecordedRun | None:
         if folder.config_file.exists() or not any(path.glob("metrics.*")):
             return None
         raise UserError("no status.json beside its metrics")
+    folder.check_request()
     config = _yaml(folder.config_file)
     hydra = _yaml(path / ".hydra" / "hydra.yaml")["hydra"]
     overrides = tuple(str(text) for text in hydra["overrides"]["task"])
@@ -198,6 +200,7 @@ def _require(name: str, content: Mapping[str, Any], keys: Sequence[str]) -> None
 
 
 def _yaml(file: Path) -> dict[str, Any]:
+    check_plain_yaml(file)
     content = yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(content, dict):
         raise UserError(f"{file.name} holds no settings")

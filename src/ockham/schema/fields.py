@@ -305,6 +305,9 @@ def check_fields(content: Content) -> None:
         if not isinstance(content.get(group), Mapping):
             none = f", or {group}=none" if group in ("augment", "reg") else ""
             raise UserError(f"{group}={shown(content.get(group))} is not possible: choose an option of conf/{group}{none}")
+    for name, settings in content["reg"].items():
+        if not isinstance(settings, Mapping) or "_target_" not in settings:
+            raise UserError(f"reg.{name} is set, but {name} is not chosen\nadd reg={name}")
     for key, value in content.items():
         if isinstance(value, Mapping) and key not in FIELDS:
             _check_nested(value, f"{key}.")

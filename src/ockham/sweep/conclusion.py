@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ockham import schema
 from ockham.identity import REPLICATES
 from ockham.record.folder import RunFolder
-from ockham.record.screen import shown_path
+from ockham.record.screen import printable, shown_path
 from ockham.sweep.comparison import Comparison
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
@@ -122,7 +122,7 @@ def _arms(recorded: "RecordedRuns", folder: SweepFolder) -> str:
     arms = arms_of(recorded)
     notes = dict.fromkeys(run.note for run in recorded.runs if run.note)
     lines = ["nothing is confirmed: no search has come to its end"] if arms is None else lines_of(arms)
-    lines += ["", f"tables   {shown_path(folder.path)}/*.csv", *(f"note     {note}" for note in notes)]
+    lines += ["", f"tables   {shown_path(folder.path)}/*.csv", *(f"note     {printable(note)}" for note in notes)]
     return "\n".join(f"  {line}".rstrip() for line in lines)
 
 

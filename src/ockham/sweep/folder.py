@@ -11,20 +11,19 @@ workers/         what the worker processes printed
 <number>/        run folders
 """
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from ockham.core.files import remove_partials, write_atomic
+from ockham.core.files import read_sealed_json, remove_partials, sealed_json, write_atomic
 from ockham.core.measures import MEASURES, measured_finally
 from ockham.core.tables import csv_table
 from ockham.errors import UserError
-from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, TARGET_METRICS, TARGET_SECONDS, RunFolder, write_json
+from ockham.record.folder import COSTS, FINAL, FINAL_METRICS, TARGET_METRICS, TARGET_SECONDS, RunFolder, check_no_links
 from ockham.record.resume import checked_overrides
 from ockham.sweep.jobs import Job, Plan
 
@@ -122,7 +121,7 @@ class SweepFolder:
     def add_groups(self, groups: Sequence[Sequence[int]]) -> None:
         """Keep which jobs train together, by number."""
         stored = self.stored()
-        write_json(self.plan_file, {**stored, "groups": [*stored.get("groups", []), *groups]})
+        self._write({**stored, "groups": [*stored.get("groups", []), *groups]})
 
     def group_checkpoints(self, first: Job) -> Path:
         """The folder of what a group continues from, by its first job."""
@@ -131,7 +130,7 @@ class SweepFolder:
     def stored(self) -> dict[str, Any]:
         """The content of sweep.json. Raises UserError where there is none that can be read."""
         try:
-            content: dict[str, Any] = json.loads(self.plan_file.read_text())
+            content = read_sealed_json(self.plan_file)
             if content["format"] != FORMAT:
                 raise UserError(f"format {content['format']}, expected {FORMAT}")
             return content
@@ -144,17 +143,21 @@ class SweepFolder:
         Raises UserError with the differences where this is another sweep.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        check_no_links(path for path in self.path.iterdir() if not path.name.isdigit())  # those of jobs: see `claim`
         with self.locked():
             remove_partials(self.plan_file)
             if self.plan_file.exists():
                 self._check_same(arguments, plan)
                 plan.restore(self.stored())
             else:
-                write_json(self.plan_file, {"format": FORMAT, "arguments": list(arguments), **_content(plan)})
+                self._write({"format": FORMAT, "arguments": list(arguments), **_content(plan)})
 
     def store(self, plan: Plan) -> None:
         """Write a plan that has grown."""
-        write_json(self.plan_file, {**self.stored(), **_content(plan)})
+        self._write({**self.stored(), **_content(plan)})
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        write_atomic(self.plan_file, sealed_json(content))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -179,6 +182,7 @@ class SweepFolder:
         """Take a job for this process; False where another one has it. A claim ends with its process."""
         run_folder = self.run_folder(job)
         run_folder.path.mkdir(parents=True, exist_ok=True)
+        run_folder.check_no_links()
         lock = FileLock(run_folder.path / ".claim")
         try:
             lock.acquire(blocking=False)

@@ -4,7 +4,6 @@ The run itself asks, after each epoch, and reads what its peers wrote into their
 it works wherever the sweep folder is seen.
 """
 
-import json
 import math
 import os
 import statistics
@@ -15,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ockham.core.files import read_sealed_json
 from ockham.core.selection import maximised
 from ockham.record.folder import RunFolder
 
@@ -98,7 +98,7 @@ def _replicates(plan_file: str, version: tuple[int, ...]) -> dict[str, Any]:
 
     Runs of one arm of a comparison do not compete with those of another, or the arms would not be searched alike.
     """
-    jobs = json.loads(Path(plan_file).read_text())["jobs"]
+    jobs = read_sealed_json(Path(plan_file))["jobs"]
     return {str(job["number"]): [job["replicate"], job.get("arm")] for job in jobs}
 
 

@@ -5,15 +5,15 @@ show them of the selected one only.
 """
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ockham.core.files import read_sealed_json
 from ockham.core.selection import maximised
-from ockham.record.screen import repeating_command, shown_path
+from ockham.record.screen import printable, repeating_command, shown_path
 from ockham.sweep.jobs import Job
 
 #: What is averaged; the rest of a configuration's metrics stands in results.csv.
@@ -86,7 +86,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
     lines += [f"and {len(finished) - len(rows)} more: summary.csv"] if len(finished) > len(rows) else []
     results = _read(folder / "results.csv")
     repeats = [row for row in results if row["job"] in best["jobs"].split() and row["state"] == "finished"]
-    jobs = json.loads((folder / "sweep.json").read_text())["jobs"]
+    jobs = read_sealed_json(folder / "sweep.json")["jobs"]
     notes = dict.fromkeys(row["note"] for row in results if row["note"])
     overrides = next(job["overrides"] for job in jobs if str(job["number"]) == repeats[0]["job"])
     return "\n".join(
@@ -96,7 +96,7 @@ def sweep_result(folder: Path, *, objective: str) -> str:
             f"  best     {repeating_command(overrides)}",
             *_test_lines(repeats),
             f"  tables   {shown_path(folder)}/*.csv",
-            *(f"  note     {note}" for note in notes),
+            *(f"  note     {printable(note)}" for note in notes),
         ]
     )
 
