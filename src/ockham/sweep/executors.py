@@ -220,12 +220,12 @@ def end_with_parent() -> None:
 
 def _interrupt_once() -> None:
     """Ctrl-C, SIGTERM and SIGHUP interrupt this process, the first of them alone: a run has its time to write its state."""
-    told = False
+    is_interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal is_interrupted
+        if not is_interrupted:
+            is_interrupted = True
             raise KeyboardInterrupt
 
     for name in ("SIGINT", *ENDING_SIGNALS):
