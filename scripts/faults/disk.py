@@ -43,7 +43,12 @@ def mounted(folder: Path, size: int) -> Iterator[Callable[[str], None]]:
     """A file system of so many bytes in the folder; yields what changes its options."""
 
     def remount(options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+        command = ["mount", "-o", f"remount,{options}", str(folder)]
+        for _ in range(20):  # it is busy for a moment after its processes have been killed
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                return
+            time.sleep(0.5)
+        subprocess.run(command, check=True)
 
     folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)

@@ -51,7 +51,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 #: Of so many trials one is of Ray, which takes a quarter of a minute to start.
 RAY_EVERY = 24
 
-VICTIMS = ("parent", "child", "group")
+#: A single run is one process. Where a worker alone dies, its job runs after others, and pruning compares it with them.
+VICTIMS_OF = {"single": ("parent",), "image folder": ("parent",), "search=random prune=asha": ("parent", "group")}
 
 
 def trials(seed: int, numbers: Sequence[int], folder: Path) -> Iterator[Trial]:
@@ -60,7 +61,7 @@ def trials(seed: int, numbers: Sequence[int], folder: Path) -> Iterator[Trial]:
         generator = random.Random(f"kill {seed} {number}")
         usual = [kind for kind in COMMANDS if kind != "ray"]
         kind = "ray" if number % RAY_EVERY == RAY_EVERY - 1 else usual[number % len(usual)]
-        victim = "parent" if kind in ("single", "image folder") else generator.choice(VICTIMS)
+        victim = generator.choice(VICTIMS_OF.get(kind, ("parent", "child", "group")))
         if kind not in lengths:
             lengths[kind] = unbroken(COMMANDS[kind], folder / "whole" / kind)
         failure, moments = killed(

@@ -157,7 +157,7 @@ def differences(whole: Path, broken: Path, *, curves: bool = True) -> list[str]:
     differing += [name for name in sorted(files & others) if _content(whole, name) != _content(broken, name)]
     for folder in sorted({file.parent for file in whole.rglob(EVENTS)} if curves else ()):
         name = folder.relative_to(whole)
-        if _curves(folder) != _curves(broken / name):
+        if not (broken / name).is_dir() or _curves(folder) != _curves(broken / name):
             differing.append(f"{name}/{EVENTS}")
     return differing
 

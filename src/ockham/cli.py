@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ def launch(main: Callable[[], Any]) -> NoReturn:
     """Run Hydra's main and leave with the exit code of what happened; a mistake is shown on one screen."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
     _interrupt_on_signals()
+    _threads_end_quietly()
     arguments = [_with_quoted_text(word) for word in sys.argv[1:]]
     if {"-h", "--help"} & set(arguments):
         print(HELP.replace("$GROUPS", _groups()).replace("$PROGRAM", program()))
@@ -256,6 +258,23 @@ def _leave(code: int, message: str, *notes: str) -> NoReturn:
     sys.exit(code)
 
 
+def _is_of_run_folder(error: FileNotFoundError) -> bool:
+    """Whether what is missing lay in the folder that Hydra made for this command."""
+    if error.filename is None or not HydraConfig.initialized():
+        return False
+    return Path(os.fsdecode(error.filename)).is_relative_to(HydraConfig.get().runtime.output_dir)
+
+
+def _threads_end_quietly() -> None:
+    """TensorBoard writes in a thread, and raises in the run what the disk refuses: it need not be printed there too."""
+
+    def fault(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            threading.__excepthook__(arguments)
+
+    threading.excepthook = fault
+
+
 def _leave_with_fault(error: Exception) -> NoReturn:
     """The last line of what went wrong by itself; the traceback is in the log of the run, or comes before where there is none.
 
@@ -265,6 +284,8 @@ def _leave_with_fault(error: Exception) -> NoReturn:
     notes = list(getattr(error, "__notes__", []))
     if isinstance(error, OSError) and error.errno in OF_MACHINE:
         notes.append("what was written is kept; with room to write the same command, or resume=<the folder>, continues")
+    elif isinstance(error, FileNotFoundError) and _is_of_run_folder(error):
+        notes.append("the folder was removed or moved while a run was at work in it; the same command begins or continues it")
     elif not notes:
         traceback.print_exception(error)
     _leave(FAILED, last_line, *notes)

@@ -5,6 +5,7 @@ import random
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -265,6 +266,22 @@ def test_a_full_disk_is_one_screen_and_the_run_continues_when_there_is_room(tmp_
     assert train(f"hydra.run.dir={run.path}").returncode == 0
     execute(reference)
     assert_same_run(reference.folder, run, events=False)
+
+
+def test_a_folder_that_is_removed_while_a_run_works_in_it_is_one_screen(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "train.py", *COMMAND, "logger=tensorboard", "trainer.max_epochs=10000", f"hydra.run.dir={run}"]
+    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not list(run.glob("events.out.tfevents.*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    run.rename(tmp_path / "elsewhere")
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert errors.startswith("error: FileNotFoundError: ")
+    assert "the same command begins or continues it" in errors
+    assert len(errors.splitlines()) <= 4
 
 
 def test_an_emptied_configuration_is_written_again_by_the_command(tmp_path: Path, crashed: Callable[..., RunSpec]) -> None:

@@ -3,6 +3,7 @@
 Real workers run jobs in outline: they keep the files of a run, and train nothing.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -29,6 +30,7 @@ from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion, Task
 from ockham.sweep.grid import grid
 from ockham.sweep.jobs import Plan, make_replicates
+from ockham.sweep.outcome import Failure, packed, unpacked
 from ockham.sweep.search import Search
 from ockham.sweep.searchspace import SearchSpace
 from sweeps import command_line, table
@@ -194,3 +196,12 @@ def test_processes_that_share_a_sweep_draw_one_after_the_other(tmp_path: Path, m
     monkeypatch.setattr("ockham.report.reading.read", lambda paths: RecordedRuns([recorded.run({}, 0.5)]))
     conclude(plan, folder, settings)
     assert drawn == [tmp_path.name]
+
+
+def test_an_error_of_the_system_is_one_of_the_system_also_from_a_worker() -> None:
+    """So that a full disk is told as one, without a traceback."""
+    arrived = unpacked(packed(Failure.of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))))
+    assert isinstance(arrived, Failure)
+    error = arrived.exception()
+    assert isinstance(error, OSError)
+    assert (error.errno, str(error)) == (errno.ENOSPC, "[Errno 28] No space left on device")

@@ -138,7 +138,10 @@ def _run(function: Callable[[], JobReturn], folder: SweepFolder, settings: DictC
     finally:
         executor.close()
     if isinstance(ended[0].outcome, Failure):
-        raise ended[0].outcome.exception()
+        error = ended[0].outcome.exception()
+        if isinstance(error, OSError):
+            error.add_note(f"what shows the result in {folder.path} cannot be written; its runs are whole")
+        raise error
 
 
 @dataclass(frozen=True)

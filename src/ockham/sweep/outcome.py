@@ -26,6 +26,8 @@ class Failure:
     traceback: str = ""
     is_mistake: bool = False
     interrupted: bool = False
+    #: Of an error of the operating system.
+    errno: int | None = None
 
     @classmethod
     def of(cls, error: BaseException, *, interrupted: bool = False) -> "Failure":
@@ -35,6 +37,7 @@ class Failure:
             traceback="".join(traceback.format_exception(error)),
             is_mistake=isinstance(error, UserError),
             interrupted=interrupted or not isinstance(error, Exception),
+            errno=error.errno if isinstance(error, OSError) else None,
         )
 
     @property
@@ -44,6 +47,10 @@ class Failure:
 
     def exception(self) -> Exception:
         """An exception with this message, for whoever expects one."""
+        if self.errno is not None:
+            error = OSError(self.message)
+            error.errno = self.errno
+            return error
         return UserError(self.message) if self.is_mistake else JobFailedError(f"{self.kind}: {self.message}")
 
 
