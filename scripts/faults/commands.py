@@ -4,7 +4,6 @@ A wrong command ends with exit code 2 and one screen that names what is wrong, a
 one setting must have different results.
 """
 
-import csv
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -357,14 +356,9 @@ def what_is_wrong(wrong: Wrong, left: Left) -> str | None:
 
 
 def results(folder: Path) -> list[str]:
-    """What a run or a sweep computed: its curves, or the rows of its jobs without their names."""
-    table = folder / "out" / "results.csv"
-    if table.exists():
-        with table.open() as lines:
-            return sorted(
-                f"{row.get('seed', '')} {row['state']} {row['objective']} {row['val/loss']}" for row in csv.DictReader(lines)
-            )
-    return (folder / "out" / "metrics.csv").read_text().splitlines()
+    """What a run or the jobs of a sweep computed: curves and final figures."""
+    names = ("metrics.csv", "metrics.json")
+    return [file.read_text() for name in names for file in sorted((folder / "out").glob(f"**/{name}"))]
 
 
 def does_nothing(pair: Pair, folders: Sequence[Path], left: Sequence[Left]) -> str | None:

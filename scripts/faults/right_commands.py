@@ -27,6 +27,7 @@ NO_RESULT = {
     "max_failures": "of jobs that fail",
     "data.root": "a place",
     "data.num_classes": "what the data must have",
+    "data.shape": "which models may be chosen: an mlp takes the same numbers in any shape",
     "logger.tensorboard": "what is written beside the results",
     "trainer.accelerator": "where",
     "trainer.devices": "where",
@@ -64,7 +65,6 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "stop_at_target": ("false", "true", "target='val/acc>=0.05'"),
     "cv": ("3", "4", "fold=0", "data.val_samples=null"),
     "fold": ("0", "1", "cv=3"),
-    "data.shape": ("[1,8,8]", "[64]", "model=mlp"),
     "data.val_samples": ("100", "150"),
     "data.train_samples": ("150", "200"),
     "data.label_noise": ("0.1", "0.3"),
@@ -79,7 +79,7 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "model.batch_norm": ("false", "true", "model.layer_norm=false"),
     "model.layer_norm": ("false", "true", "model.batch_norm=false"),
     "model.init": ("default", "he"),
-    "model.parametrization": ("standard", "mup", "model.base_width=4"),
+    "model.parametrization": ("standard", "mup"),
     "model.base_width": ("4", "16", "model.parametrization=mup"),
     "model.pooling": ("max", "avg"),
     "optimizer.name": ("soap", "adan"),
@@ -90,6 +90,11 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "optimizer.t0": ("1", "5", "optimizer.lambd=0.1"),
     "optimizer.lambd": ("0.01", "0.5", "optimizer.t0=1"),
     "optimizer.eps": ("1e-8", "1e-2"),
+    "optimizer=adafactor optimizer.eps": ("[1e-15,1e-3]", "[1e-15,1e-1]"),
+    "optimizer=signsgd optimizer.momentum": ("0", "0.5"),
+    "optimizer.alpha_warmup": ("0", "10"),
+    "optimizer.beta3_warmup": ("0", "10"),
+    "optimizer.step_sizes": ("[1e-6,50]", "[1e-6,2e-3]"),
     "reg.l2.scale": ("sum", "half_mean"),
     "reg.l1.method": ("proximal", "subgradient"),
     "reg.elastic_net.method": ("proximal", "subgradient"),
@@ -124,8 +129,8 @@ SWEEP = ("executor=inline", "fuse=off", "report=false")
 
 #: What a sweep needs beside its own option.
 OF_SWEEP_OPTION = {
-    "search": ("optimizer.lr=interval(0.001,0.1)",),
-    "prune": ("optimizer.lr=0.3,0.03,0.003,0.0003,0.00003,0.1",),
+    "search": ("optimizer.lr=interval(0.001,0.1)", "optimizer.eps=interval(1e-8,1e-2)"),
+    "prune": ("optimizer.lr=0.00003,0.0003,0.1,0.03,0.01,0.003",),
 }
 
 
@@ -162,10 +167,17 @@ def pair_of(setting: Setting) -> Pair | None:
         or (group == "data" and name not in ("digits", "mnist1d", "mnist5k"))
     ):
         return None
-    if group in ("search", "prune") and name in ("grid", "none"):
+    if option in ("search=grid", "prune=none", "data=mnist5k") and path in (
+        f"{group}.rule",
+        "data.val_samples",
+        "search.sampler",
+    ):
         return None
-    if path in OTHER_VALUE:
-        first, second, *needs = OTHER_VALUE[path]
+    if group and (path.partition(".")[0] != group or (group == "trainer" and name != "auto")):  # which another option has too
+        return None
+    key = f"{option} {path}" if f"{option} {path}" in OTHER_VALUE else path
+    if key in OTHER_VALUE:
+        first, second, *needs = OTHER_VALUE[key]
     else:
         first, second, needs = setting.value, changed(setting.value), []
     if second is None:
