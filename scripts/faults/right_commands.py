@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from faults.grammar import OF_SWEEPS, Setting, settings
+from faults.grammar import OF_SWEEPS, Setting, options, settings
 
 TINY = {
     "data": "digits",
@@ -94,7 +94,7 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "optimizer=signsgd optimizer.momentum": ("0", "0.5"),
     "optimizer.alpha_warmup": ("0", "10"),
     "optimizer.beta3_warmup": ("0", "10"),
-    "optimizer.step_sizes": ("[1e-6,50]", "[1e-6,2e-3]"),
+    "optimizer.step_sizes": ("[1e-6,50]", "[1e-6,1.1e-3]"),
     "reg.l2.scale": ("sum", "half_mean"),
     "reg.l1.method": ("proximal", "subgradient"),
     "reg.elastic_net.method": ("proximal", "subgradient"),
@@ -115,11 +115,10 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "trainer.evaluate_every": ("3", "5"),
     "trainer.probe_samples": ("20", "50"),
     "trainer.accumulate_grad_batches": ("1", "2"),
-    "search.sampler": ("random", "qmc"),
     "search.seed": ("0", "1"),
     "search.trials": ("2", "3"),
     "prune.min_epochs": ("1", "3"),
-    "prune.reduction": ("2", "4"),
+    "prune.reduction": ("2", "8"),
     "prune.min_peers": ("1", "4"),
     "seeds": ("2", "3"),
 }
@@ -130,8 +129,12 @@ SWEEP = ("executor=inline", "fuse=off", "report=false")
 #: What a sweep needs beside its own option.
 OF_SWEEP_OPTION = {
     "search": ("optimizer.lr=interval(0.001,0.1)", "optimizer.eps=interval(1e-8,1e-2)"),
-    "prune": ("optimizer.lr=0.00003,0.0003,0.1,0.03,0.01,0.003",),
+    "prune": ("optimizer.lr=0.03,0.00003,0.0003,0.1,0.01,0.003,0.001,0.06,0.02,0.006,0.0001,0.002",),
 }
+
+
+#: An option whose setting cannot be another one.
+WITHOUT_CHOICE = (("data=mnist5k", "data.val_samples"), *((f"search={name}", "search.sampler") for name in options("search")))
 
 
 class Pair(NamedTuple):
