@@ -1,5 +1,6 @@
 """What lies in a run folder is what the run wrote, or it is named; nothing leads out of the folder."""
 
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -89,6 +90,13 @@ def test_a_run_does_not_continue_from_the_state_of_another(
     execute(make_spec(copied.path, *SMALL, "seed=0"))
     assert "last.ckpt belongs to another run" in caplog.text
     assert (copied.path / "metrics.csv").read_bytes() == (trained["0"] / "metrics.csv").read_bytes()
+
+
+def test_the_plan_of_another_sweep_is_named(trained: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(trained["0"], tmp_path / "0")
+    for key, problems in ((RunFolder(trained["0"]).status()["run_key"], []), ("other", ["sweep.json plans another run"])):
+        (tmp_path / "sweep.json").write_text(json.dumps({"jobs": [{"number": 0, "key": key}]}))
+        assert [reason[: len("sweep.json plans another run")] for _, reason in read([tmp_path]).problems] == problems
 
 
 # -- from elsewhere ------------------------------------------------------------------------------------------------------

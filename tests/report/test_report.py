@@ -449,6 +449,16 @@ def test_a_result_that_is_not_finite_is_no_winner_and_no_evidence(tmp_path: Path
     assert "Best on validation: sgd" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("state", ["running", "failed", "diverged", "pruned"])
+def test_there_are_figures_where_nothing_has_finished(state: str) -> None:
+    """As beside a sweep that has just begun: of the figures none can be drawn, and none fails."""
+    settings = [
+        {"optimizer": optimizer, "reg": reg, "optimizer.lr": lr} for optimizer in "ab" for reg in "cd" for lr in ("1", "2")
+    ]
+    runs = [replace(run(values, 0.5, state=state), metrics={}) for values in settings]
+    assert draw_figures(analyse(runs)) == []
+
+
 def test_the_matrix_colours_what_exceeds_chance_only() -> None:
     names = [name for name in FAMILY if name != "sgd none"]
     rows = {f"{row['optimizer']} {row['reg']}": row["shade"] for row in rows_of(figure("matrix", seeded(FAMILY)))}

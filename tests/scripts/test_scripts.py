@@ -123,3 +123,26 @@ def test_evaluate_names_a_folder_that_is_none(tmp_path: Path) -> None:
     result = evaluate(str(tmp_path))
     assert result.returncode == 2
     assert "is no run folder" in result.stderr
+
+
+def test_torture_cuts_the_power_of_runs_and_writes_its_rows(tmp_path: Path) -> None:
+    document = tmp_path / "reliability.md"
+    other = "| kill | single: parent | 9 | 8 | 3 | 2026-01-01 |"
+    document.write_text(
+        f"before\n<!-- torture: begin -->\n| a |\n| --- |\n{other}\n| power | old | 1 | 0 | 0 | x |\n<!-- torture: end -->\n"
+    )
+    command = [
+        sys.executable,
+        "scripts/torture.py",
+        "--parts=power",
+        "--count=2",
+        "--seed=5",
+        f"--folder={tmp_path}",
+        "--write",
+    ]
+    result = subprocess.run([*command, str(document)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = [line for line in document.read_text().splitlines() if line.startswith("|")][2:]
+    assert rows[0] == other
+    assert [row.rsplit(" | ", 1)[0] for row in rows[1:]] == ["| power | single | 1 | 1 | 5", "| power | group | 1 | 1 | 5"]
+    assert document.read_text().startswith("before\n")

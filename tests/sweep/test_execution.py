@@ -13,11 +13,16 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
+from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 from rich.console import Console
 
+import recorded
 from ockham import schema
 from ockham.record.folder import EPOCH_SCALARS, FINAL_METRICS, RunFolder
+from ockham.report.reading import RecordedRuns
+from ockham.sweep.conclusion import conclude
 from ockham.sweep.execution import Execution, Policy
 from ockham.sweep.executors import Executor, Inline, Processes
 from ockham.sweep.folder import SweepFolder
@@ -170,3 +175,22 @@ def test_jobs_that_a_search_has_not_chosen_wait(tmp_path: Path) -> None:
         execution._collect(0.0)
     assert shown[0] == "1 of 1 slots busy, 7 waiting, 0 of 8 ended"
     assert shown[1].startswith("1 of 1 slots busy, 6 waiting, 1 of 8 ended")
+
+
+def test_processes_that_share_a_sweep_draw_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each replaces what the one before has drawn, so that none may begin while another one is at it."""
+    folder = SweepFolder(tmp_path)
+    plan = grid([command_line("model.hidden=[8],[16]")], make_replicates(None, None))
+    settings = OmegaConf.create({"report": False, "logger": {"tensorboard": True}, "executor": {"name": "inline"}})
+    drawn: list[str] = []
+
+    def draw(drawings: object, of_folder: SweepFolder, executor: object) -> None:
+        with pytest.raises(Timeout):
+            FileLock(of_folder.path / ".lock").acquire(blocking=False)
+        drawn.append(of_folder.path.name)
+
+    monkeypatch.setattr("ockham.sweep.conclusion._run", draw)
+    monkeypatch.setattr("ockham.sweep.conclusion._shown", lambda recorded, plan: None)
+    monkeypatch.setattr("ockham.report.reading.read", lambda paths: RecordedRuns([recorded.run({}, 0.5)]))
+    conclude(plan, folder, settings)
+    assert drawn == [tmp_path.name]

@@ -62,7 +62,7 @@ def draw_figures(results: Results) -> list[Figure]:
 
 
 def _matrix(results: Results) -> Iterator[Figure]:
-    if not {"optimizer", "reg"} <= set(results.swept):
+    if not {"optimizer", "reg"} <= set(results.swept) or not results.finished:
         return
     rows = _matrix_rows(results)
     columns, lines = (len({row[axis] for row in rows}) for axis in ("reg", "optimizer"))

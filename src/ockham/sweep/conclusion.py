@@ -72,7 +72,8 @@ def conclude(plan: Plan, folder: SweepFolder, settings: DictConfig) -> None:
     if settings.logger.tensorboard:
         drawings.append(partial(_show_in_tensorboard, folder.path, _shown(recorded, plan)))
     if drawings:
-        _run(partial(_draw, drawings), folder, settings.executor)
+        with folder.locked():  # each process that shared the work replaces the files of the one before
+            _run(partial(_draw, drawings), folder, settings.executor)
     if settings.logger.tensorboard:
         log.info("  look     tensorboard --logdir %s", shown_path(folder.path / TENSORBOARD))
     if pictured:
