@@ -28,6 +28,12 @@ SMALL = (
 )
 
 
+def small(*overrides: str) -> list[str]:
+    """SMALL, without what the overrides set again, and these: the words of a command, which says nothing twice."""
+    again = {override.partition("=")[0] for override in overrides}
+    return [*(word for word in SMALL if word.partition("=")[0] not in again), *overrides]
+
+
 def compose(*overrides: str) -> DictConfig:
     """The configuration of `python train.py <overrides>`."""
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -10,7 +10,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import ROOT, SMALL, composed
+from conftest import ROOT, composed, small
 from ockham import schema
 from ockham.sweep.axes import parse_axes
 from ockham.sweep.command_line import CommandLine
@@ -44,7 +44,7 @@ def command_line(*overrides: str) -> CommandLine:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "train.py", "-m", *SMALL, "report=false", *arguments, f"hydra.sweep.dir={folder}"]
+    command = [sys.executable, "train.py", "-m", *small("report=false", *arguments), f"hydra.sweep.dir={folder}"]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

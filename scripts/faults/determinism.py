@@ -16,7 +16,7 @@ from faults.trial import Trial
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
 
-COUNT = 60
+COUNT = 36
 
 TINY = (
     *("data=digits", "data.train_samples=200", "model.hidden=[8]", "trainer.max_epochs=3", "trainer.accelerator=cpu"),

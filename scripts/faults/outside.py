@@ -116,8 +116,8 @@ class Server:
         """The data set is then the small one, from this server."""
         from torchvision.datasets import MNIST
 
-        resources = [(name, hashlib.md5(content).hexdigest()) for name, content in self.archives.items()]
-        digests = {name: hashlib.md5(content).hexdigest() for name, content in self.files.items()}
+        resources = [(name, hashlib.md5(content, usedforsecurity=False).hexdigest()) for name, content in self.archives.items()]
+        digests = {name: hashlib.md5(content, usedforsecurity=False).hexdigest() for name, content in self.files.items()}
         with (
             mock.patch.object(MNIST, "mirrors", [address]),
             mock.patch.object(MNIST, "resources", resources),

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from faults.grammar import OF_SWEEPS, Setting, settings
+from faults.grammar import OF_SWEEPS, Setting, options, settings
 
 TINY = {
     "data": "digits",
@@ -27,6 +27,7 @@ NO_RESULT = {
     "max_failures": "of jobs that fail",
     "data.root": "a place",
     "data.num_classes": "what the data must have",
+    "data.shape": "which models may be chosen: an mlp takes the same numbers in any shape",
     "logger.tensorboard": "what is written beside the results",
     "trainer.accelerator": "where",
     "trainer.devices": "where",
@@ -64,7 +65,6 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "stop_at_target": ("false", "true", "target='val/acc>=0.05'"),
     "cv": ("3", "4", "fold=0", "data.val_samples=null"),
     "fold": ("0", "1", "cv=3"),
-    "data.shape": ("[1,8,8]", "[64]", "model=mlp"),
     "data.val_samples": ("100", "150"),
     "data.train_samples": ("150", "200"),
     "data.label_noise": ("0.1", "0.3"),
@@ -79,7 +79,7 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "model.batch_norm": ("false", "true", "model.layer_norm=false"),
     "model.layer_norm": ("false", "true", "model.batch_norm=false"),
     "model.init": ("default", "he"),
-    "model.parametrization": ("standard", "mup", "model.base_width=4"),
+    "model.parametrization": ("standard", "mup"),
     "model.base_width": ("4", "16", "model.parametrization=mup"),
     "model.pooling": ("max", "avg"),
     "optimizer.name": ("soap", "adan"),
@@ -90,6 +90,11 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "optimizer.t0": ("1", "5", "optimizer.lambd=0.1"),
     "optimizer.lambd": ("0.01", "0.5", "optimizer.t0=1"),
     "optimizer.eps": ("1e-8", "1e-2"),
+    "optimizer=adafactor optimizer.eps": ("[1e-15,1e-3]", "[1e-15,1e-1]"),
+    "optimizer=signsgd optimizer.momentum": ("0", "0.5"),
+    "optimizer.alpha_warmup": ("0", "10"),
+    "optimizer.beta3_warmup": ("0", "10"),
+    "optimizer.step_sizes": ("[1e-6,50]", "[1e-6,1.1e-3]"),
     "reg.l2.scale": ("sum", "half_mean"),
     "reg.l1.method": ("proximal", "subgradient"),
     "reg.elastic_net.method": ("proximal", "subgradient"),
@@ -110,11 +115,10 @@ OTHER_VALUE: dict[str, tuple[str, ...]] = {
     "trainer.evaluate_every": ("3", "5"),
     "trainer.probe_samples": ("20", "50"),
     "trainer.accumulate_grad_batches": ("1", "2"),
-    "search.sampler": ("random", "qmc"),
     "search.seed": ("0", "1"),
     "search.trials": ("2", "3"),
     "prune.min_epochs": ("1", "3"),
-    "prune.reduction": ("2", "4"),
+    "prune.reduction": ("2", "8"),
     "prune.min_peers": ("1", "4"),
     "seeds": ("2", "3"),
 }
@@ -124,9 +128,13 @@ SWEEP = ("executor=inline", "fuse=off", "report=false")
 
 #: What a sweep needs beside its own option.
 OF_SWEEP_OPTION = {
-    "search": ("optimizer.lr=interval(0.001,0.1)",),
-    "prune": ("optimizer.lr=0.3,0.03,0.003,0.0003,0.00003,0.1",),
+    "search": ("optimizer.lr=interval(0.001,0.1)", "optimizer.eps=interval(1e-8,1e-2)"),
+    "prune": ("optimizer.lr=0.03,0.00003,0.0003,0.1,0.01,0.003,0.001,0.06,0.02,0.006,0.0001,0.002",),
 }
+
+
+#: An option whose setting cannot be another one.
+WITHOUT_CHOICE = (("data=mnist5k", "data.val_samples"), *((f"search={name}", "search.sampler") for name in options("search")))
 
 
 class Pair(NamedTuple):
@@ -162,10 +170,17 @@ def pair_of(setting: Setting) -> Pair | None:
         or (group == "data" and name not in ("digits", "mnist1d", "mnist5k"))
     ):
         return None
-    if group in ("search", "prune") and name in ("grid", "none"):
+    if option in ("search=grid", "prune=none", "data=mnist5k") and path in (
+        f"{group}.rule",
+        "data.val_samples",
+        "search.sampler",
+    ):
         return None
-    if path in OTHER_VALUE:
-        first, second, *needs = OTHER_VALUE[path]
+    if group and (path.partition(".")[0] != group or (group == "trainer" and name != "auto")):  # which another option has too
+        return None
+    key = f"{option} {path}" if f"{option} {path}" in OTHER_VALUE else path
+    if key in OTHER_VALUE:
+        first, second, *needs = OTHER_VALUE[key]
     else:
         first, second, needs = setting.value, changed(setting.value), []
     if second is None:

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import shutil
+import socket
 import threading
 import time
 from functools import partial
@@ -20,6 +21,7 @@ from ockham.data import Cifar10, Digits, LabelNoise, Mnist, Mnist1D, Mnist5k, No
 from ockham.data.batches import order, steps_per_epoch
 from ockham.data.sources import md5
 from ockham.data.splits import stratified
+from ockham.errors import UserError
 
 # -- what a model sees ---------------------------------------------------------------------------------------------------
 
@@ -347,6 +349,35 @@ def test_an_absent_set_without_network_is_one_clear_message(tmp_path: Path, monk
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+def test_a_server_that_sends_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    ended = threading.Event()
+
+    class Silent(QuietHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(404)
+
+        def do_GET(self) -> None:
+            asked.set()
+            ended.wait(60)
+
+    monkeypatch.setattr("ockham.data.sources.NETWORK_SECONDS", 0.5)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    before = socket.getdefaulttimeout()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        try:
+            with pytest.raises(UserError, match="MNIST could not be downloaded"):
+                Mnist(str(tmp_path)).load()
+        finally:
+            ended.set()
+            server.shutdown()
+    assert asked.is_set()
+    assert socket.getdefaulttimeout() == before
+    assert not (tmp_path / "MNIST").exists()
 
 
 def test_a_download_is_checked_and_moved_into_place(mnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from data_files import write_images
 from ockham.core import tensorfile
 from ockham.data import ImageFolder
 from ockham.data.image_folder import decode
+from ockham.errors import UserError
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
@@ -255,3 +257,48 @@ def test_image_folder_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "test" / "bird").mkdir()
     with pytest.raises(ValueError, match="classes that .* does not: bird"):
         ImageFolder(str(tmp_path), size=8).load()
+
+
+def test_the_key_of_other_files_is_not_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_images(first)
+    ImageFolder(str(first), size=8).load()
+    shutil.copytree(first, second)
+    image = second / "train" / "cat" / "0.png"
+    Image.new("RGB", (9, 9)).save(image)
+    ImageFolder(str(second), size=8).load()
+    keys = {file.name: file for file in (second / ".ockham-cache").glob("*.key")}
+    (old,) = (first / ".ockham-cache").glob("*.key")
+    new = max(keys.values(), key=lambda file: file.stat().st_mtime_ns)
+    shutil.copyfile(old, new)  # whose images are in the cache of the second too
+    with caplog.at_level("WARNING", logger="ockham"):
+        source = ImageFolder(str(second), size=8).load()
+    assert f"{new} holds no key of the image cache" in caplog.text
+    assert not source.train.images[0].any(), "the black image, as it is now"
+
+
+def test_an_image_that_is_a_program_is_not_run(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    file = tmp_path / "train" / "cat" / "0.png"
+    file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n")
+    with pytest.raises(UserError, match=r"0\.png cannot be read as an image"):
+        ImageFolder(str(tmp_path), size=8).load()
+
+
+def test_a_picture_of_too_many_pixels_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with pytest.raises(UserError, match=r"0\.png cannot be read as an image"):
+        ImageFolder(str(tmp_path), size=8).load()
+
+
+@pytest.mark.parametrize("name", [".ockham-cache", ".ockham-cache/.lock"])
+def test_nothing_is_cached_through_a_link(name: str, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    write_images(root)
+    (root / name).parent.mkdir(exist_ok=True)
+    elsewhere.mkdir()
+    (root / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link"):
+        ImageFolder(str(root), size=8).load()
+    assert list(elsewhere.iterdir()) == []

@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.plugins import base_plugin
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from conftest import ROOT, SMALL
+from conftest import ROOT, small
 from faults.one_process import run_all
 from ockham.core.statistics import compare, corrected, holm, t_interval
 from ockham.record.events import MOST_POINTS, EventWriter
@@ -60,7 +60,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of 24 runs with its report."""
     with once(tmp_path_factory, "swept") as (folder, is_first):
         if is_first:
-            command = ["train.py", "-m", *SMALL, *MIXED, "executor.slots=1", f"hydra.sweep.dir={folder / 'mixed'}"]
+            command = ["train.py", "-m", *small(*MIXED, "executor.slots=1"), f"hydra.sweep.dir={folder / 'mixed'}"]
             subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     return folder / "mixed"
 
@@ -199,6 +199,8 @@ def test_figures_without_intervals_have_no_layer_for_them(swept: Path, jobs: lis
 
 
 def test_what_is_broken_is_named_and_left_out(copied: Path, tmp_path: Path) -> None:
+    for number in range(24):
+        RunFolder(copied / str(number)).update_status(files={})  # as of an earlier version, which kept no checksums
     (copied / "0" / "status.json").write_text("not json")
     (copied / "1" / "metrics.json").write_bytes(b"\xff\xfe")
     (copied / "2" / ".hydra" / "config.yaml").write_text("a: [1")
@@ -763,7 +765,7 @@ def alone_and_fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with once(tmp_path_factory, "twice") as (folder, is_first):
         if is_first:
             sweeps = {
-                fuse: ["-m", *SMALL, *common, f"fuse={fuse}", f"hydra.sweep.dir={folder / fuse}"] for fuse in ("off", "on")
+                fuse: ["-m", *small(*common), f"fuse={fuse}", f"hydra.sweep.dir={folder / fuse}"] for fuse in ("off", "on")
             }
             (folder / "commands").mkdir()
             assert {left.code for left in run_all(sweeps, folder / "commands").values()} == {0}

@@ -22,7 +22,8 @@ SEAL = ',\n  "sha256": "'
 
 
 def sealed_json(content: Mapping[str, Any]) -> bytes:
-    """A JSON object whose last entry is the checksum of what stands before it."""
+    """A JSON object, not an empty one, whose last entry is the checksum of what stands before it."""
+    assert content
     text = json.dumps(content, indent=2)
     body = text.removesuffix("}").rstrip("\n")
     return f'{body}{SEAL}{sha256(body.encode())}"\n}}\n'.encode()

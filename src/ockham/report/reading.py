@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -104,8 +104,12 @@ def read(folders: Sequence[Path]) -> RecordedRuns:
     return recorded
 
 
-Role = tuple[str, str]
-"""Arm and stage of a run in a comparison, empty elsewhere."""
+class Role(NamedTuple):
+    """What a sweep plans in a run folder: the key of the run, and of a comparison its arm and stage; empty elsewhere."""
+
+    arm: str = ""
+    stage: str = ""
+    key: str = ""
 
 
 def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[tuple[Path, Role]]:
@@ -130,7 +134,10 @@ def _run_folders(folder: Path, recorded: RecordedRuns) -> Iterator[tuple[Path, R
 def _roles(sweep: Path, recorded: RecordedRuns) -> dict[Path, Role]:
     """The run folders that a sweep plans, with their roles; searches and the spaces of a comparison go to `recorded`."""
     content = read_sealed_json(sweep / "sweep.json")
-    roles = {sweep / str(job["number"]): (str(job.get("arm", "")), str(job.get("stage", ""))) for job in content["jobs"]}
+    roles = {
+        sweep / str(job["number"]): Role(*(str(job.get(name, "")) for name in ("arm", "stage", "key")))
+        for job in content["jobs"]
+    }
     if "trials" in content or "arms" in content:
         recorded.searches.append(sweep)
     if "arms" in content:
@@ -144,9 +151,9 @@ def _roles(sweep: Path, recorded: RecordedRuns) -> dict[Path, Role]:
 def _role_above(run: Path) -> Role:
     """The role of a run that was named by itself."""
     try:
-        return _roles(run.parent, RecordedRuns()).get(run, ("", ""))
+        return _roles(run.parent, RecordedRuns()).get(run, Role())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "", ""
+        return Role()
 
 
 def _read_run(path: Path, role: Role) -> RecordedRun | None:
@@ -158,6 +165,8 @@ def _read_run(path: Path, role: Role) -> RecordedRun | None:
             return None
         raise UserError("no status.json beside its metrics")
     folder.check_request()
+    if role.key and status.get("run_key", role.key) != role.key:
+        raise UserError("sweep.json plans another run for this folder")
     config = _yaml(folder.config_file)
     hydra = _yaml(path / ".hydra" / "hydra.yaml")["hydra"]
     overrides = tuple(str(text) for text in hydra["overrides"]["task"])
@@ -182,8 +191,8 @@ def _read_run(path: Path, role: Role) -> RecordedRun | None:
         reason=error.get("message"),
         settings=computed(config),
         note=str(status.get("note") or ""),
-        arm=role[0],
-        stage=role[1],
+        arm=role.arm,
+        stage=role.stage,
     )
 
 
