@@ -428,7 +428,7 @@ NAMES = (
         "%s%n",
         "`id`",
     ),
-    *("$(touch CANARY)", "; touch CANARY", "\u202egnp.exe", "![x](http://x)"),
+    *("$(touch CANARY)", "; touch CANARY", "\u202egnp.exe", "![x](http://x)", r"$\frac$"),
 )
 
 
@@ -578,9 +578,9 @@ def what_files_hold(folder: Path) -> str | None:
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink() and "elsewhere" not in file.parts and SECRET.encode() in file.read_bytes():
             return f"the secret is in {file.name}"
-    for page in folder.rglob("report.html"):
+    for page in [page for page in folder.rglob("report.html") if not page.is_symlink() and "elsewhere" not in page.parts]:
         text = page.read_text()
-        if not page.is_symlink() and "Content-Security-Policy" not in text:
+        if "Content-Security-Policy" not in text:
             return "the page has no Content-Security-Policy"
         if any(alive in text for alive in ("<script>alert", "<img src=x", "<svg/onload", "</script><b>")):
             return "a name is alive in the page"

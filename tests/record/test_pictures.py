@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from ockham.data import Split
-from ockham.record.pictures import confidently_wrong, first_filters
+from ockham.record.pictures import confidently_wrong, confusion, first_filters
 
 
 def shown(figure: Figure) -> list[np.ndarray]:
@@ -27,6 +27,19 @@ def test_wrong_images_come_by_confidence_with_their_classes_above_them() -> None
     first, second = (image.get_extent() for image in figure.axes[0].images)
     assert first[1] < second[0]  # side by side
     assert (first[1] - first[0]) / (first[2] - first[3]) == pytest.approx(5 / 2)  # square pixels
+
+
+def test_names_of_classes_are_text() -> None:
+    test = Split(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.tensor([0, 1]))
+    names = (r"$\\nosuchcommand$", "red \x1b[31m")
+    figures = [
+        confidently_wrong(torch.tensor([[0.0, 1], [1, 0]]), test, names),
+        confusion(torch.tensor([0, 1]), test.labels, names),
+    ]
+    for figure in figures:
+        figure.canvas.draw()  # a formula would not be readable, and a letter that no font has be warned of
+    ticks = [label.get_text() for label in figures[1].axes[0].get_yticklabels()]
+    assert ticks == [r"\$\\nosuchcommand\$", r"red \x1b[31m"]
 
 
 def test_filters_stand_in_rows_of_sixteen_and_each_in_its_own_range() -> None:

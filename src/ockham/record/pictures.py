@@ -10,14 +10,20 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ockham.data import Split
+from ockham.record.screen import printable
 
 MOST_CLASSES_WITH_NUMBERS = 20
 MOST_FILTERS = 64
 
 
+def _labels(classes: Sequence[str]) -> list[str]:
+    """Names of classes as text of a picture: nothing in them is a formula, or a letter that no font has."""
+    return [printable(name).replace("$", r"\$") for name in classes]
+
+
 def confusion(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Figure:
     """How often each class (row) was taken for each class (column), for predicted and true classes (N,)."""
-    size = len(classes)
+    size, classes = len(classes), _labels(classes)
     counts = torch.bincount(labels * size + predicted, minlength=size * size).reshape(size, size).numpy()
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -35,6 +41,7 @@ def confusion(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> Figu
 
 def confidently_wrong(logits: Tensor, split: Split, classes: Sequence[str], *, number: int = 24, name: str = "test") -> Figure:
     """The wrongly classified images with the highest predicted probability, for logits (N, C) of a split with this name."""
+    classes = _labels(classes)
     confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
     wrong = (predicted != split.labels).nonzero().squeeze(1)
     chosen = wrong[confidence[wrong].argsort(descending=True, stable=True)[:number]].tolist()
