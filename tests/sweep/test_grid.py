@@ -46,7 +46,7 @@ def test_a_grid_is_conditional_by_itself() -> None:
 
 def test_each_job_knows_the_options_that_hydra_chose_for_it() -> None:
     """Also those of groups that only an experiment names."""
-    for job in plan("experiment=mnist_dropout,image_folder_cnn", "reg=none,l1", "seed=0,1", "data.root=x").jobs:
+    for job in plan("experiment=mnist_dropout,image_folder_cnn", "reg=dropout,[dropout,l1]", "seed=0,1", "data.root=x").jobs:
         choices, _, _ = composed(job.overrides)
         assert dict(job.choices) == choices
 
