@@ -12,6 +12,7 @@ import importlib
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -112,6 +113,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where trials work, and those that failed are left")
     parser.add_argument("--write", type=Path, nargs="?", const=DOCUMENT, metavar="FILE", help="put the table into this file")
     arguments = parser.parse_args()
+    # A shell ignores Ctrl-C in what it starts in the background, and the commands would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="ockham_torture_"))).resolve()
     numbers = None if arguments.only is None else [arguments.only]
     began = time.monotonic()

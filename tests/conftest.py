@@ -1,6 +1,7 @@
 """What the tests share: composed configurations, small runs, and the real data where it is there."""
 
 import os
+import signal
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
@@ -16,6 +17,9 @@ from ockham.record.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("OCKHAM_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+# A shell ignores Ctrl-C in what it starts in the background, and commands inherit that from the tests, which press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A run of a second: 200 training images, a small network, four epochs.
 SMALL = (
