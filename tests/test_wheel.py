@@ -68,7 +68,17 @@ def test_an_installed_ockham_sweeps_where_it_is_called_and_looks_at_it(ockham: P
     """One sweep with an option of the user's own, which its workers must find as well; then what is done with its folder."""
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "slow.yaml").write_text(SLOW)
-    command = ("-m", *SMALL, "optimizer=adam,slow", "fuse=off", "sweep=first", "executor.slots=1", "--config-dir", "mine")
+    command = (
+        "-m",
+        *SMALL,
+        "optimizer=adam,slow",
+        "fuse=off",
+        "sweep=first",
+        "executor.slots=1",
+        "executor.threads=1",
+        "--config-dir",
+        "mine",
+    )
     swept = run(ockham, tmp_path, *command)
     assert swept.returncode == 0, swept.stderr
     folder = tmp_path / "outputs" / "sweeps" / "first"

@@ -22,16 +22,31 @@ SWEEP = ("-m", *SMALL, "hydra.sweep.dir=out")
 BARE = (*SWEEP, "report=false")
 
 #: What is killed, by the kind of trial: a few seconds each. The single run and the group last for several checkpoints.
+#: One thread each: two of one slot wait for each other where something else holds a core.
 COMMANDS: Mapping[str, Sequence[str]] = {
     "single": (*SMALL, "reg=dropout", "trainer.max_epochs=80", "hydra.run.dir=out"),
-    "fused": (*SWEEP, "executor.slots=1", "optimizer=sgd,adam", "reg=none,dropout", "trainer.max_epochs=150"),
+    "fused": (
+        *SWEEP,
+        "executor.slots=1",
+        "executor.threads=1",
+        "optimizer=sgd,adam",
+        "reg=none,dropout",
+        "trainer.max_epochs=150",
+    ),
     "fuse=off": (*BARE, "executor.slots=2", "optimizer=sgd,adam", "reg=none,l1", "trainer.max_epochs=20", "fuse=off"),
     "search=tpe": (
         *(*BARE, "executor.slots=2", "search=tpe", "search.trials=6", "optimizer.lr=tag(log,interval(1e-3,1e-1))"),
         "trainer.max_epochs=5",
     ),
     "search=random prune=asha": (
-        *(*BARE, "executor.slots=1", "search=random", "search.trials=6", "optimizer.lr=tag(log,interval(1e-4,1))"),
+        *(
+            *BARE,
+            "executor.slots=1",
+            "executor.threads=1",
+            "search=random",
+            "search.trials=6",
+            "optimizer.lr=tag(log,interval(1e-4,1))",
+        ),
         *("trainer.max_epochs=4", "prune=asha"),
     ),
     "compare": (

@@ -80,6 +80,7 @@ def members(place: Path) -> Trial:
         "trainer.max_epochs=50",
         f"seeds={MEMBERS}",
         "executor.slots=1",
+        "executor.threads=1",
         "report=false",
         "hydra.sweep.dir=out",
     )

@@ -60,7 +60,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of 24 runs with its report."""
     with once(tmp_path_factory, "swept") as (folder, is_first):
         if is_first:
-            command = ["train.py", "-m", *small(*MIXED, "executor.slots=1"), f"hydra.sweep.dir={folder / 'mixed'}"]
+            command = [
+                "train.py",
+                "-m",
+                *small(*MIXED, "executor.slots=1", "executor.threads=1"),
+                f"hydra.sweep.dir={folder / 'mixed'}",
+            ]
             subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
     return folder / "mixed"
 

@@ -279,7 +279,7 @@ def test_seeds_of_the_confirmation_follow_those_of_the_search() -> None:
 def test_a_comparison_prunes_within_an_arm_and_never_a_confirmation(tmp_path: Path) -> None:
     code, out, errors = sweep(
         tmp_path / "sweep", "compare=optimizer", "optimizer=sgd,adam", "search=random", "search.trials=4", "confirm=2",
-        "prune=asha", "prune.min_epochs=1", "prune.reduction=2", "executor.slots=1",
+        "prune=asha", "prune.min_epochs=1", "prune.reduction=2", "executor.slots=1", "executor.threads=1",
     )  # fmt: skip
     assert code == 0, out + errors
     rows = table(tmp_path / "sweep", "results.csv")

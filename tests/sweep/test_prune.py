@@ -100,6 +100,7 @@ def test_pruned_runs_stand_in_the_tables(tmp_path: Path) -> None:
         "optimizer.lr=0.01,0.001,1e-6,1e-7",
         "prune=asha",
         "executor.slots=1",
+        "executor.threads=1",
         "trainer.max_epochs=9",
     )
     code, out, errors = sweep(tmp_path / "sweep", *arguments)

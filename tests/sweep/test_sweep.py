@@ -115,7 +115,7 @@ def test_a_dry_run_prints_the_jobs_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_group_whose_worker_is_killed_goes_on_as_a_group(tmp_path: Path) -> None:
     """The same bytes as without the kill, in one more attempt of the same group."""
-    settings = ("optimizer.lr=0.01,0.001", "trainer.max_epochs=150", "executor.slots=1", "fuse=on")
+    settings = ("optimizer.lr=0.01,0.001", "trainer.max_epochs=150", "executor.slots=1", "executor.threads=1", "fuse=on")
     assert sweep(tmp_path / "whole", *settings)[0] == 0
     process = start(tmp_path / "killed", *settings)
     while len(RunFolder(tmp_path / "killed" / "1").epochs()) < 5:
@@ -141,7 +141,7 @@ def test_a_sweep_over_several_devices_side_by_side_is_a_mistake(tmp_path: Path) 
 
 def test_two_processes_share_the_work(tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    settings = ("seed=range(6)", "executor.slots=1", "trainer.max_epochs=20")
+    settings = ("seed=range(6)", "executor.slots=1", "executor.threads=1", "trainer.max_epochs=20")
     processes = [start(folder, *settings) for _ in range(2)]
     for process in processes:
         out, errors = process.communicate()
