@@ -120,7 +120,7 @@ def mistyped_choice(drawn: random.Random) -> Wrong:
     texts = [s for s in settings() if isinstance(s.value, str) and s.path not in FREE_TEXT and not s.path.endswith("sampler")]
     setting = drawn.choice(texts)
     wrong = typo(drawn, setting.value)
-    return Wrong("mistyped value", (*setting.words, f"{setting.path}='{wrong}'"), ((setting.path,), (setting.value,)))
+    return Wrong("mistyped value", (*setting.words, f"{setting.path}='{wrong}'"), ((setting.path,), (setting.value, "add -m")))
 
 
 def other_syntax(drawn: random.Random) -> Wrong:
@@ -172,7 +172,8 @@ def not_chosen(drawn: random.Random) -> Wrong:
 def brackets(drawn: random.Random) -> Wrong:
     setting = drawn.choice([setting for setting in settings() if isinstance(setting.value, list) and setting.value])
     whole = as_text(setting.value)
-    value = drawn.choice([whole[:-1], whole[1:-1], whole[1:], f"({whole[1:-1]})", whole.replace(",", ";"), f"{whole}]"])
+    forms = [whole[:-1], whole[1:-1], whole[1:], f"({whole[1:-1]})", f"{whole}]"]
+    value = drawn.choice([*forms, whole.replace(",", ";")] if "," in whole else forms)
     return Wrong("brackets", (*setting.words, f"{setting.path}={value}"), ((setting.path,),))
 
 
@@ -221,7 +222,8 @@ def unicode_letters(drawn: random.Random) -> Wrong:
         (f"{group}.{option}\u2025=1",),
     ]
     words = drawn.choice(forms)
-    return Wrong("letters of no keyboard", words, (tuple(word for word in words if not word.isascii()),))
+    named = [word for word in words if not word.isascii()]  # as they are, or with escapes where a screen shows nothing
+    return Wrong("letters of no keyboard", words, ((*named, *(ascii(word)[1:-1] for word in named)),))
 
 
 def spaces(drawn: random.Random) -> Wrong:
@@ -245,8 +247,8 @@ def absent_file(drawn: random.Random) -> Wrong:
         (("report", "nowhere"), "nowhere"),
         (("evaluate", "nowhere"), "nowhere"),
         (("export", "nowhere", "--to", "mlflow"), "nowhere"),
-        (("report", "."), "."),
-        (("evaluate", "."), "."),
+        (("report", "."), "no run has begun"),
+        (("evaluate", "."), "is no run folder"),
     ]
     words, named = drawn.choice(forms)
     return Wrong("a file that is not there", words, ((named,),))
@@ -263,8 +265,7 @@ CONTRADICTIONS = (
     ("reg=[ema,swa]", "swa"),
     ("augment=mixup reg=manifold_mixup", "manifold_mixup"),
     ("model=linear optimizer=muon", "optimizer=muon"),
-    ("model=resnet data=mnist1d", "resnet"),
-    ("reg=magnitude_pruning reg.magnitude_pruning.rounds=7", "reg.magnitude_pruning.rounds"),
+    ("reg=magnitude_pruning reg.magnitude_pruning.rounds=7 trainer.max_epochs=5", "reg.magnitude_pruning.rounds"),
     ("stop_at_target=true", "target"),
     ("cv=3", "cv"),
     ("fold=1", "fold"),
