@@ -169,6 +169,8 @@ def train(kind: str, folder: Path) -> None:
     members = [spec((*SMALL, member), folder / str(number)) for number, member in enumerate(MEMBERS)]
     if any(member.folder.state != "finished" for member in members):
         execute_group(members, folder / "groups" / "0")
+    else:  # as a sweep does with a group that has ended
+        shutil.rmtree(folder / "groups" / "0", ignore_errors=True)
 
 
 @contextmanager

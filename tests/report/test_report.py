@@ -193,7 +193,7 @@ def test_test_results_are_shown_of_the_selected_one_only_unless_asked(swept: Pat
 def test_a_single_run_has_no_sections_without_data(swept: Path, tmp_path: Path) -> None:
     write_report(read([swept / "0"]), "one", tmp_path, pictures=["png"])
     titles = [line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("## ")]
-    assert titles == ["## The answer", "## Learning curves", "## Configurations"]
+    assert titles == ["## The answer", "## Learning curves", "## Configurations", "## Settings in common"]
 
 
 @pytest.mark.parametrize("jobs", [["0"], ["0", "3"]])
@@ -501,7 +501,7 @@ def test_seconds_are_compared_only_of_runs_that_had_their_process_to_themselves(
     points = specification["datasets"][specification["concat"][2]["layer"][1]["data"]["name"]]
     assert {row["configuration"] for row in points} == {"sgd", "adam"}
     write_report(RecordedRuns(mixed), "x", tmp_path)
-    lines = (tmp_path / "report.md").read_text().partition("## Configurations")[2].splitlines()
+    lines = (tmp_path / "report.md").read_text().partition("## Configurations")[2].partition("## ")[0].splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     column = table[0].index("train s")
     assert {row[0]: row[column] for row in table[2:]} == {"gd": "\u2013", "sgd": "2.00", "adam": "3.00"}

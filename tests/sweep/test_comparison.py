@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from functools import cache
 from pathlib import Path
@@ -128,7 +129,14 @@ def test_the_page_opens_with_the_answer(compared: Path) -> None:
     assert arms is not None
     page = (compared / "report.md").read_text()
     first = arms.ranked[0]
-    assert f"{first.name} is first: test accuracy {first.confirmed.mean('test/acc'):.4f}" in page.split("## ")[1]
+    opening = page.split("## ")[1]
+    together = "is first: " in opening or f"share the first place: {first.name} has the best mean, " in opening
+    assert together, opening
+    assert f"test accuracy {first.confirmed.mean('test/acc'):.4f}" in opening
+    common = dict(re.findall(r"^\| ([\w.]+) \| (.*) \|$", page.split("## Settings in common")[1], flags=re.MULTILINE))
+    assert common["data.train_samples"] == "200"
+    assert "optimizer" not in common, "it is what is compared"
+    assert common["seeds"] == ", ".join(sorted({str(run.replicate[0]) for run in evidence(read([compared]))}))
     assert page.index("The arms") < page.index("The search")
 
 

@@ -130,6 +130,13 @@ def test_a_group_whose_worker_is_killed_goes_on_as_a_group(tmp_path: Path) -> No
     for number in range(2):
         assert "in a group of 2 runs" in (tmp_path / "killed" / str(number) / "train.log").read_text()
         assert json.loads((tmp_path / "killed" / str(number) / "status.json").read_text())["attempt"] == 2
+    # A power cut may bring back what the group continued from, which nothing needs any more.
+    left = tmp_path / "killed" / "groups" / "0"
+    left.mkdir(parents=True)
+    code, out, errors = sweep(tmp_path / "killed", *settings)
+    assert (code, errors) == (0, "")
+    assert "2 of 2 jobs are finished already" in out
+    assert not left.exists()
 
 
 def test_a_sweep_over_several_devices_side_by_side_is_a_mistake(tmp_path: Path) -> None:

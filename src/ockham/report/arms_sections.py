@@ -19,16 +19,19 @@ MANY_TRIALS = 20
 def answer_of(arms: Arms) -> str:
     """What is best, by how much, how sure, and what it cannot be told from, in a sentence or two."""
     best, *others = arms.ranked
-    n = best.confirmed.n
-    text = f"{best.name} is first: {_name_of(arms.metric)} {shown_mean(best, arms.metric)} over {n} seeds that no search saw."
     behind = [arm for arm in others if arms.is_behind(arm, best)]
     close = [arm for arm in others if arm not in behind]
+    measured = f"{_name_of(arms.metric)} {shown_mean(best, arms.metric)} over {best.confirmed.n} seeds that no search saw"
+    if close:
+        text = f"{_listed([best, *close])} share the first place: {best.name} has the best mean, {measured}, "
+        text += f"and {_listed(close)} cannot be told from it at this number of seeds."
+    else:
+        text = f"{best.name} is first: {measured}."
     if behind:
         nearest = next(pair for pair in arms.pairs if pair.first is best and pair.second is behind[0])
-        listed = ", ".join(arm.name for arm in behind)
-        text += f" It is ahead beyond chance of {listed}; of the nearest of them by {shown_difference(nearest.comparison)}."
-    if close:
-        text += f" It cannot be told from {', '.join(arm.name for arm in close)} at this number of seeds."
+        by = shown_difference(nearest.comparison)
+        text += f" {best.name} is ahead beyond chance of {_listed(behind)}"
+        text += f": of {behind[0].name}, the nearest, by {by}." if len(behind) > 1 else f", by {by}."
     if arms.missing:
         text += f" No run of {', '.join(arms.missing)} came to its end."
     return text
@@ -59,6 +62,11 @@ def shown_mean(arm: Arm, metric: str) -> str:
     return f"{shown_number(arm.confirmed.mean(metric), '.4f')} (95% interval {shown_interval(arm.confirmed, metric)})"
 
 
+def _listed(arms: Sequence[Arm]) -> str:
+    *first, last = (arm.name for arm in arms)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _name_of(metric: str) -> str:
     split, _, quantity = metric.partition("/")
     return f"{split} {'accuracy' if quantity == 'acc' else quantity}"
@@ -81,9 +89,9 @@ def _edge_lines(arms: Arms) -> list[str]:
 def _answer(arms: Arms) -> Section:
     best = arms.ranked[0]
     text = (
-        "Each arm was searched with the same budget, judged on validation; the test set was not touched. Its best setting was "
-        "then run again under seeds that no search saw, and these runs alone are compared, seed by seed. The command repeats "
-        "one of the runs of the first."
+        "Each arm was searched with the same budget, and judged on validation: no run of a search was scored on the test set. "
+        "The best setting of each was then run again under seeds that no search saw, and these runs alone are compared, seed "
+        "by seed. What a repeated search would have chosen is not in the intervals. The command repeats one run of the first."
     )
     command = repeating_command(best.confirmed.finished[0].overrides)
     return Section("winner", "The answer", answer=[answer_of(arms), *_edge_lines(arms)], command=command, text=text)
@@ -110,7 +118,8 @@ def _arms(arms: Arms) -> Section:
             rows.append([*(Cell(text) for text in cells), Cell(shown_space(arm.space), long=True)])
     text = (
         "Arms of one tier cannot be told from the best of it, which is behind the best of the tier above (paired t test, "
-        "Holm's correction for all pairs of arms). All figures are of the confirmation."
+        "Holm's correction for all pairs of arms); it may still not be told from the last ones of the tier above, which the "
+        "table of pairs shows. All figures are of the confirmation, and of the epoch that is best on validation."
     )
     return Section("arms", "The arms", text=text, table=Table(head, rows))
 
@@ -135,7 +144,9 @@ def _pairs(arms: Arms) -> Section:
         rows.append([*(Cell(text) for text in cells), Cell(verdict(comparison, maximise=arms.maximise), long=True)])
     text = (
         "Every two arms, paired by seed. What decides is p of the paired t test, corrected for all rows; the interval and the "
-        "sign-flip test, which assumes no distribution, are of each row by itself."
+        "sign-flip test, which assumes no distribution, are of each row by itself, without correction. P(higher) is how likely "
+        "a run of the first scores higher than one of the second. So many seeds would be needed to tell a difference of the "
+        "size seen in four of five repetitions."
     )
     if arms.looks:
         text += (

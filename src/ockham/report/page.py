@@ -128,6 +128,8 @@ def _sections(recorded: RecordedRuns, results: Results, output: Path, *, show_te
     sections += [_table_section(results, output, show_test=show_test)] if results.configurations else []
     if recorded.comparisons:
         sections.append(_search_section(analyse(searched(recorded)), output))
+    if results.finished:
+        sections.append(_settings_section([run for configuration in results.finished for run in configuration.finished]))
     unfinished = [run for run in recorded.runs if run.state in ("failed", "diverged", "pruned")]
     if unfinished:
         sections.append(_unfinished_section(unfinished, output))
@@ -294,7 +296,32 @@ def _table_section(results: Results, output: Path, *, show_test: bool) -> Sectio
         "shown where every run had its process to itself: runs that trained together have shares of one clock. Click a head to "
         "sort."
     )
-    return Section("configurations", "Configurations", text=text, table=Table(head, rows))
+    return Section("configurations", "Configurations", text=text, table=_with_content(Table(head, rows)))
+
+
+def _with_content(table: Table) -> Table:
+    """The table without columns that say nothing about any row; the last, which links to folders, stays."""
+    empty = {NOTHING, "0.000"}
+    kept = [i for i in range(len(table.head)) if not table.rows or {row[i].text for row in table.rows} - empty]
+    return Table(tuple(table.head[i] for i in kept), [[row[i] for i in kept] for row in table.rows])
+
+
+def _settings_section(runs: Sequence[RecordedRun]) -> Section:
+    """What the runs have in common: options by group, overrides, and settings that have a value; and their seeds."""
+    described = [{**run.settings, **run.values} for run in runs]
+    first, *others = described
+    common = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    rows = [
+        [Cell(key), Cell(str(value).lower() if isinstance(value, bool) else str(value), long=True)]
+        for key, value in sorted(common.items(), key=lambda item: ("." in item[0], item[0]))
+        if value is not None and key not in ("seed", "fold") and not key.endswith("._target_")
+    ]
+    seeds = sorted({str(run.replicate[0]) for run in runs}, key=lambda seed: (len(seed), seed))
+    rows.append([Cell("seeds"), Cell(", ".join(seeds), long=True)])
+    text = (
+        "What all runs that are compared have in common, but for settings that are null; what differs is in the tables above."
+    )
+    return Section("settings", "Settings in common", text=text, table=Table(("setting", "value"), rows))
 
 
 def _bootstrap(configuration: Configuration) -> str:

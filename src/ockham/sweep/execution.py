@@ -112,6 +112,8 @@ class Execution:
                 self.waiting.extend((job,) for job in missing)
             elif missing:
                 self.waiting.append(task)
+            elif len(task) > 1:  # a power cut may bring back what a group that has ended continued from
+                shutil.rmtree(self.folder.group_checkpoints(task[0]), ignore_errors=True)
 
     def _fill(self) -> None:
         while len(self.running) < self.executor.slots:
