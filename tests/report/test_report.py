@@ -287,7 +287,7 @@ def test_the_page_works_in_a_browser(swept: Path) -> None:
             figures_drawn.nth(index).locator("svg path").first.wait_for(state="attached")
         assert figures_drawn.count() >= 6
         names = page.locator(".figure[role=graphics-document]").evaluate_all("all => all.map(one => one.ariaLabel)")
-        assert names[0].startswith("Learning curves. The 6 best configurations.")
+        assert names[0].startswith("Learning curves. The 8 best configurations.")
         assert "Vega visualization" not in names
 
         opacities = page.locator("#figure-curves .mark-line path").evaluate_all

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,19 @@ def test_a_group_whose_worker_is_killed_goes_on_as_a_group(tmp_path: Path) -> No
     assert (code, errors) == (0, "")
     assert "2 of 2 jobs are finished already" in out
     assert not left.exists()
+
+
+def test_a_sweep_whose_folder_is_removed_is_one_screen(tmp_path: Path) -> None:
+    process = start(tmp_path / "sweep", "seed=range(50)", "fuse=off", "executor.slots=1", "executor.threads=1")
+    while RunFolder(tmp_path / "sweep" / "0").state != "finished":
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    shutil.rmtree(tmp_path / "sweep", ignore_errors=True)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert f"{tmp_path / 'sweep'} was removed or moved while the sweep was at work in it" in errors
+    assert not (tmp_path / "sweep" / "49").exists(), "no job begins a folder without a plan"
 
 
 def test_a_sweep_over_several_devices_side_by_side_is_a_mistake(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.multiprocessing
 from torch.multiprocessing import ProcessContext
 
+from ockham.core.log_file import LogFile
 from ockham.errors import UserError
 from ockham.record.folder import RunFolder
 from ockham.record.ledger import LOG_FORMAT, RunSpec
@@ -96,7 +97,7 @@ def _log(folder: RunFolder, rank: int) -> None:
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
         return
-    file = logging.FileHandler(folder.log_file)
+    file = LogFile(folder.log_file)
     file.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stdout)])
     logging.getLogger().addHandler(file)

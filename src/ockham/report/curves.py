@@ -12,6 +12,7 @@ from ockham.report.analysis import ABSENT, Configuration, Results, number_of
 from ockham.report.drawing import (
     FEWEST_FOR_BANDS,
     HEIGHT,
+    MOST_CURVES,
     WIDTH,
     Figure,
     Rows,
@@ -24,8 +25,6 @@ from ockham.report.drawing import (
     number_tip,
 )  # fmt: skip
 
-#: Curves of more configurations than this cannot be told apart.
-MOST_CURVES = 6
 #: A curve needs no more points than this.
 MOST_EVALUATIONS = 200
 #: What so many evaluations show happens in orders of magnitude.

@@ -12,6 +12,8 @@ from ockham.core.statistics import bounded
 #: The interval of two seeds is so wide that it hides the curves.
 FEWEST_FOR_BANDS = 3
 WIDTH, HEIGHT = 420, 260
+#: Curves of more configurations than this cannot be told apart.
+MOST_CURVES = 8
 
 Rows = list[dict[str, Any]]
 

@@ -8,12 +8,20 @@ import altair as alt
 
 from ockham.core.survival import MOST_RATIO, Survival, profile
 from ockham.report.analysis import Results
-from ockham.report.drawing import FEWEST_FOR_BANDS, HEIGHT, WIDTH, Figure, Rows, any_interval, framed, inline_data, number_tip
+from ockham.report.drawing import (
+    FEWEST_FOR_BANDS,
+    HEIGHT,
+    MOST_CURVES,
+    WIDTH,
+    Figure,
+    Rows,
+    any_interval,
+    framed,
+    inline_data,
+    number_tip,
+)
 from ockham.report.sections import NOTHING, Cell, Section, Table
 from ockham.report.targets import AXES, Profile, Race, TimesToTarget, profiles, races
-
-#: Curves of more configurations than this cannot be told apart.
-MOST_CURVES = 6
 
 
 def target_sections(results: Results) -> list[Section]:

@@ -11,7 +11,9 @@ workers/         what the worker processes printed
 <number>/        run folders
 """
 
+import errno
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,7 +181,12 @@ class SweepFolder:
     # -- the jobs of this process ----------------------------------------------------------------------------------------
 
     def claim(self, job: Job) -> bool:
-        """Take a job for this process; False where another one has it. A claim ends with its process."""
+        """Take a job for this process; False where another one has it. A claim ends with its process.
+
+        Raises FileNotFoundError where the sweep is no longer there: its jobs would begin a folder without a plan.
+        """
+        if not self.plan_file.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.plan_file))
         run_folder = self.run_folder(job)
         run_folder.path.mkdir(parents=True, exist_ok=True)
         run_folder.check_no_links()

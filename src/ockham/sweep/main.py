@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from hydra.core.utils import JobReturn
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ockham import schema
 from ockham.core.memory import available_bytes
+from ockham.errors import UserError
 from ockham.sweep import SweepFailedError
 from ockham.sweep.batches import LaunchBatch, run_in_batches
 from ockham.sweep.comparison import Comparison
@@ -58,8 +60,9 @@ def sweep(
     if settings.dry_run:
         log.info("%s", dry_run(plan, folder, _fusion(folder, settings, slots=num_slots(settings.executor))))
         return []
-    folder.begin(parsed.stored, plan)
-    OmegaConf.save(config, folder.path / "multirun.yaml")
+    with _said_where_it_goes_away(folder):
+        folder.begin(parsed.stored, plan)
+        OmegaConf.save(config, folder.path / "multirun.yaml")
     prune = {"prune": schema.container(settings.prune)}
     application = Application.pickled(context, config, task_function)
 
@@ -72,20 +75,36 @@ def sweep(
 
     failed: SweepFailedError | None = None
     returned: list[Sequence[JobReturn]] = []
-    try:
-        if launch_batch is None:
-            returned = _run_on_slots(plan, folder, settings, payload_of)
-        else:
-            returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
-            folder.write_tables(plan, objective=settings.objective)
-            if not isinstance(plan, Comparison):
-                log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
-    except SweepFailedError as error:  # raised last, after what the other jobs have shown
-        failed = error
-    conclude(plan, folder, settings)
-    if failed is not None:
-        raise failed
+    with _said_where_it_goes_away(folder):
+        try:
+            if launch_batch is None:
+                returned = _run_on_slots(plan, folder, settings, payload_of)
+            else:
+                returned = run_in_batches(plan, folder, launch_batch, common=parsed.for_job)
+                folder.write_tables(plan, objective=settings.objective)
+                if not isinstance(plan, Comparison):
+                    log.info("\n%s", sweep_result(folder.path, objective=settings.objective))
+        except SweepFailedError as error:  # raised last, after what the other jobs have shown
+            failed = error
+        conclude(plan, folder, settings)
+        if failed is not None:
+            raise failed
     return returned
+
+
+@contextmanager
+def _said_where_it_goes_away(folder: SweepFolder) -> Iterator[None]:
+    """What fails inside the block because the folder was removed or moved raises a SweepFailedError that says so."""
+    try:
+        yield
+    except (FileNotFoundError, SweepFailedError, UserError) as error:
+        is_of_mistake = isinstance(error, UserError) and not isinstance(error.__cause__, FileNotFoundError)
+        if is_of_mistake or folder.plan_file.exists():
+            raise
+        raise SweepFailedError(
+            f"{folder.path} was removed or moved while the sweep was at work in it\n"
+            "  the same command begins it again, or continues it where it is moved back"
+        ) from error
 
 
 def _run_on_slots(
