@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -115,6 +114,12 @@ def _run_group_in_worker(jobs: Sequence[GroupJob], sweep_folder: Path, checkpoin
     return JobReturn(status=JobStatus.COMPLETED)
 
 
+def _override_dirname(overrides: Sequence[Override], form: Mapping[str, Any]) -> str:
+    """The overrides as the name of a folder, as Hydra's documentation has it for hydra.job.override_dirname."""
+    lines = sorted(str(override.input_line) for override in overrides if override.key_or_group not in form["exclude_keys"])
+    return str(form["item_sep"]).join(lines).replace("=", str(form["kv_sep"]))
+
+
 def _spec(job: GroupJob, sweep_folder: Path, of_sweep: Mapping[str, Any]) -> "RunSpec":
     """The member as Hydra would have handed it over: `of_sweep` is Hydra's part of the configuration of the whole sweep.
 
@@ -128,9 +133,7 @@ def _spec(job: GroupJob, sweep_folder: Path, of_sweep: Mapping[str, Any]) -> "Ru
     of_job = {
         "id": str(job.number),
         "num": job.number,
-        "override_dirname": get_overrides_dirname(
-            parsed, kv_sep=dirname["kv_sep"], item_sep=dirname["item_sep"], exclude_keys=dirname["exclude_keys"]
-        ),
+        "override_dirname": _override_dirname(parsed, dirname),
     }
     # Settings of the sweep that its jobs have too are no part of what the job was composed of.
     choices = {**job.choices, **{one.key_or_group: one.value() for one in parsed if one.key_or_group in job.choices}}
