@@ -1,5 +1,6 @@
 """Worker processes: their devices, and what happens when they die, hang or fail."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from conftest import ROOT
-from ockham.sweep.executors import Processes
+from ockham.sweep.executors import START_METHOD, Processes
 from ockham.sweep.outcome import EndedTask, Failure
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not import this module, and torch with it
@@ -114,3 +116,28 @@ def test_a_worker_ends_with_the_process_that_started_it(number: signal.Signals, 
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}/exe").exists()
     assert (tmp_path / "interrupted").exists() == (number == signal.SIGINT)
+
+
+@pytest.mark.parametrize("has_started", [False, True])
+def test_an_executor_that_is_interrupted_while_a_worker_starts_is_closed(
+    has_started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the process exists, or just after: it is not known yet, and ends by itself."""
+    context = multiprocessing.get_context(START_METHOD)
+    start = context.Process.start  # type: ignore[attr-defined]  # of the context's own class
+
+    def interrupted(process: Any) -> None:
+        if has_started:
+            start(process)
+        raise KeyboardInterrupt
+
+    executor = Processes([{}], logs=tmp_path)
+    monkeypatch.setattr(context.Process, "start", interrupted)  # type: ignore[attr-defined]
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit([0], b"")
+    executor.interrupt()
+    executor.close()
+    for process in set(multiprocessing.active_children()) - before:
+        process.join(30)
+        assert process.exitcode == 0

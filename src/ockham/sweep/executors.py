@@ -121,8 +121,9 @@ class Processes:
         slot.connection, other = self._context.Pipe()
         log = self._logs / f"{slot.name}.log"
         with _environment(slot.environment):  # for what is spawned; what is forked sets it by itself
-            slot.process = self._context.Process(target=_work, args=(other, str(log), dict(slot.environment)), daemon=False)
-            slot.process.start()
+            process = self._context.Process(target=_work, args=(other, str(log), dict(slot.environment)), daemon=False)
+            process.start()
+        slot.process = process  # only now: one that Ctrl-C met before can be neither joined nor ended
         other.close()
 
     def wait(self, seconds: float) -> list[EndedTask]:
@@ -166,14 +167,12 @@ class Processes:
 
     def close(self) -> None:
         for slot in self._slots:
-            if slot.process is None:
-                continue
-            if slot.number is not None and self._interrupted:
+            if slot.process is not None and slot.number is not None and self._interrupted:
                 slot.process.kill()  # it had its time to write its state
-            elif slot.number is not None:
+            elif slot.process is not None and slot.number is not None:
                 _end(slot.process)
-            assert slot.connection is not None
-            slot.connection.close()  # a worker without a job ends when nobody can give it one
+            if slot.connection is not None:
+                slot.connection.close()  # a worker without a job ends when nobody can give it one
         for slot in self._slots:
             if slot.process is not None:
                 slot.process.join()
