@@ -1,9 +1,11 @@
-"""A disk that is full or can only be read, a folder that is deleted or moved while a command works in it.
+"""A disk that is full, slow, without locks or read-only, a quota, a folder deleted or moved while a command works in it.
 
 The command ends with one screen that names the trouble, and where there is room again the same command leaves what an unbroken
-one leaves. Full disks are file systems in memory of a drawn size, which only root can mount.
+one leaves. Full disks are file systems in memory of a drawn size, which only root can mount; quotas, slowness and the lack of
+locks are those of functions of C that stand in front of the system's (file_system.c), which needs Linux and a compiler.
 """
 
+import errno
 import logging
 import os
 import random
@@ -19,7 +21,7 @@ from faults import power
 from faults.kill import COMMANDS
 from faults.trial import Trial, differences, finished, gone, last_lines, prepare, start, unbroken
 
-COUNT = 80
+COUNT = 88
 
 #: Room for everything.
 ENOUGH = 64 * 2**20
@@ -35,6 +37,7 @@ KINDS = (
     *("single: full, in process", "group: full, in process") * 4,
     *("single: full", "fused: full", "single: read-only", "fused: read-only"),
     *("single: deleted", "fused: deleted", "single: moved", "fused: moved"),
+    *("single: quota", "fused: quota", "single: slow", "fused: slow", "single: no locks", "fused: no locks"),
 )
 
 
@@ -177,6 +180,65 @@ def moved(words: Sequence[str], place: Path, whole: Path, seconds: float, genera
     return problem or finished(words, place, whole, [place / "0.out"]), f"after {moment:.2f} s"
 
 
+# -- file systems that are not what they should be -----------------------------------------------------------------------------
+
+
+@cache
+def interposed(place: Path) -> Path:
+    """The library of file_system.c, compiled into the folder."""
+    library = place / "file_system.so"
+    compiler = ["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(Path(__file__).with_name("file_system.c")), "-ldl"]
+    subprocess.run(compiler, check=True)
+    return library
+
+
+def on_file_system(words: Sequence[str], place: Path, **faults: object) -> str | None:
+    """Run the command with such a file system below its folder; what is wrong with how it ended."""
+    variables = {f"FAULT_{name.upper()}": str(value) for name, value in faults.items()}
+    variables |= {"FAULT_FOLDER": str(place / "out"), "LD_PRELOAD": str(interposed(place.parent))}
+    return screen_problem(start(words, place / "0.out", environment=variables), place / "0.out")
+
+
+def quota(words: Sequence[str], place: Path, whole: Path, seconds: float, generator: random.Random) -> tuple[str | None, str]:
+    room = generator.randint(0, size_of(whole / "out"))
+    prepare(words, place)
+    (place / "written").write_bytes(bytes(8))
+    problem = on_file_system(words, place, quota=room, written=place / "written")
+    return problem or finished(words, place, whole, [place / "0.out"]), f"of {room:,} bytes"
+
+
+def slow(words: Sequence[str], place: Path, whole: Path, seconds: float, generator: random.Random) -> tuple[str | None, str]:
+    """Each write and each synchronisation takes longer, and nothing else changes."""
+    microseconds = generator.choice((1_000, 5_000, 20_000))
+    prepare(words, place)
+    problem = on_file_system(words, place, slow=microseconds)
+    if problem is None and "error: " in (place / "0.out").read_text(errors="replace"):
+        problem = f"does not end well: {last_lines(place / '0.out')}"
+    return problem or finished(words, place, whole, [place / "0.out"]), f"{microseconds / 1000:g} ms a write"
+
+
+def without_locks(
+    words: Sequence[str], place: Path, whole: Path, seconds: float, generator: random.Random
+) -> tuple[str | None, str]:
+    """Two processes could not be kept apart, which is said before anything is written."""
+    number = generator.choice((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP))
+    prepare(words, place)
+    problem = on_file_system(words, place, locks=number)
+    if problem is None and "has no locks" not in (place / "0.out").read_text(errors="replace"):
+        problem = f"does not say what is missing: {last_lines(place / '0.out')}"
+    if problem is None and list((place / "out").rglob("*")):
+        problem = "something was written"
+    return problem or finished(words, place, whole, [place / "0.out"]), errno.errorcode[number]
+
+
 Fault = Callable[[Sequence[str], Path, Path, float, random.Random], tuple[str | None, str]]
 
-FAULTS: Mapping[str, Fault] = {"full": full, "read-only": read_only, "deleted": deleted, "moved": moved}
+FAULTS: Mapping[str, Fault] = {
+    "full": full,
+    "read-only": read_only,
+    "deleted": deleted,
+    "moved": moved,
+    "quota": quota,
+    "slow": slow,
+    "no locks": without_locks,
+}

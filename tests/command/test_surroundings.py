@@ -1,5 +1,6 @@
 """What is looked for on the machine before torch is imported."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -45,6 +46,17 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "file" / "run", tmp_path / "file", tmp_path / ("x" * 300)):
         with pytest.raises(UserError, match=r"hydra.run.dir=.* cannot be made .*: choose another folder"):
             check_folder("hydra.run.dir", path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=r"hydra.run.dir=.*: the file system has no locks \("):
+        check_folder("hydra.run.dir", tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,19 +50,38 @@ def check_image_folder(root: Path, val_samples: Sequence[str]) -> None:
 
 
 def check_folder(setting: str, path: Path) -> None:
-    """Raises UserError where the folder that a setting names cannot be made; what is made for the look is removed.
+    """Raises UserError where the folder that a setting names cannot be made, or locked; what is made for the look is removed.
 
     Raises OSError where that is the machine's fault: a full disk, or one that can only be read.
     """
+    missing: list[Path] = []
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "no permission to write into it")
-        with suppress(OSError):  # another process of the sweep is at work in it already
-            for folder in missing:
-                folder.rmdir()
+        _check_locks(setting, path)
     except OSError as error:
         if error.errno in OF_MACHINE:
             raise
         raise UserError(f"{setting}={path} cannot be made ({error.strerror}): choose another folder") from error
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # another process of the sweep is at work in it already
+                folder.rmdir()
+
+
+def _check_locks(setting: str, path: Path) -> None:
+    """Raises UserError where the folder's file system has no locks: two processes could not be kept apart in it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, whose locks belong to every file system
+        return
+    with tempfile.TemporaryFile(dir=path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{setting}={path}: the file system has no locks ({error.strerror}), which keep two processes apart\n"
+                f"choose a folder on another disk, or have it mounted with locks (NFS: local_lock=flock, Lustre: flock)"
+            ) from error
