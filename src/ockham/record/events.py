@@ -104,9 +104,11 @@ class EventWriter:
             self.scalars(step, scalars)
 
     def scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        writer = self._opened()
-        for tag, value in scalars.items():
-            writer.add_scalar(tag, value, step)
+        """All in one record, and so in one write: on a file system of a network each takes its time."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._opened().file_writer.add_summary(Summary(value=values), step)
 
     def picture(self, tag: str, figure: "Figure", step: int) -> None:
         self._opened().add_figure(tag, figure, step, close=False)
