@@ -30,7 +30,7 @@ def command_line(*overrides: str) -> CommandLine:
         loader = GlobalHydra.instance().config_loader()
 
     def compose(chosen: Sequence[str]) -> DictConfig:
-        choices, config, _ = composed(tuple(chosen))
+        choices, config = composed(chosen)
         merged = OmegaConf.merge(config, {CHOICES: choices})
         assert isinstance(merged, DictConfig)
         return merged

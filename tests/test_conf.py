@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cases import CASES
-from conftest import ROOT, compose
+from conftest import ROOT, compose, composed, with_hydra
 from ockham import schema
 from ockham.fused.partition import why_alone
 
@@ -106,6 +106,20 @@ def test_experiments_compose_and_tell_their_cost_and_result(experiment: str) -> 
     header = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
     assert re.search(r"^# python train\.py .*experiment=", header, re.MULTILINE)
     assert re.search(r"^# .*(minutes|seconds|s), .*test", header, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("reg=[dropout,l1]", "optimizer.lr=1e-3", "model.hidden=[3,4]", "trainer.max_steps=null", "note='a=b, c'"),
+        ("experiment=mnist_dropout", "seed=3", "data.batch_size=full", "trust=[outside]"),
+        ("optimizer=external", "optimizer.name=nero", "+optimizer.x=1"),
+    ],
+)
+def test_the_tests_compose_what_hydra_composes(overrides: tuple[str, ...]) -> None:
+    (choices, config), (expected_choices, expected) = composed(overrides), with_hydra(overrides)
+    assert choices == expected_choices
+    assert OmegaConf.to_yaml(config) == OmegaConf.to_yaml(expected)
 
 
 def test_the_order_of_regularizers_does_not_change_the_configuration() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from conftest import compose, composed
+from conftest import compose, with_hydra
 from ockham import schema
 from ockham.identity import run_key
 from ockham.sweep.composition import compose_all
@@ -47,13 +47,13 @@ def test_a_grid_is_conditional_by_itself() -> None:
 def test_each_job_knows_the_options_that_hydra_chose_for_it() -> None:
     """Also those of groups that only an experiment names."""
     for job in plan("experiment=mnist_dropout,image_folder_cnn", "reg=dropout,[dropout,l1]", "seed=0,1", "data.root=x").jobs:
-        choices, _, _ = composed(job.overrides)
+        choices, _ = with_hydra(job.overrides)
         assert dict(job.choices) == choices
 
 
 def test_each_job_composes_to_what_its_key_says() -> None:
     for job in plan(*CONDITIONAL, "model.hidden=[8],[8,8]").jobs:
-        assert run_key(schema.container(compose(*job.overrides))) == job.key
+        assert run_key(schema.container(with_hydra(job.overrides)[1])) == job.key
 
 
 @pytest.mark.parametrize(

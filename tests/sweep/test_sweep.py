@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy import stats
 
-from conftest import ROOT, SMALL, composed
+from conftest import ROOT, SMALL, compose, composed
 from ockham import schema
 from ockham.core.pace import duration
 from ockham.core.statistics import t_interval
@@ -225,10 +226,10 @@ def test_a_terminal_shows_one_table_that_stays(tmp_path: Path) -> None:
 
 def test_a_dry_run_knows_what_training_took_in_sweeps_beside_it(tmp_path: Path) -> None:
     """Two seeds of 8e3 operations that took 3 s and 5 s: 5e-4 s for an operation."""
-    choices, config, text = composed(("data=digits", "model.hidden=[4]", "trainer.max_epochs=2"))
+    choices, config = composed(("data=digits", "model.hidden=[4]", "trainer.max_epochs=2"))
     earlier = tmp_path / "earlier"
     (earlier / "0" / ".hydra").mkdir(parents=True)
-    (earlier / "0" / ".hydra" / "config.yaml").write_text(text)
+    (earlier / "0" / ".hydra" / "config.yaml").write_text(OmegaConf.to_yaml(config))
     (earlier / "sweep.json").write_text(json.dumps({"swept": ["seed"]}))
     (earlier / "costs.csv").write_text("job,train_seconds\n0,3\n1,5\n2,\n")
     (earlier / "results.csv").write_text("job,flops\n0,8e3\n1,8e3\n2,\n")
@@ -247,10 +248,9 @@ def test_a_dry_run_knows_what_training_took_in_sweeps_beside_it(tmp_path: Path) 
 def test_a_dry_run_says_how_many_seeds_tell_arms_apart(tmp_path: Path) -> None:
     """Two configurations of three seeds, with variances of 1e-6 and 3e-6: a difference deviates by sqrt(2 * 2e-6) = 0.002."""
     compared = ("compare=optimizer", "optimizer=sgd,adam", "search=random", "search.trials=2", "dry_run=true")
-    _, _, text = composed(SMALL)
     earlier = tmp_path / "earlier"
     (earlier / "0" / ".hydra").mkdir(parents=True)
-    (earlier / "0" / ".hydra" / "config.yaml").write_text(text)
+    (earlier / "0" / ".hydra" / "config.yaml").write_text(OmegaConf.to_yaml(compose(*SMALL)))
     (earlier / "sweep.json").write_text(json.dumps({"swept": ["reg", "seed"]}))
     (earlier / "costs.csv").write_text("job,train_seconds\n0,1\n")
     spread = 3**0.5 * 1e-3
