@@ -15,7 +15,7 @@ from pathlib import Path
 
 from faults.trial import SECONDS_TO_END, Trial, finished, gone, prepare, processes, start, unbroken
 
-COUNT = 90
+COUNT = 150
 
 SMALL = ("data=digits", "data.train_samples=300", "model.hidden=[4]", "schedule=cosine")
 SWEEP = ("-m", *SMALL, "hydra.sweep.dir=out")
