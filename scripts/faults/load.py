@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from faults.trial import ROOT, Trial, last_lines, processes, start
 
@@ -21,8 +22,8 @@ JOBS, MEMBERS, EPOCHS, RUNS = (round(SCALE * number) for number in (1_000, 256, 
 
 SMALL = ("data=digits", "data.train_samples=32", "data.val_samples=32", "model.hidden=[4]", "logger=csv", "schedule=constant")
 
-#: MiB that the process that sweeps, or trains, may gain from a quarter of the work to all of it. A job is its settings, its row
-#: in the tables and its state, an epoch its scalars.
+#: MiB that the process that sweeps, or trains, may gain from a quarter of the work to all of it, before pictures are drawn. A
+#: job is its settings, its row in the tables and its state, an epoch its scalars.
 MOST_GROWTH = 64.0
 
 
@@ -34,20 +35,32 @@ def trials(seed: int, numbers: Sequence[int], folder: Path) -> Iterator[Trial]:
         yield kinds[number % len(kinds)](place)
 
 
-def measured(words: Sequence[str], log: Path, progress: Callable[[], float]) -> tuple[int, float, float, float]:
-    """Exit code, seconds, MiB of the process that was started at a quarter of the work (`progress`) and at most."""
+class Measured(NamedTuple):
+    """Exit code, seconds, and MiB of the process that was started: at a quarter of the work, towards its end, and at most."""
+
+    code: int
+    seconds: float
+    early: float
+    late: float
+    most: float
+
+
+def measured(words: Sequence[str], log: Path, progress: Callable[[], float]) -> Measured:
+    """Run the command; `progress` is how much of the work is done, up to 1."""
     began = time.monotonic()
     process = start(words, log)
-    early = 0.0
-    most = 0.0
+    early = late = most = 0.0
     while process.poll() is None:
         most = max(most, resident(process.pid))
-        if early == 0.0 and progress() >= 0.25:
+        done = progress()
+        if done < 0.25 or early == 0.0:
             early = most
+        if done < 1:
+            late = most
         time.sleep(0.2)
     while processes(log):
         time.sleep(0.2)
-    return process.returncode, time.monotonic() - began, early or most, most
+    return Measured(process.returncode, time.monotonic() - began, early, late, most)
 
 
 def resident(pid: int) -> float:
@@ -58,13 +71,12 @@ def resident(pid: int) -> float:
         return 0.0
 
 
-def judged(kind: str, number: int, unit: str, log: Path, result: tuple[int, float, float, float]) -> Trial:
-    code, seconds, early, most = result
-    kind = f"{kind}: {1000 * seconds / number:.1f} ms {unit}, at most {most:,.0f} MiB"
-    if code:
-        return Trial(kind, "", f"exits with {code}: {last_lines(log)}")
-    grown = f"grows from {early:,.0f} to {most:,.0f} MiB"
-    return Trial(kind, grown, grown if most - early > MOST_GROWTH else None)
+def judged(kind: str, number: int, unit: str, log: Path, result: Measured) -> Trial:
+    kind = f"{kind}: {1000 * result.seconds / number:.1f} ms {unit}, at most {result.most:,.0f} MiB"
+    if result.code:
+        return Trial(kind, "", f"exits with {result.code}: {last_lines(log)}")
+    grown = f"grows from {result.early:,.0f} to {result.late:,.0f} MiB"
+    return Trial(kind, grown, grown if result.late - result.early > MOST_GROWTH else None)
 
 
 def jobs(place: Path) -> Trial:

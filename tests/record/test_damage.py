@@ -1,6 +1,7 @@
 """What lies in a run folder is what the run wrote, or it is named; nothing leads out of the folder."""
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -114,16 +115,20 @@ BOMBS: list[Callable[[str], str]] = [
 ]
 
 
+#: By Ockham, or by PyYAML, which has a limit of its own from 6.1 on.
+NESTED = "nested in a way that none is|while increasing flow level"
+
+
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_configuration_that_would_grow_is_refused(bomb: Callable[[str], str], copied: RunFolder) -> None:
     copied.update_status(files={})
     for name in ("config", "hydra"):
         file = copied.path / ".hydra" / f"{name}.yaml"
         file.write_text(bomb(file.read_text()))
-    with pytest.raises(UserError, match="nested in a way that none is"):
+    with pytest.raises(UserError, match=NESTED):
         read_config(copied)
     assert stored_choices(copied) == {}
-    assert "nested in a way" in read([copied.path]).problems[0][1]
+    assert re.search(NESTED, read([copied.path]).problems[0][1])
 
 
 def test_an_ampersand_is_no_anchor(copied: RunFolder) -> None:

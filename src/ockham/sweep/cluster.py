@@ -44,6 +44,9 @@ class Ray:
             )
         except ConnectionError as error:
             raise UserError(f"no Ray cluster answers at executor.address={address}: {error}") from error
+        except RuntimeError as error:  # a cluster that runs another version of Ray or Python
+            place = "on this machine" if address is None else f"at executor.address={address}"
+            raise UserError(f"the Ray cluster {place} cannot be joined: {error}") from error
         self._folder = folder.resolve()
         self._marker = self._folder / f".shared-{uuid.uuid4().hex}"
         self._marker.touch()
