@@ -21,7 +21,7 @@ train: $(READY) ## train: make train ARGS="optimizer=adam reg=l2"
 	$(VENV)/bin/python train.py $(ARGS)
 
 test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(READY) ## lint and type-check
 	$(VENV)/bin/ruff check .
