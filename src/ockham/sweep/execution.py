@@ -3,7 +3,6 @@
 import logging
 import math
 import shutil
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -73,19 +72,19 @@ class Execution:
         self.best, self.best_overrides = math.nan, ""
 
     def run(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Run what is missing; `meanwhile` runs in a thread beside the first tasks, and has ended when this returns.
+        """Run what is missing; `meanwhile` is called while the first tasks run.
 
         Raises KeyboardInterrupt after running jobs have written their state.
         """
         num_finished = sum(self.folder.is_final(job) for job in self.plan.jobs)
         if num_finished:
             log.info("%d of %d jobs are finished already", num_finished, self.plan.total)
-        beside = threading.Thread(target=meanwhile, daemon=True)  # Ctrl-C does not wait for it
         try:
             self._take(self.plan.jobs)
             # Inline jobs have the terminal for themselves.
             with nullcontext() if isinstance(self.executor, Inline) else self.progress.shown():
-                beside.start()
+                self._fill()
+                meanwhile()
                 while True:
                     self._fill()
                     self.progress.update(self._counts())
@@ -93,7 +92,6 @@ class Execution:
                         self._collect(0.5)
                     elif not self._taken_over():
                         break
-            beside.join()
         except KeyboardInterrupt:
             self._stop()
             raise
