@@ -14,6 +14,8 @@ import torch
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto import event_pb2
 
 from ockham.core.files import write_atomic
 from ockham.core.measures import MEASURES, measured_finally
@@ -73,6 +75,14 @@ def test_tensorboard_shows_the_rows_of_metrics_csv(small_run: RunSmall) -> None:
     images = set(events.Tags()["images"])
     assert images == {"test/confusion", "test/confidently_wrong", "model/first_layer"}
     assert "custom_scalars__config__" in events.Tags()["tensors"]
+
+
+def test_an_evaluation_is_one_record_of_tensorboard(small_run: RunSmall) -> None:
+    folder = small_run("logger=tensorboard")
+    (file,) = folder.path.glob("events.out.tfevents.*")
+    records = [event_pb2.Event.FromString(record) for record in RawEventFileLoader(str(file)).Load()]
+    evaluations = [{value.tag for value in record.summary.value} for record in records if record.step in (7, 14, 21, 28)]
+    assert [tags for tags in evaluations if "val/acc" in tags] == [{*EPOCH_SCALARS, "samples_per_second"}] * 4
 
 
 def test_hparams_are_read_back_by_tensorboard(small_run: RunSmall) -> None:

@@ -12,7 +12,8 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from conftest import ROOT, SMALL
-from ockham.sweep.cluster import _packed, _run_on_node, _unpack
+from ockham.errors import UserError
+from ockham.sweep.cluster import Ray, _packed, _run_on_node, _unpack
 from sweeps import start, sweep, table
 
 SETTINGS = ("optimizer=sgd,adam", "seed=0,1")
@@ -106,3 +107,16 @@ def test_without_the_extra_a_mistake_names_it(tmp_path: Path) -> None:
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 2, process.stderr
     assert process.stderr == "error: executor=ray needs the package ray: pip install 'ockham[ray]'\n"
+
+
+def test_a_cluster_of_another_python_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of Python is not here: Ray's own words stand for it."""
+
+    def refuse(**settings: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Python: 3.13.0")
+
+    monkeypatch.setattr("ray.init", refuse)
+    options: dict[str, Any] = {"slots": None, "threads": 1, "gpus_per_job": 0.0, "timeout": None, "folder": tmp_path}
+    for address, place in ((None, "on this machine"), ("10.0.0.1:6379", "at executor.address=10.0.0.1:6379")):
+        with pytest.raises(UserError, match=f"the Ray cluster {place} cannot be joined: Version mismatch"):
+            Ray(address=address, **options)
