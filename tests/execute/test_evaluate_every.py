@@ -145,7 +145,7 @@ RESUMED = {
 @pytest.mark.parametrize("case", RESUMED)
 def test_a_continued_run_is_the_uninterrupted_one(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
     every, steps, overrides = RESUMED[case]
     base = [override for override in SMALL if override != "logger=csv"]
     whole, broken = (

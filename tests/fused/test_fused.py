@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,13 @@ def make_specs(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
     return [make_spec(folder / str(n), *base, *member) for n, (base, member) in enumerate(zip(bases, members, strict=True))]
 
 
-def run_group(folder: Path, members: Sequence[Sequence[str]]) -> list[RunSpec]:
-    """The members as one group, as they were asked for."""
-    specs = make_specs(folder / "fused", members)
-    execute_group(specs, folder / "group")
-    return specs
+def run_group(specs: Sequence[RunSpec], folder: Path) -> list[RunSpec]:
+    """The runs of the specs as one group, in folders of their own."""
+    members = [replace(spec, folder=RunFolder(folder / str(n))) for n, spec in enumerate(specs)]
+    for spec, member in zip(specs, members, strict=True):
+        shutil.copytree(spec.folder.path / ".hydra", member.folder.path / ".hydra")
+    execute_group(members, folder / "group")
+    return members
 
 
 def run_both(folder: Path, members: Sequence[Sequence[str]]) -> tuple[list[RunSpec], list[RunSpec]]:
@@ -128,7 +131,7 @@ def run_both(folder: Path, members: Sequence[Sequence[str]]) -> tuple[list[RunSp
     alone = make_specs(folder / "alone", members)
     for spec in alone:
         execute(spec)
-    return alone, run_group(folder, members)
+    return alone, run_group(alone, folder / "fused")
 
 
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -213,7 +216,7 @@ def test_members_equal_single_runs_for_every_regularizer(
     use("native", monkeypatch)
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
-    ruled = run_group(tmp_path / "rules", members)
+    ruled = run_group(alone, tmp_path / "rules")
     for one, member, rule in zip(alone, fused, ruled, strict=True):
         assert_close(one.folder, member.folder)
         assert_close(one.folder, rule.folder)
@@ -230,7 +233,7 @@ def test_members_equal_single_runs_for_the_whole_jacobian(tmp_path: Path, monkey
     use("native", monkeypatch)
     alone, fused = run_both(tmp_path, members)
     use("rules", monkeypatch)
-    for one, member, rule in zip(alone, fused, run_group(tmp_path / "rules", members), strict=True):
+    for one, member, rule in zip(alone, fused, run_group(alone, tmp_path / "rules"), strict=True):
         assert_close(one.folder, member.folder)
         assert_close(one.folder, rule.folder)
 
@@ -307,7 +310,7 @@ def test_a_mixed_group_equals_single_runs(common: list[str], tmp_path: Path, mon
     alone, native = run_both(tmp_path, members)
     use("rules", monkeypatch)
     amplified = "model.batch_norm=true" in common and "input_noise" not in str(common_reg)
-    ruled = native if amplified else run_group(tmp_path / "rules", members)
+    ruled = native if amplified else run_group(alone, tmp_path / "rules")
     if not common:
         rates = [row["lr"] for row in alone[mixed.index(["optimizer=sgd", "reg=none", "seed=1", *PLATEAU])].folder.epochs()]
         assert rates[-1] < rates[0], "the schedule has seen its results"
@@ -381,7 +384,7 @@ def test_a_step_compiles_to_what_it_is(
 def test_train_scores_are_of_the_sample_that_is_asked_for(tmp_path: Path) -> None:
     """Every fourth of 200 training images; all else stays the same."""
     members = [[f"optimizer={optimizer}", "trainer.precision=64-true"] for optimizer in ("sgd", "adam")]
-    whole = run_group(tmp_path / "whole", members)
+    whole = run_group(make_specs(tmp_path, members), tmp_path / "whole")
     alone, fused = run_both(tmp_path, [[*member, "trainer.probe_samples=50"] for member in members])
     for one, other, all_samples in zip(alone, fused, whole, strict=True):
         assert_close(one.folder, other.folder)

@@ -33,7 +33,7 @@ def lengthened(spec: RunSpec, override: str) -> RunSpec:
 def test_a_lengthened_run_is_the_one_that_was_longer_from_the_start(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
     short = make_spec(tmp_path / "short", *BASE, *overrides, "trainer.max_epochs=2")
     long = make_spec(tmp_path / "long", *BASE, *overrides, "trainer.max_epochs=4")
     execute(short)

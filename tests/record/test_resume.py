@@ -46,7 +46,7 @@ def test_a_continued_run_is_the_uninterrupted_one(
 ) -> None:
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     # Pictures take most of a short run, and are no part of what is compared.
-    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
     chosen = [f"{group}={option}", *CASES[group][option]]
     hidden = [] if any(override.startswith("model=") for override in chosen) else ["model.hidden=[16]"]
     overrides = (*BASE, *hidden, *chosen)
@@ -69,7 +69,7 @@ def test_a_continued_run_is_the_uninterrupted_one(
 
 def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 1e9)
-    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
     whole, broken = (make_spec(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "broken"))
     execute(whole)
     with monkeypatch.context() as crashing:
@@ -84,7 +84,7 @@ def test_an_attempt_without_a_checkpoint_leaves_no_trace_in_the_curves(tmp_path:
 
 def test_attempts_within_one_second_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Event files of a second sort as text: the tenth of a process comes before its ninth."""
-    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
     monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", AtomicCounter(9))
     monkeypatch.setattr("ockham.record.ledger.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     spec = make_spec(tmp_path / "run", *BASE, "model.hidden=[16]")
@@ -101,7 +101,7 @@ def test_figures_of_the_end_stand_once_after_a_kill_between_them_and_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have the step of the last row, from which a continued run would write on."""
-    monkeypatch.setattr("ockham.record.events.EventWriter.picture", lambda *arguments: None)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
     whole, killed = (make_spec(tmp_path / name, *BASE, "model.hidden=[16]") for name in ("whole", "killed"))
     execute(whole)
     execute(killed)

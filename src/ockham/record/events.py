@@ -84,10 +84,8 @@ class EventWriter:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes its time, the first step comes first
 
-            earlier = _after_clock_change(self._folder)
-            while earlier and int(time.time()) <= max(earlier):
-                time.sleep(0.05)  # so that the name sorts behind those of earlier attempts
-            self._writer = SummaryWriter(str(self._folder), purge_step=self._past_step + 1 if earlier else None)
+            continued = _set_back(self._folder)
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._past_step + 1 if continued else None)
             if not self._past_step:
                 self._announce(self._writer)
         return self._writer
@@ -126,21 +124,24 @@ class EventWriter:
             self._writer.close()
 
 
-def _after_clock_change(folder: Path) -> list[int]:
-    """The seconds in the names of a run's event files; where the clock has been set back since, they get earlier names."""
+def _set_back(folder: Path) -> bool:
+    """Give the event files of earlier attempts names of earlier seconds than this one, and say whether there are some.
+
+    TensorBoard reads them in the order of their names. An attempt may have begun within this second, or the clock have been
+    set back since.
+    """
     seconds = {}
     for file in folder.glob("events.out.tfevents.*"):
         text = file.name.split(".")[3]
         if text.isdecimal():
             seconds[file] = int(text)
-    late = max(seconds.values(), default=0) - int(time.time())
-    if late <= 1:
-        return list(seconds.values())
-    for file, second in seconds.items():
-        parts = file.name.split(".")
-        parts[3] = f"{max(second - late, 0):010d}"
-        file.replace(file.with_name(".".join(parts)))
-    return [max(second - late, 0) for second in seconds.values()]
+    late = max(seconds.values(), default=0) + 1 - int(time.time())
+    if late > 0:
+        for file, second in sorted(seconds.items(), key=lambda item: item[1]):  # so that none takes the name of another
+            parts = file.name.split(".")
+            parts[3] = f"{max(second - late, 0):010d}"
+            file.replace(file.with_name(".".join(parts)))
+    return bool(seconds)
 
 
 def _session_summaries(hparams: Hparams) -> tuple[Any, Any]:
