@@ -1,6 +1,7 @@
 """The life of a run in its folder: what is damaged, cut or refused on the way is named, and nothing is lost."""
 
 import json
+import os
 import random
 import resource
 import subprocess
@@ -283,6 +284,39 @@ def test_a_folder_that_is_removed_while_a_run_works_in_it_is_one_screen(tmp_path
     assert errors.partition("\n")[2].startswith("error: FileNotFoundError: "), errors  # after what sets max_epochs again
     assert "the same command begins or continues it" in errors
     assert len(errors.splitlines()) <= 4
+
+
+def test_a_folder_that_is_moved_at_any_moment_is_no_second_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a record in each of two folders would look like two runs. The moments are those at which files are written."""
+    monkeypatch.setattr(ledger, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("ockham.record.final.final_pictures", lambda *arguments: {})
+    fsync = os.fsync
+
+    def move_at(moment: int, run: Path) -> int:
+        """Execute a run whose folder goes away at that write; returns how many writes there were."""
+        writes = 0
+
+        def moving(descriptor: int) -> None:
+            nonlocal writes
+            fsync(descriptor)
+            if writes == moment:
+                run.rename(run.with_name("elsewhere"))
+            writes += 1
+
+        spec = make_spec(run, *SMALL, "logger=tensorboard", "trainer.max_epochs=2")
+        with monkeypatch.context() as writing:
+            writing.setattr(os, "fsync", moving)
+            execute(spec)
+        return writes
+
+    (tmp_path / "whole").mkdir()
+    num_writes = move_at(-1, tmp_path / "whole" / "run")
+    assert num_writes > 8
+    for moment in range(num_writes):
+        run = tmp_path / str(moment) / "run"
+        with pytest.raises(FileNotFoundError):
+            move_at(moment, run)
+        assert not run.exists(), f"the folder was made anew after it was moved at write {moment} of {num_writes}"
 
 
 def test_an_emptied_configuration_is_written_again_by_the_command(tmp_path: Path, crashed: Callable[..., RunSpec]) -> None:

@@ -114,7 +114,7 @@ def test_a_cut_row_is_left_out_and_later_ones_are_dropped_on_resume(tmp_path: Pa
 
 
 def test_writes_replace_the_whole_file(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "status.json"
+    file = tmp_path / "status.json"
     write_atomic(file, b"old")
     write_atomic(file, b"new")
     assert file.read_bytes() == b"new"

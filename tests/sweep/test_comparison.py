@@ -163,6 +163,7 @@ def comparison(folder: Path, *overrides: str, confirm: Confirmation | None = Non
 
 def end(plan: Comparison, job: Job, objective: float | None, state: str = "finished") -> None:
     folder = plan.folder.run_folder(job)
+    folder.path.mkdir()
     folder.begin(job.key)
     if objective is not None:
         (folder.path / "metrics.json").write_text(json.dumps({"objective": objective, "test/acc": objective}))

@@ -144,6 +144,8 @@ def test_damaged_run_folders_are_named_and_count_as_failed(tmp_path: Path, caplo
     folder = SweepFolder(tmp_path)
     folder.begin([], plan)
     first, second, _ = (folder.run_folder(job) for job in plan.jobs)
+    for run in (first, second):
+        run.path.mkdir()
     first.begin("key")
     (first.path / "status.json").write_text("[]")
     second.begin("key")

@@ -62,7 +62,7 @@ def fail() -> JobReturn:
 
 def test_a_worker_that_dies_or_hangs_fails_its_job_only(tmp_path: Path) -> None:
     jobs = [partial(os._exit, 9), partial(returned, 1), partial(time.sleep, 60), fail, partial(returned, 2)]
-    ended = execute(Processes([{}], logs=tmp_path, timeout=15.0), jobs)
+    ended = execute(Processes([{}], logs=tmp_path, timeout=5.0), jobs)
     died, late, failed = (ended[number].outcome for number in (0, 2, 3))
     assert isinstance(died, Failure)
     assert isinstance(late, Failure)

@@ -50,6 +50,7 @@ def reach(progress: Progress, task: Task, epoch: int, *, best: float = 0.5, best
         progress.folder.run_folder(task[0]).write_epochs([(number, number, scalars) for number in range(1, epoch + 1)])
     else:
         run = str(task[0].number if best_run is None else best_run)
+        progress.folder.group_checkpoints(task[0]).mkdir(parents=True, exist_ok=True)
         GroupProgress(epoch, 10, len(task), best, run).write(progress.folder.group_checkpoints(task[0]))
 
 

@@ -13,7 +13,7 @@ from scipy.stats import qmc
 
 from conftest import ROOT
 from ockham import schema
-from ockham.record.folder import FINAL_METRICS
+from ockham.record.folder import FINAL_METRICS, RunFolder
 from ockham.sweep.folder import SweepFolder
 from ockham.sweep.fusion import Fusion
 from ockham.sweep.jobs import Job, make_replicates
@@ -70,10 +70,16 @@ def objective(values: Mapping[str, str]) -> float:
     return 1.0 - 0.1 * abs(math.log(float(values["optimizer.lr"]) / 2e-3)) - 0.1 * (values.get("optimizer") != "adam")
 
 
+def begin(search: Search, job: Job) -> RunFolder:
+    run_folder = search.folder.run_folder(job)
+    run_folder.path.mkdir(parents=True)
+    run_folder.begin(job.key)
+    return run_folder
+
+
 def finish(search: Search, job: Job, *, state: str = "finished") -> None:
     """Leave the folder that a run would leave."""
-    run_folder = search.folder.run_folder(job)
-    run_folder.begin(job.key)
+    run_folder = begin(search, job)
     if state == "finished":
         run_folder.write_metrics({**dict.fromkeys(FINAL_METRICS, 0.0), "objective": objective(settings(job))})
     run_folder.end(state)  # type: ignore[arg-type]
@@ -220,7 +226,7 @@ def test_runs_that_fail_diverge_or_go_on_do_not_stop_a_search(sampler: str, tmp_
         for job in more:
             state = states[job.number % len(states)]
             if state == "running":
-                search.folder.run_folder(job).begin(job.key)
+                begin(search, job)
             else:
                 finish(search, job, state=state)
         jobs += more

@@ -54,9 +54,9 @@ def sha256(content: bytes) -> str:
 def write_atomic(path: Path, content: bytes) -> None:
     """Put the content at the path: whoever looks, also after a crash, finds all of it or what was there before.
 
-    Raises OSError where the disk or the folder refuses it; then nothing is left beside the path.
+    Raises OSError where the disk or the folder refuses it; then nothing is left beside the path. FileNotFoundError where there
+    is no such folder: one that was removed or moved while a run worked in it does not begin anew with half of its files.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     remove_partials(path)
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:

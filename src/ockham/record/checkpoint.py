@@ -105,7 +105,7 @@ class Checkpoint:
 
     def save(self, path: Path, *, run: str) -> None:
         """`run` is the key of the run that it belongs to (identity.checkpoint_key)."""
-        tensorfile.save(path, {**self.content(), "run": run})
+        _save(path, self.content(), run)
 
     @classmethod
     def load(cls, path: Path, *, run: str | None = None) -> "Checkpoint":
@@ -118,6 +118,11 @@ class Checkpoint:
 def best_checkpoint(folder: RunFolder, config: DictConfig) -> Checkpoint:
     """The selected weights of the run with this configuration in its folder. Raises UserError as `Checkpoint.load` does."""
     return Checkpoint.load(folder.best_checkpoint, run=checkpoint_key(container(config)))
+
+
+def _save(path: Path, content: Mapping[str, Any], run: str) -> None:
+    path.parent.mkdir(exist_ok=True)  # in the run folder, which is there or was removed
+    tensorfile.save(path, {**content, "run": run})
 
 
 def _read(path: Path, run: str | None) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def save_generation(path: Path, content: Mapping[str, Any], *, run: str) -> None
             os.link(path, before)
         except OSError:  # a file system without links
             shutil.copyfile(path, before)
-    tensorfile.save(path, {"format": FORMAT, **content, "run": run})
+    _save(path, {"format": FORMAT, **content}, run)
 
 
 def load_generation(path: Path, *, run: str, warn: Callable[[str], None]) -> dict[str, Any] | None:

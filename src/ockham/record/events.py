@@ -1,5 +1,7 @@
 """A run in TensorBoard: scalars against optimizer steps, their layout, hyperparameters, pictures."""
 
+import errno
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +86,8 @@ class EventWriter:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes its time, the first step comes first
 
+            if not self._folder.is_dir():  # the writer would make one
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
             continued = _set_back(self._folder)
             self._writer = SummaryWriter(str(self._folder), purge_step=self._past_step + 1 if continued else None)
             if not self._past_step:

@@ -46,5 +46,6 @@ def write_hydra_files(
     }
     texts = {name: yaml_text(node) for name, node in content.items()}
     if not file.exists() or file.read_bytes() != texts["config"]:
+        file.parent.mkdir(exist_ok=True)
         for name, text in texts.items():
             write_atomic(file.with_name(f"{name}.yaml"), text)

@@ -27,5 +27,6 @@ def export_epochs(recorded: RecordedRuns, path: Path) -> int:
         facts += [run.values.get(key, "") for key in keys]
         for epoch in run.epochs:
             rows.append([*facts, int(epoch["epoch"]), int(epoch["step"]), *(epoch.get(name, "") for name in scalars)])
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, csv_table(head, rows))
     return len(rows)

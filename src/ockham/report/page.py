@@ -82,6 +82,7 @@ def write_report(
     for kind in pictures:
         written |= {output / "report" / f"{figure.name}.{kind}": _picture(figure, kind) for figure in figures}
     for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
     return list(written)
 

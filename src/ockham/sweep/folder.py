@@ -188,7 +188,7 @@ class SweepFolder:
         if not self.plan_file.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.plan_file))
         run_folder = self.run_folder(job)
-        run_folder.path.mkdir(parents=True, exist_ok=True)
+        run_folder.path.mkdir(exist_ok=True)
         run_folder.check_no_links()
         lock = FileLock(run_folder.path / ".claim")
         try:
