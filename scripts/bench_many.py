@@ -36,7 +36,7 @@ def planning(jobs: int) -> Figures:
     rates = ",".join(f"{1e-4 * (1 + number):.4f}" for number in range(jobs // SEEDS))
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["dry_run=true", f"optimizer.lr={rates}", f"seeds={SEEDS}", f"hydra.sweep.dir={folder}/sweep"]
-        output, wall, memory = _sweep(overrides)
+        output, wall, memory = measured(["train.py", "-m", *overrides])
     match = re.search(r"(\d+) jobs .* planned in ([\d.]+) s", output)
     assert match is not None, output
     assert int(match[1]) == jobs
@@ -49,7 +49,8 @@ def tiny_runs(runs: int) -> Figures:
         folder = Path(temporary, "sweep")
         started = time.time()
         grid = [f"optimizer={','.join(OPTIMIZERS)}", f"seeds={runs // len(OPTIMIZERS)}"]
-        _, wall, memory = _sweep([*grid, "data.train_samples=200", "trainer=smoke", f"hydra.sweep.dir={folder}"])
+        overrides = [*grid, "data.train_samples=200", "trainer=smoke", f"hydra.sweep.dir={folder}"]
+        _, wall, memory = measured(["train.py", "-m", *overrides])
         statuses = [json.loads(file.read_text()) for file in folder.glob("*/status.json")]
         with (folder / "costs.csv").open() as file:
             workers = max(float(row["peak_memory_bytes"]) for row in csv.DictReader(file)) / 2**20
@@ -70,14 +71,17 @@ def _seconds(stamp: str) -> float:
     return datetime.fromisoformat(stamp).timestamp()
 
 
-def _sweep(overrides: Sequence[str]) -> tuple[str, float, float]:
-    """What the command prints, its wall seconds, and the most MiB that its own process had."""
+def measured(command: Sequence[str]) -> tuple[str, float, float]:
+    """What a Python command prints, its wall seconds, and the most MiB that its own process had.
+
+    Linux counts what the process that starts it had by then: it must not have imported torch.
+    """
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "train.py", "-m", *overrides], cwd=ROOT, stdout=output)
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=output)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
-        assert status == 0, f"{overrides} ended with status {status}"
+        assert status == 0, f"{command} ended with status {status}"
         output.seek(0)
         return output.read(), wall, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
 
@@ -116,7 +120,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for size, rounds in figures[name].items():
                 rounds.append(measure(size))
-    from bench_step import machine, versions  # late: with torch here, a child's peak memory would count it before it begins
+    from bench_step import machine, versions  # late: see `measured`
 
     print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
     for name, by_size in figures.items():

@@ -8,15 +8,15 @@ time and the peak memory of scripts/report.py.
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import yaml
+
+from bench_many import measured
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -47,6 +47,8 @@ def tensorboard_seconds(folder: Path) -> tuple[float, int]:
 
 def copy_runs(source: Path, target: Path, number: int) -> None:
     """So many run folders without checkpoints and events, each five of one configuration with a learning rate of its own."""
+    from ockham.record.folder import RunFolder
+
     runs = sorted((folder for folder in source.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
     for index in range(number):
         copy = target / str(index)
@@ -63,6 +65,7 @@ def copy_runs(source: Path, target: Path, number: int) -> None:
         hydra["hydra"]["overrides"]["task"] = [*task, f"optimizer.lr={lr}"]
         for name, content in (("config", config), ("hydra", hydra)):
             (copy / ".hydra" / f"{name}.yaml").write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
+        RunFolder(copy).end("finished")  # with the checksums of what it asks for now
 
 
 def main() -> None:
@@ -70,27 +73,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=1000)
     arguments = parser.parse_args()
-    from bench_step import machine, versions
-
-    print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\n")
     with tempfile.TemporaryDirectory() as temporary:
         swept, many = Path(temporary, "swept"), Path(temporary, "many")
-        command = [sys.executable, "train.py", "-m", *SWEEP, f"hydra.sweep.dir={swept}"]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        measured(["train.py", "-m", *SWEEP, f"hydra.sweep.dir={swept}"])
+        copy_runs(swept, many, arguments.runs)
+        for _ in range(arguments.rounds):
+            _, seconds, memory = measured(["scripts/report.py", str(many)])
+            counts = (many / "report.md").read_text().splitlines()[2]
+            assert counts == f"{arguments.runs} runs: {arguments.runs} finished.", counts
+            print(f"report on {arguments.runs} run folders: {seconds:.1f} s, peak memory {memory:.0f} MiB", flush=True)
         events = size_of(swept, "events.out.tfevents.*")
         print(f"a sweep of 256 runs: {size_of(swept):.1f} MiB, of which {events:.1f} MiB for TensorBoard", flush=True)
         for _ in range(arguments.rounds):
             seconds, runs = tensorboard_seconds(swept)
             print(f"TensorBoard's reader: {runs} runs in {seconds:.1f} s", flush=True)
-        copy_runs(swept, many, arguments.runs)
-        for _ in range(arguments.rounds):
-            started = time.perf_counter()
-            process = subprocess.Popen([sys.executable, "scripts/report.py", str(many)], cwd=ROOT, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            assert status == 0
-            peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
-            wall = time.perf_counter() - started
-            print(f"report on {arguments.runs} run folders: {wall:.1f} s, peak memory {peak:.0f} MiB", flush=True)
+    from bench_step import machine, versions  # late: see `measured`
+
+    print(f"\n{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}")
 
 
 if __name__ == "__main__":
