@@ -1,7 +1,16 @@
 """Randomness as a pure function of (seed, purpose, epoch)."""
 
+import platform
+from pathlib import Path
+
+import pytest
 import torch
 
+from conftest import make_spec, small
+from faults.one_process import run_all
+from ockham.execute import execute
+from ockham.record.checkpoint import Checkpoint
+from ockham.record.folder import RunFolder
 from ockham.rng import Noise, Streams, derive, generator, global_seed
 
 
@@ -77,3 +86,23 @@ def test_global_seed_leaves_the_global_generator_alone() -> None:
         inside = torch.rand(3)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(inside, torch.rand(3, generator=generator(0, "initialization")))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the libraries know no other registers here")
+def test_another_processor_draws_the_same_and_trains_to_rounding(tmp_path: Path) -> None:
+    """One whose wide registers torch, oneDNN and MKL are kept from: orders, noise and mixtures are the same."""
+    reg = "reg=[dropout,gaussian_dropout,gradient_noise,input_noise,l2]"
+    settings = [*small("data=digits", "optimizer=momentum", reg, "augment=mixup"), f"hydra.run.dir={tmp_path / 'other'}"]
+    narrow = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+    left = run_all({"run": settings}, tmp_path / "commands", narrow)["run"]
+    assert left.code == 0, left.errors
+    here = make_spec(tmp_path / "here", *settings[:-1])
+    execute(here)
+    other = RunFolder(tmp_path / "other")
+    for one, another in zip(here.folder.epochs(), other.epochs(), strict=True):
+        assert one == pytest.approx(another, rel=1e-5)
+    weights, others = (Checkpoint.load(folder.last_checkpoint).model for folder in (here.folder, other))
+    for name, weight in weights.items():
+        assert torch.allclose(weight, others[name], rtol=1e-5, atol=1e-6), name
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        assert not all(torch.equal(weight, others[name]) for name, weight in weights.items()), "the registers were used"

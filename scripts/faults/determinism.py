@@ -1,6 +1,7 @@
 """The same bytes from the same command, whatever surrounds it: slots, the order of jobs, hash seeds, languages, zones, places.
 
-Members of another group have the same results to rounding: products of matrices of other shapes add in another order.
+Members of another group have the same results to rounding: products of matrices of other shapes add in another order. So have
+runs on another processor, here one whose wide registers the libraries are kept from: they add in the order that suits it.
 """
 
 import json
@@ -16,17 +17,23 @@ from faults.trial import Trial
 from ockham.record.checkpoint import Checkpoint
 from ockham.record.folder import RunFolder
 
-COUNT = 36
+COUNT = 40
 
 TINY = (
     *("data=digits", "data.train_samples=200", "model.hidden=[8]", "trainer.max_epochs=3", "trainer.accelerator=cpu"),
     *("logger=csv", "report=false"),
 )
 
-#: Of tensors in single precision, in groups of another composition.
+#: Of tensors in single precision, in groups of another composition and on another processor.
 TOLERANCE = 1e-6
 
-OPTIMIZERS = ("adam", "sgd", "momentum", "adamw", "lion", "rmsprop", "nadam", "adagrad")
+#: The same where a gradient that is next to nothing, and so mostly rounding, is divided by its size.
+TOLERANCE_OF_ADAPTIVE = 1e-5
+
+OPTIMIZERS = {
+    **dict.fromkeys(("sgd", "momentum", "lion"), TOLERANCE),
+    **dict.fromkeys(("adam", "adamw", "rmsprop", "nadam", "adagrad"), TOLERANCE_OF_ADAPTIVE),
+}
 REGULARIZERS = ("none", "l2", "l1", "[dropout,l2]", "ema", "label_smoothing", "input_noise", "gradient_noise")
 
 Jobs = Mapping[str, RunFolder]
@@ -37,7 +44,9 @@ class Command:
     """A sweep of four jobs with settings that are drawn."""
 
     def __init__(self, drawn: random.Random) -> None:
-        self.common = (f"optimizer={drawn.choice(OPTIMIZERS)}", f"reg={drawn.choice(REGULARIZERS)}")
+        optimizer = drawn.choice(list(OPTIMIZERS))
+        self.tolerance = OPTIMIZERS[optimizer]
+        self.common = (f"optimizer={optimizer}", f"reg={drawn.choice(REGULARIZERS)}")
         self.augment = drawn.choice(["none", "mixup"])
 
     def words(self, folder: Path, *more: str, lrs: str = "0.003,0.01", seeds: str = "0,1", fuse: str = "off") -> list[str]:
@@ -67,8 +76,8 @@ def differing_tables(one: Path, other: Path) -> str | None:
     return ", ".join(names) or None
 
 
-def differing_tensors(one: Path, other: Path) -> str | None:
-    """Of the jobs that both have, as members of other groups."""
+def differing_tensors(one: Path, other: Path, tolerance: float) -> str | None:
+    """Of the jobs that both have, as members of other groups or on another processor."""
     first, second = jobs_of(one), jobs_of(other)
     common = first.keys() & second.keys()
     if not common:
@@ -76,7 +85,7 @@ def differing_tensors(one: Path, other: Path) -> str | None:
     for key in common:
         before, after = (Checkpoint.load(folder.last_checkpoint).model for folder in (first[key], second[key]))
         for name, tensor in before.items():
-            if not torch.allclose(tensor, after[name], rtol=TOLERANCE, atol=TOLERANCE):
+            if not torch.allclose(tensor, after[name], rtol=tolerance, atol=tolerance):
                 return f"{name} by {float((tensor - after[name]).abs().max()):.2g}"
     return None
 
@@ -96,10 +105,15 @@ def variation(kind: str, drawn: random.Random, command: Command, sweep: Sweep) -
         return differing_bytes(first, second) or differing_tables(first, second)
     if kind == "1 and 2 slots, fused":
         first, second = (sweep(command, str(n), "executor=processes", f"executor.slots={n}", fuse="auto") for n in (1, 2))
-        return differing_tensors(first, second)
+        return differing_tensors(first, second, command.tolerance)
     if kind == "order of jobs":
         first, second = sweep(command, "a"), sweep(command, "b", lrs="0.01,0.003", seeds=drawn.choice(["1,0", "0,1"]))
         return differing_bytes(first, second)
+    if kind == "another processor":
+        first, second = (
+            sweep(command, name, fuse="auto", environment=each) for name, each in zip("ab", PROCESSORS, strict=True)
+        )
+        return differing_tensors(first, second, command.tolerance)
     if kind == "again":
         first, second = sweep(command, "a", fuse="auto"), sweep(command, "b", fuse="auto")
         return differing_bytes(first, second) or differing_tables(first, second)
@@ -109,7 +123,7 @@ def variation(kind: str, drawn: random.Random, command: Command, sweep: Sweep) -
     assert kind == "composition of groups", kind
     larger = drawn.choice(["0.003,0.01,0.03", "0.003,0.01,0.02,0.03,0.001"])
     first, second = sweep(command, "a", fuse="on"), sweep(command, "b", lrs=larger, seeds=drawn.choice(["0,1", "0"]), fuse="on")
-    return differing_tensors(first, second)
+    return differing_tensors(first, second, command.tolerance)
 
 
 ENVIRONMENTS: Mapping[str, Sequence[Mapping[str, str]]] = {
@@ -117,6 +131,12 @@ ENVIRONMENTS: Mapping[str, Sequence[Mapping[str, str]]] = {
     "languages": ({"LC_ALL": "C"}, {"LC_ALL": "C.utf8", "LANG": "de_DE.UTF-8", "LC_NUMERIC": "de_DE.UTF-8"}),
     "time zones": ({"TZ": "UTC"}, {"TZ": "Pacific/Kiritimati"}),
 }
+
+#: The processor that is there, and one without what came after SSE: for torch's own loops, oneDNN and MKL.
+PROCESSORS: Sequence[Mapping[str, str]] = (
+    {},
+    {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+)
 
 KINDS = (
     *ENVIRONMENTS,
@@ -126,6 +146,7 @@ KINDS = (
     "again",
     "working directory",
     "composition of groups",
+    "another processor",
 )
 
 
