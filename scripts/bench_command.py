@@ -5,6 +5,7 @@
 All sides of a case in turn, in each round. `cold` begins with an empty cache of compiled programs, `warm` with that which a
 command before it has left. The hand-written side is scripts/hand_written.py: the same runs in two processes of one thread,
 validation after each epoch, a test at the end, a csv, and nothing else. Ockham has its logs, checkpoints, tables and the page.
+`--device cuda` runs all sides on a GPU, which the two processes of the hand-written side share.
 """
 
 import argparse
@@ -19,10 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_step import machine, versions
+from bench_step import machine, usable_device, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 LRS = "optimizer.lr=1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2"
+
+#: What torch calls a device, and what a trainer does.
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu"}
 
 
 @dataclass(frozen=True)
@@ -65,33 +69,34 @@ def seconds_of(command: list[str], **environment: str) -> float:
     return time.perf_counter() - started
 
 
-def ockham(case: Case, mnist: Path | None, cache: str) -> float:
+def ockham(case: Case, mnist: Path | None, device: str, cache: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         data = ["data=mnist", f"data.root={mnist.resolve()}"] if case.mnist and mnist else []
         kind = "sweep" if "-m" in case.overrides else "run"
-        command = ["train.py", *case.overrides, *data, f"hydra.{kind}.dir={folder}/{kind}"]
+        place = [f"trainer.accelerator={ACCELERATORS[device]}"]
+        command = ["train.py", *case.overrides, *data, *place, f"hydra.{kind}.dir={folder}/{kind}"]
         return seconds_of(command, TORCHINDUCTOR_CACHE_DIR=cache)
 
 
-def hand_written(case: Case, mnist: Path | None) -> float:
+def hand_written(case: Case, mnist: Path | None, device: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         data = ["--mnist", str(mnist.resolve())] if case.mnist and mnist else []
-        return seconds_of(["scripts/hand_written.py", case.hand_written, *data, "--output", folder])
+        return seconds_of(["scripts/hand_written.py", case.hand_written, *data, "--device", device, "--output", folder])
 
 
-def sides_of(name: str, mnist: Path | None, caches: Path) -> dict[str, Callable[[], float]]:
+def sides_of(name: str, mnist: Path | None, device: str, caches: Path) -> dict[str, Callable[[], float]]:
     """A measurement by the name of its side, in the order in which they take turns."""
     case = CASES[name]
-    hand = {"hand-written": lambda: hand_written(case, mnist)}
+    hand = {"hand-written": lambda: hand_written(case, mnist, device)}
     if name == "D":
         imports = {"import pytorch_lightning": lambda: seconds_of(["-c", "import pytorch_lightning"])}
-        return {**hand, **imports, "Ockham": lambda: ockham(case, mnist, str(caches))}
+        return {**hand, **imports, "Ockham": lambda: ockham(case, mnist, device, str(caches))}
 
     def cold() -> float:
-        return ockham(case, mnist, tempfile.mkdtemp(dir=caches))
+        return ockham(case, mnist, device, tempfile.mkdtemp(dir=caches))
 
     def warm() -> float:
-        return ockham(case, mnist, str(max(caches.iterdir(), key=lambda path: path.stat().st_mtime)))
+        return ockham(case, mnist, device, str(max(caches.iterdir(), key=lambda path: path.stat().st_mtime)))
 
     return {**hand, "Ockham, cold": cold, "Ockham, warm": warm}
 
@@ -109,6 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST files, for B")
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; may be given again")
+    parser.add_argument("--device", type=usable_device, choices=ACCELERATORS, default="cpu")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     chosen = arguments.case or list(CASES)
@@ -116,7 +122,7 @@ def main() -> None:
         parser.error("--mnist is missing: the folder of the MNIST files")
     print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
     with tempfile.TemporaryDirectory() as caches:
-        sides = {name: sides_of(name, arguments.mnist, Path(caches)) for name in chosen}
+        sides = {name: sides_of(name, arguments.mnist, arguments.device, Path(caches)) for name in chosen}
         figures: dict[str, dict[str, list[float]]] = {name: {side: [] for side in sides[name]} for name in chosen}
         for _ in range(arguments.rounds):
             for name in chosen:

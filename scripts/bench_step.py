@@ -1,6 +1,7 @@
 """Time a training step: a hand-written loop, stock Lightning, Ockham; and the start of a run. Prints tables, and JSON.
 
     python scripts/bench_step.py               all tables; about ten minutes on two cores
+    python scripts/bench_step.py --device cuda the same on a GPU
 
 All sides train the same model on random images of the same shape, in turn, `--rounds` times; a figure is the time of a
 whole epoch after a first one, divided by its steps. Ockham has all its logging and its checkpoints on and measures train
@@ -38,6 +39,7 @@ from ockham.data import Normalize, Split, Splits
 from ockham.lit import fit
 from ockham.models import CNN, MLP
 from ockham.optim.groups import make_optimizer
+from ockham.record.cost import synchronize
 from ockham.record.folder import RunFolder, versions
 from ockham.record.ledger import Ledger, RunSpec, opened
 from ockham.rng import Streams, global_seed
@@ -70,19 +72,20 @@ class Case:
         return -(-len(self.splits.train) // BATCH)
 
 
-def hand_written(case: Case) -> float:
+def hand_written(case: Case, device: str) -> float:
     """Seconds of an epoch of the plainest loop over normalised images in memory."""
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # set by importing Lightning, it slows Adam down on a CPU
-    model = case.make_model().to(memory_format=torch.channels_last)
+    model = case.make_model().to(memory_format=torch.channels_last).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
-    images, labels = case.normalize(case.splits.train.images), case.splits.train.labels
+    images, labels = case.normalize(case.splits.train.images).to(device), case.splits.train.labels.to(device)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        for batch in torch.randperm(len(labels)).split(BATCH):
+        for batch in torch.randperm(len(labels), device=device).split(BATCH):
             optimizer.zero_grad()
             F.cross_entropy(model(images[batch]), labels[batch]).backward()
             optimizer.step()
+        synchronize(torch.device(device))
         seconds = time.perf_counter() - started
     return seconds
 
@@ -124,16 +127,17 @@ class StockDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 class EpochClock(pl.Callback):
-    """The seconds of the last epoch, with its validation."""
+    """The seconds of the last epoch, with its validation, until the device has done its work."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        synchronize(module.device)
         self.seconds = time.perf_counter() - self.started
 
 
-def stock(case: Case, workers: int) -> float:
+def stock(case: Case, device: str, workers: int) -> float:
     """Seconds of an epoch of Lightning with torchvision's transforms and DataLoader."""
     train, val = (
         DataLoader(
@@ -144,7 +148,7 @@ def stock(case: Case, workers: int) -> float:
     clock = EpochClock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
-            accelerator="cpu", max_epochs=2, callbacks=[clock], default_root_dir=folder, enable_progress_bar=False
+            accelerator=device, devices=1, max_epochs=2, callbacks=[clock], default_root_dir=folder, enable_progress_bar=False
         )
         trainer.fit(StockModule(case.make_model()), train, val)
     return clock.seconds
@@ -155,7 +159,7 @@ def compose() -> DictConfig:
         return hydra.compose("train")
 
 
-def ockham(case: Case) -> float:
+def ockham(case: Case, device: str) -> float:
     """Seconds of an epoch of Ockham, from metrics.csv to the checkpoint."""
     streams = Streams(0)
     model = case.make_model().to(memory_format=torch.channels_last)
@@ -170,7 +174,7 @@ def ockham(case: Case) -> float:
             max_steps=None,
             accumulate=1,
             clipping=None,
-            accelerator="cpu",
+            accelerator=device,
             devices=1,
             precision="32-true",
         ),
@@ -192,17 +196,25 @@ def ockham(case: Case) -> float:
     return clock.seconds
 
 
-SIDES: dict[str, Callable[[Case], float]] = {
+SIDES: dict[str, Callable[[Case, str], float]] = {
     "hand-written loop": hand_written,
-    "stock Lightning, 0 workers": lambda case: stock(case, 0),
-    "stock Lightning, 2 workers": lambda case: stock(case, 2),
+    "stock Lightning, 0 workers": lambda case, device: stock(case, device, 0),
+    "stock Lightning, 2 workers": lambda case, device: stock(case, device, 2),
     "Ockham": ockham,
 }
 
 
+def usable_device(name: str) -> str:
+    """For argparse: `cuda` only where there is a GPU."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("torch sees no CUDA GPU here")
+    return name
+
+
 def machine() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     name = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {gpu}"
 
 
 def _cpuinfo() -> list[str]:
@@ -210,13 +222,13 @@ def _cpuinfo() -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def measure(case: Case, rounds: int) -> dict[str, list[float]]:
+def measure(case: Case, device: str, rounds: int) -> dict[str, list[float]]:
     """Milliseconds a step per side, one figure a round, the sides in turn."""
     figures: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(rounds):
         for side, run in SIDES.items():
             with global_seed(0, "bench"):
-                figures[side].append(run(case) / case.steps * 1000)
+                figures[side].append(run(case, device) / case.steps * 1000)
     return figures
 
 
@@ -278,6 +290,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--case", choices=("start", "mlp", "cnn"), action="append", help="only this table")
+    parser.add_argument(
+        "--device", type=usable_device, choices=("cpu", "cuda"), default="cpu", help="where the steps of all sides run"
+    )
     arguments = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # Lightning's advice on the stock side
@@ -296,7 +311,7 @@ def main() -> None:
         print(start_table(results["start"]) + "\n", flush=True)
     for name in [name for name in cases if name in chosen]:
         case = cases[name]()
-        results[name] = measure(case, arguments.rounds)
+        results[name] = measure(case, arguments.device, arguments.rounds)
         print(table(case, results[name]) + "\n", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine(), "versions": versions(), "figures": results}, indent=2))

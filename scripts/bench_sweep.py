@@ -5,7 +5,7 @@ python scripts/bench_sweep.py --mnist <folder with MNIST> --images <folder of im
 All sides of all cases in turn, in each round. `steps` is training alone, without compilation; `command` everything from the
 command to the last file, compilation among it: its cache is empty at the start of each. Logging and checkpoints are on for
 Ockham and stock. The hand-written loop is two processes of one thread each, the most that it gets from two cores.
-`--case sizes` prints the time of a step for groups of 1 to 256 members in one process.
+`--case sizes` prints the time of a step for groups of 1 to 256 members in one process. `--device cuda` runs all sides on a GPU.
 """
 
 import argparse
@@ -56,8 +56,8 @@ class Case:
         products = [2 * BATCH * fan_in * fan_out for fan_in, fan_out in pairwise(widths)]
         return 3 * sum(products) - products[0]
 
-    def settings(self, mnist: Path, images: Path | None) -> list[str]:
-        common = [f"data.batch_size={BATCH}", f"trainer.max_epochs={self.epochs}", "report=false"]
+    def settings(self, mnist: Path, images: Path | None, device: str) -> list[str]:
+        common = [f"data.batch_size={BATCH}", f"trainer.max_epochs={self.epochs}", "report=false", on(device)]
         if self.hidden:
             return ["data=mnist", f"data.root={mnist.resolve()}", f"model.hidden={list(self.hidden)}", *common]
         data_and_model = [
@@ -86,13 +86,18 @@ CASES = {
 }
 
 
-def in_this_process(side: str, name: str) -> float:
+def on(device: str) -> str:
+    """The setting for a device by torch's name for it."""
+    return f"trainer.accelerator={'gpu' if device == 'cuda' else device}"
+
+
+def in_this_process(side: str, name: str, device: str) -> float:
     """What a side takes in this process: milliseconds a step, the second of two epochs; of `peak` GFLOP/s."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if side == "peak":
-        return _peak()
+        return _peak(device)
     from torch import nn
 
     import bench_step
@@ -105,7 +110,8 @@ def in_this_process(side: str, name: str) -> float:
     else:
         rate = 0.2 if case.hand == "dropout" else 0.0
         step_case = bench_step.Case(name, lambda: _perceptron(nn, case.hidden, rate), (1, 28, 28), case.samples, 5000)
-    return (bench_step.hand_written(step_case) if side == "hand" else bench_step.stock(step_case, 0)) / step_case.steps * 1000
+    run = bench_step.SIDES["hand-written loop" if side == "hand" else "stock Lightning, 0 workers"]
+    return run(step_case, device) / step_case.steps * 1000
 
 
 def _perceptron(nn, hidden: tuple[int, ...], rate: float):  # type: ignore[no-untyped-def]
@@ -117,26 +123,28 @@ def _perceptron(nn, hidden: tuple[int, ...], rate: float):  # type: ignore[no-un
     return nn.Sequential(*layers)
 
 
-def _peak() -> float:
+def _peak(device: str) -> float:
     """GFLOP/s of the faster of torch's own product and oneDNN's, of square matrices that fit the cache."""
     import torch
 
     from ockham.fused.products import product
+    from ockham.record.cost import synchronize
 
-    a, b = torch.randn(2, 1024, 1024)
+    a, b = torch.randn(2, 1024, 1024, device=device)
     best = 0.0
     for multiply in (torch.mm, product):
         for _ in range(30):
             started = time.perf_counter()
             multiply(a, b)
+            synchronize(a.device)
             best = max(best, 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
     return best
 
 
-def processes(side: str, name: str, number: int, threads: int) -> list[float]:
+def processes(side: str, name: str, device: str, number: int, threads: int) -> list[float]:
     """What each of so many processes of a side measures while all of them run."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    command = [sys.executable, __file__, "--side", side, "--case", name]
+    command = [sys.executable, __file__, "--side", side, "--case", name, "--device", device]
     running = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for _ in range(number)
@@ -144,14 +152,16 @@ def processes(side: str, name: str, number: int, threads: int) -> list[float]:
     return [float(process.communicate()[0].splitlines()[-1]) for process in running]
 
 
-def sweep(case: Case, mnist: Path, images: Path | None) -> tuple[float, float]:
+def sweep(case: Case, mnist: Path, images: Path | None, device: str) -> tuple[float, float]:
     """Milliseconds a run and step of a sweep: (training alone, the whole command)."""
+    import torch
+
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
             "train.py",
             "-m",
-            *case.settings(mnist, images),
+            *case.settings(mnist, images, device),
             *case.grid,
             f"hydra.sweep.dir={folder}/sweep",
         ]
@@ -162,26 +172,26 @@ def sweep(case: Case, mnist: Path, images: Path | None) -> tuple[float, float]:
         with Path(folder, "sweep", "costs.csv").open() as file:
             seconds = [float(row["train_seconds"]) for row in csv.DictReader(file)]
     assert len(seconds) == case.jobs
-    slots = os.cpu_count() or 1
+    slots = torch.cuda.device_count() if device == "cuda" else os.cpu_count() or 1
     steps = case.steps * case.epochs
     return statistics.fmean(seconds) / slots / steps * 1000, wall / (case.jobs * steps) * 1000
 
 
-def measurements_of(name: str, mnist: Path, images: Path | None) -> dict[str, Callable[[], tuple[float, ...]]]:
+def measurements_of(name: str, mnist: Path, images: Path | None, device: str) -> dict[str, Callable[[], tuple[float, ...]]]:
     """Milliseconds a run and step of each side of a case."""
     case = CASES[name]
     measurements: dict[str, Callable[[], tuple[float, ...]]] = {}
     if case.hand:
-        measurements["hand-written loop, two processes"] = lambda: (max(processes("hand", name, 2, 1)) / 2,)
+        measurements["hand-written loop, two processes"] = lambda: (max(processes("hand", name, device, 2, 1)) / 2,)
     if case.stock and case.hidden:
-        measurements["stock Lightning, in turn"] = lambda: (max(processes("stock", name, 1, 2)),)
+        measurements["stock Lightning, in turn"] = lambda: (max(processes("stock", name, device, 1, 2)),)
     if case.stock:
-        measurements["stock Lightning, two at a time"] = lambda: (max(processes("stock", name, 2, 1)) / 2,)
-    measurements["Ockham"] = lambda: sweep(case, mnist, images)
+        measurements["stock Lightning, two at a time"] = lambda: (max(processes("stock", name, device, 2, 1)) / 2,)
+    measurements["Ockham"] = lambda: sweep(case, mnist, images, device)
     return measurements
 
 
-def sizes(epochs: int) -> None:
+def sizes(device: str, epochs: int) -> None:
     """Milliseconds a member and step of one group in this process with one thread, and its memory."""
     import hydra
     import torch
@@ -206,20 +216,22 @@ def sizes(epochs: int) -> None:
         # Nothing compiled, the updates alone, the gradients too.
         for of_updates, of_gradients in ((1e9, 1e9), (0.0, 1e9), (0.0, 0.0)):
             updates.SECONDS_TO_COMPILE, updates.SECONDS_TO_COMPILE_GRADIENTS = of_updates, of_gradients
-            overrides = ["data.batch_size=128", "model.hidden=[128]", "schedule=constant", "optimizer=adam"]
+            overrides = ["data.batch_size=128", "model.hidden=[128]", "schedule=constant", "optimizer=adam", on(device)]
             configs = [compose(*overrides, f"optimizer.lr={1e-3 * (n + 1) / members}") for n in range(members)]
             ledgers = [Ledger(RunSpec(config, {}, (), RunFolder("none")), writes=False) for config in configs]
             runs = [run for run in build.runs(configs) if not isinstance(run, Exception)]
             group_members = [Member(run, ledger) for run, ledger in zip(runs, ledgers, strict=True)]
             group = Group(group_members, Path("none.ckpt"), torch.float32)
             figures.append(_milliseconds_a_step(group, rounds=epochs) / members)
-        memory = peak_memory_bytes(torch.device("cpu")) / 2**20
+        memory = peak_memory_bytes(torch.device(device)) / 2**20
         forms = ", ".join(f"{form} {ms:.3f} ms" for form, ms in zip(("native", "updates", "compiled"), figures, strict=True))
         print(f"{members:>4} members: {forms}, peak {memory:.0f} MiB", flush=True)
 
 
 def _milliseconds_a_step(group, rounds: int) -> float:  # type: ignore[no-untyped-def]
     """The median over rounds of ten steps, after two that are not counted."""
+    from ockham.record.cost import synchronize
+
     leader = group.leaders[0]
     (order,) = leader.stretches(0, leader.steps_per_epoch)
     factors = group._factors(len(order))
@@ -229,6 +241,7 @@ def _milliseconds_a_step(group, rounds: int) -> float:  # type: ignore[no-untype
         started = time.perf_counter()
         for step in range(10):
             group._step([order[step * 128 : (step + 1) * 128]], factors[step])
+        synchronize(leader.device)
         if number > 1:
             figures.append((time.perf_counter() - started) * 100)
     return statistics.median(figures)
@@ -254,40 +267,40 @@ def table(name: str, figures: dict[str, list[tuple[float, ...]]], peaks: list[fl
 
 
 def main() -> None:
+    from bench_step import machine, usable_device, versions
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST files")
     parser.add_argument("--images", type=Path, help="folder of train/ and test/ with image files, for the case conv")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--case", choices=(*CASES, "sizes"), action="append", help="only this one; may be given again")
+    parser.add_argument("--device", type=usable_device, choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--side", choices=("hand", "stock", "peak"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # Lightning's advice on the stock side
     if arguments.side:
-        print(in_this_process(arguments.side, arguments.case[0]))
+        print(in_this_process(arguments.side, arguments.case[0], arguments.device))
         return
     if arguments.case == ["sizes"]:
-        sizes(arguments.rounds)
+        sizes(arguments.device, arguments.rounds)
         return
     chosen = arguments.case or [name for name in CASES if name != "conv" or arguments.images]
     if arguments.mnist is None and chosen != ["conv"]:
         parser.error("--mnist is missing: the folder of the MNIST files")
-    from bench_step import machine, versions
-
     print(f"{machine()}\n{', '.join(f'{name} {number}' for name, number in versions().items())}\nn = {arguments.rounds}\n")
-    measurements = {name: measurements_of(name, arguments.mnist, arguments.images) for name in chosen}
+    measurements = {name: measurements_of(name, arguments.mnist, arguments.images, arguments.device) for name in chosen}
     figures: dict[str, dict[str, list[tuple[float, ...]]]] = {
         name: {side: [] for side in by_side} for name, by_side in measurements.items()
     }
     peaks = []
     for _ in range(arguments.rounds):
-        peaks.append(sum(processes("peak", chosen[0], 2, 1)))
+        peaks.append(sum(processes("peak", chosen[0], arguments.device, 2, 1)))
         for name, by_side in measurements.items():
             for side, run in by_side.items():
                 figures[name][side].append(run())
-    print(
-        f"peak of two threads {statistics.median(peaks):.0f} GFLOP/s ({min(peaks):.0f} - {max(peaks):.0f}); ms a run and step\n"
-    )
+    peak = f"{statistics.median(peaks):.0f} GFLOP/s ({min(peaks):.0f} - {max(peaks):.0f})"
+    print(f"peak of two processes {peak}; ms a run and step\n")
     for name, figures_by_side in figures.items():
         print(table(name, figures_by_side, peaks) + "\n", flush=True)
     if arguments.json:

@@ -54,7 +54,7 @@ def load(mnist: Path | None) -> tuple[Any, ...]:
     return tuple((x[low:high], labels[low:high]) for low, high in itertools.pairwise(bounds))
 
 
-def train(run: dict[str, Any], data: tuple[Any, ...], output: Path) -> None:
+def train(run: dict[str, Any], data: tuple[Any, ...], output: Path, device: str) -> None:
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -62,7 +62,7 @@ def train(run: dict[str, Any], data: tuple[Any, ...], output: Path) -> None:
     torch.manual_seed(run.get("seed", 0))
     (x, y), (val_x, val_y), (test_x, test_y) = data
     rate = 0.35 if run.get("reg") == "dropout" else 0.0
-    model = nn.Sequential(nn.Linear(784, run["hidden"]), nn.ReLU(), nn.Dropout(rate), nn.Linear(run["hidden"], 10))
+    model = nn.Sequential(nn.Linear(784, run["hidden"]), nn.ReLU(), nn.Dropout(rate), nn.Linear(run["hidden"], 10)).to(device)
     optimizers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "sgd": lambda: torch.optim.SGD(model.parameters(), lr=0.1),
         "momentum": lambda: torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9),
@@ -83,7 +83,7 @@ def train(run: dict[str, Any], data: tuple[Any, ...], output: Path) -> None:
 
     rows = []
     for epoch in range(run["epochs"]):
-        for batch in torch.randperm(len(y)).split(run["batch"]):
+        for batch in torch.randperm(len(y), device=device).split(run["batch"]):
             loss = F.cross_entropy(model(x[batch]), y[batch])
             if run.get("reg") == "l1":
                 loss = loss + 1e-3 * sum(weight.abs().sum() for weight in weights)
@@ -99,13 +99,13 @@ def train(run: dict[str, Any], data: tuple[Any, ...], output: Path) -> None:
         csv.writer(file).writerows([("split", "epoch", "loss", "accuracy"), *rows])
 
 
-def work(runs: list[tuple[int, dict[str, Any]]], mnist: Path | None, output: Path, threads: int) -> None:
+def work(runs: list[tuple[int, dict[str, Any]]], mnist: Path | None, output: Path, device: str, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    data = load(mnist)
+    data = tuple((x.to(device), y.to(device)) for x, y in load(mnist))
     for number, run in runs:
-        train(run, data, output / f"{number}.csv")
+        train(run, data, output / f"{number}.csv", device)
 
 
 def main() -> None:
@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("case", choices=("grid", "rates", "short", "single"))
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST files, for rates")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     arguments = parser.parse_args()
     runs = list(enumerate(runs_of(arguments.case)))
     mnist = arguments.mnist if arguments.case == "rates" else None
@@ -120,10 +121,11 @@ def main() -> None:
         sys.exit("--mnist is missing: the folder of the MNIST files")
     arguments.output.mkdir(parents=True, exist_ok=True)
     if len(runs) == 1:
-        work(runs, mnist, arguments.output, os.cpu_count() or 1)
+        work(runs, mnist, arguments.output, arguments.device, os.cpu_count() or 1)
         return
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=work, args=(runs[first::2], mnist, arguments.output, 1)) for first in range(2)]
+    halves = [(runs[first::2], mnist, arguments.output, arguments.device, 1) for first in range(2)]
+    processes = [context.Process(target=work, args=half) for half in halves]
     for process in processes:
         process.start()
     for process in processes:
