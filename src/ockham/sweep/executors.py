@@ -149,7 +149,7 @@ class Processes:
 
     def _give_up(self, slot: Slot, error: Exception) -> EndedTask:
         assert slot.number is not None
-        _end(slot.process)
+        _end(slot)
         number, slot.number, slot.process = slot.number, None, None
         slot.busy_seconds += time.monotonic() - slot.started
         return EndedTask(number, Failure.of(error, interrupted=True))
@@ -170,7 +170,7 @@ class Processes:
             if slot.process is not None and slot.number is not None and self._interrupted:
                 slot.process.kill()  # it had its time to write its state
             elif slot.process is not None and slot.number is not None:
-                _end(slot.process)
+                _end(slot)
             if slot.connection is not None:
                 slot.connection.close()  # a worker without a job ends when nobody can give it one
         for slot in self._slots:
@@ -198,12 +198,15 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _end(process: Any) -> None:
-    process.terminate()
-    process.join(5)
-    if process.is_alive():
-        process.kill()
-        process.join()
+def _end(slot: Slot) -> None:
+    """End its worker: interrupted, it writes the state of its job, and then finds nobody who could give it another one."""
+    assert slot.connection is not None
+    slot.process.terminate()
+    slot.connection.close()
+    slot.process.join(5)
+    if slot.process.is_alive():
+        slot.process.kill()
+        slot.process.join()
 
 
 def end_with_parent() -> None:
@@ -254,6 +257,9 @@ def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> N
                 outcome = run_payload(payload)
             except BaseException as error:  # also Ctrl-C and sys.exit: the sweep is told and judges
                 outcome = Failure.of(error)
-            connection.send_bytes(packed(outcome))
+            try:
+                connection.send_bytes(packed(outcome))
+            except BrokenPipeError:  # given up by now
+                return
             del outcome
             gc.collect()
