@@ -24,10 +24,11 @@ EVENTS = "events.out.tfevents.*"
 #: Files of which nothing is promised: logs, and locks of processes.
 IGNORED = ("train.log", ".lock", ".claim", "train.out")
 
-#: Entries of status.json and cost.json that the clock and the machine decide.
+#: Entries of status.json and cost.json that the clock, the machine or the repository decide.
 TIMED = (
     *("attempt", "pid", "started", "ended", "samples_per_second", "train_seconds", "wall_seconds", "peak_memory_bytes"),
     *("files", "sha256"),  # checksums of these, and of names of folders
+    "code",  # trials take hours, in which somebody commits
 )
 
 
