@@ -20,13 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_step import machine, usable_device, versions
+from bench_step import machine, on, usable_device, versions
 
 ROOT = Path(__file__).resolve().parents[1]
 LRS = "optimizer.lr=1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2"
-
-#: What torch calls a device, and what a trainer does.
-ACCELERATORS = {"cpu": "cpu", "cuda": "gpu"}
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,7 @@ def ockham(case: Case, mnist: Path | None, device: str, cache: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         data = ["data=mnist", f"data.root={mnist.resolve()}"] if case.mnist and mnist else []
         kind = "sweep" if "-m" in case.overrides else "run"
-        place = [f"trainer.accelerator={ACCELERATORS[device]}"]
-        command = ["train.py", *case.overrides, *data, *place, f"hydra.{kind}.dir={folder}/{kind}"]
+        command = ["train.py", *case.overrides, *data, on(device), f"hydra.{kind}.dir={folder}/{kind}"]
         return seconds_of(command, TORCHINDUCTOR_CACHE_DIR=cache)
 
 
@@ -114,7 +110,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mnist", type=Path, help="folder of the MNIST files, for B")
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; may be given again")
-    parser.add_argument("--device", type=usable_device, choices=ACCELERATORS, default="cpu")
+    parser.add_argument("--device", type=usable_device, choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     chosen = arguments.case or list(CASES)

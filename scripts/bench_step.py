@@ -211,6 +211,11 @@ def usable_device(name: str) -> str:
     return name
 
 
+def on(device: str) -> str:
+    """The setting for a device by torch's name for it."""
+    return f"trainer.accelerator={'gpu' if device == 'cuda' else device}"
+
+
 def machine() -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     name = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())

@@ -57,6 +57,8 @@ class Case:
         return 3 * sum(products) - products[0]
 
     def settings(self, mnist: Path, images: Path | None, device: str) -> list[str]:
+        from bench_step import on
+
         common = [f"data.batch_size={BATCH}", f"trainer.max_epochs={self.epochs}", "report=false", on(device)]
         if self.hidden:
             return ["data=mnist", f"data.root={mnist.resolve()}", f"model.hidden={list(self.hidden)}", *common]
@@ -84,11 +86,6 @@ CASES = {
         "conv net 32-64-128 on 32x32x3, Adam x 8 lr", ["optimizer=adam", LRS], stock=True, samples=5632, epochs=2, jobs=8
     ),
 }
-
-
-def on(device: str) -> str:
-    """The setting for a device by torch's name for it."""
-    return f"trainer.accelerator={'gpu' if device == 'cuda' else device}"
 
 
 def in_this_process(side: str, name: str, device: str) -> float:
@@ -197,7 +194,7 @@ def sizes(device: str, epochs: int) -> None:
     import torch
     from omegaconf import DictConfig
 
-    from bench_step import machine
+    from bench_step import machine, on
     from ockham import build
     from ockham.fused import updates
     from ockham.fused.group import Group, Member

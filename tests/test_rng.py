@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conftest import make_spec, small
+from faults.determinism import NARROW_PROCESSOR
 from faults.one_process import run_all
 from ockham.execute import execute
 from ockham.record.checkpoint import Checkpoint
@@ -93,8 +94,7 @@ def test_another_processor_draws_the_same_and_trains_to_rounding(tmp_path: Path)
     """One whose wide registers torch, oneDNN and MKL are kept from: orders, noise and mixtures are the same."""
     reg = "reg=[dropout,gaussian_dropout,gradient_noise,input_noise,l2]"
     settings = [*small("data=digits", "optimizer=momentum", reg, "augment=mixup"), f"hydra.run.dir={tmp_path / 'other'}"]
-    narrow = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
-    left = run_all({"run": settings}, tmp_path / "commands", narrow)["run"]
+    left = run_all({"run": settings}, tmp_path / "commands", NARROW_PROCESSOR)["run"]
     assert left.code == 0, left.errors
     here = make_spec(tmp_path / "here", *settings[:-1])
     execute(here)

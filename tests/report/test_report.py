@@ -261,6 +261,13 @@ def test_values_from_folders_are_text_wherever_they_stand(tmp_path: Path) -> Non
     assert "<!--" not in page
 
 
+def test_a_sweep_that_was_removed_is_no_folder_with_a_page(swept: Path, tmp_path: Path) -> None:
+    recorded = read([swept])
+    with pytest.raises(FileNotFoundError):
+        write_report(recorded, "removed", tmp_path / "removed")
+    assert not (tmp_path / "removed").exists()
+
+
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
     for folder, message in ((tmp_path, "no run has begun"), (tmp_path / "absent", "is no folder")):
         result = script(folder)

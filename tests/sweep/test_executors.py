@@ -60,6 +60,19 @@ def fail() -> JobReturn:
     raise RuntimeError("no")
 
 
+def hang(ended: Path) -> JobReturn:
+    multiprocessing.util.Finalize(None, ended.touch, exitpriority=0)  # not called in a process that is killed
+    time.sleep(60)
+    raise AssertionError
+
+
+def test_a_worker_that_runs_out_of_time_ends_by_itself(tmp_path: Path) -> None:
+    """Interrupted, its job writes its state; nobody waits until it has to be killed."""
+    ended = execute(Processes([{}], logs=tmp_path, timeout=1.0), [partial(hang, tmp_path / "ended")])
+    assert ended[0].outcome.kind == "TimeoutError"
+    assert (tmp_path / "ended").exists()
+
+
 def test_a_worker_that_dies_or_hangs_fails_its_job_only(tmp_path: Path) -> None:
     jobs = [partial(os._exit, 9), partial(returned, 1), partial(time.sleep, 60), fail, partial(returned, 2)]
     ended = execute(Processes([{}], logs=tmp_path, timeout=5.0), jobs)

@@ -1,7 +1,5 @@
 """A run in TensorBoard: scalars against optimizer steps, their layout, hyperparameters, pictures."""
 
-import errno
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -86,8 +84,7 @@ class EventWriter:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes its time, the first step comes first
 
-            if not self._folder.is_dir():  # the writer would make one
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder))
+            self._folder.stat()  # raises where it was removed: the writer would make it anew
             continued = _set_back(self._folder)
             self._writer = SummaryWriter(str(self._folder), purge_step=self._past_step + 1 if continued else None)
             if not self._past_step:

@@ -108,6 +108,8 @@ def _write_page(arguments: argparse.Namespace) -> None:
     pictures = [] if arguments.pictures is None else arguments.pictures or ["png"]
 
     def write(recorded: RecordedRuns, refresh: int | None) -> list[Path]:
+        if arguments.output and (recorded.runs or recorded.problems):
+            output.mkdir(parents=True, exist_ok=True)
         return write_report(recorded, name, output, show_test=arguments.test, pictures=pictures, refresh=refresh)
 
     if arguments.watch:

@@ -68,7 +68,8 @@ def write_report(
     The page draws its figures in the browser; they lie in `report/` too in the formats that `pictures` names, of PICTURES, and
     report.md shows those that Markdown can. With `refresh` the page loads itself again after so many seconds.
     Test results are shown for the selected configuration only, unless asked: a table of test results invites choosing by it.
-    Raises UserError where there is nothing to report on.
+    Raises UserError where there is nothing to report on, FileNotFoundError where there is no folder `output`:
+    a sweep that was removed by now is no new folder with a page.
     """
     if not recorded.runs and not recorded.problems:
         raise UserError(f"{name}: no run has begun there")
@@ -81,8 +82,9 @@ def write_report(
     written[output / "report.md"] = _markdown(title, counts, in_markdown, pictures=pictures).encode()
     for kind in pictures:
         written |= {output / "report" / f"{figure.name}.{kind}": _picture(figure, kind) for figure in figures}
+    if pictures:
+        (output / "report").mkdir(exist_ok=True)
     for path, content in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, content)
     return list(written)
 

@@ -250,7 +250,7 @@ def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> N
         while True:
             try:
                 payload = connection.recv_bytes()
-            except (EOFError, KeyboardInterrupt):
+            except (EOFError, ConnectionError, KeyboardInterrupt):
                 return
             outcome: Outcome
             try:
@@ -259,7 +259,7 @@ def _work(connection: Connection, log: str, environment: Mapping[str, str]) -> N
                 outcome = Failure.of(error)
             try:
                 connection.send_bytes(packed(outcome))
-            except BrokenPipeError:  # given up by now
+            except ConnectionError:  # given up by now
                 return
             del outcome
             gc.collect()
